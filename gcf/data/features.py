@@ -1,0 +1,146 @@
+"""Reading a feature file: checked against damage and tricks, then mapped, with HDF5 out of the way."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+
+from gcf.data.recipe import recipe_sha256
+from gcf.data.schema import (
+    CLIP_FIELDS,
+    FORMAT,
+    SCHEMA,
+    VIDEO_FIELDS,
+    Clips,
+    VideoFeatures,
+    VideoInfo,
+    decode,
+)
+from gcf.errors import FeatureFileError
+
+
+class FeatureFile:
+    """A feature file, open for reading: T clips of N videos, V views, D wide, K backbone classes.
+
+    descriptors (T, V, D) and logits (T, K) or None are read-only memory maps; `offsets` (N + 1,) says which rows are
+    a video's: `descriptors[offsets[n]:offsets[n + 1]]`. Raises FeatureFileError for a file that is foreign, damaged,
+    of another schema, or that would make HDF5 open anything else.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        try:
+            with h5py.File(self.path, "r") as h5:
+                self._read(h5)
+        except FileNotFoundError:
+            raise FeatureFileError(f"{self.path}: no such file; gcf extract makes one") from None
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise FeatureFileError(
+                f"{self.path}: not a readable feature file, cut short or of another kind ({error}); extract again"
+            ) from error
+
+    def _read(self, h5: h5py.File) -> None:
+        self._check_kind(h5)
+        self.recipe: dict = json.loads(h5.attrs["recipe"])
+        self.recipe_sha256: str = h5.attrs["recipe_sha256"]
+        if recipe_sha256(self.recipe) != self.recipe_sha256:
+            raise FeatureFileError(f"{self.path}: its recipe does not match its recipe_sha256; extract again")
+        self.descriptors = self._mapped(h5, "descriptors", 3)
+        self.logits = self._mapped(h5, "logits", 2) if self._has(h5, "logits") else None
+        self.offsets = self._array(h5, "videos/offset")
+        self.ids = self._texts(h5, "videos/id")
+        self.labels = self._array(h5, "videos/label")
+        self.classes = self._texts(h5, "classes")
+        self.subsets = self._texts(h5, "videos/subset")
+        self.groups = self._texts(h5, "videos/group")
+        self.clips = Clips(**{name: self._array(h5, f"clips/{name}") for name in CLIP_FIELDS})
+        fields = {name: self._array(h5, f"videos/{name}") for name in VIDEO_FIELDS}
+        self.videos = SimpleNamespace(
+            **fields, status=self._texts(h5, "videos/status"), note=self._texts(h5, "videos/note")
+        )
+        self.backbone_classes = self._texts(h5, "backbone_classes") if self._has(h5, "backbone_classes") else None
+        self.failures = list(zip(self._texts(h5, "failures/id"), self._texts(h5, "failures/error"), strict=True))
+        self._check_counts()
+
+    def _check_kind(self, h5: h5py.File) -> None:
+        found = h5.attrs.get("format")
+        if found != FORMAT:
+            raise FeatureFileError(f"{self.path}: not a gcf feature file (format {found!r}, expected {FORMAT!r})")
+        schema = h5.attrs.get("schema")
+        if schema != SCHEMA:
+            raise FeatureFileError(f"{self.path}: schema {schema}, this version reads {SCHEMA}; extract again")
+
+    def _check_counts(self) -> None:
+        clips, videos = len(self.descriptors), len(self.ids)
+        per_clip = [*vars(self.clips).values(), *([] if self.logits is None else [self.logits])]
+        per_video = [self.labels, self.subsets, self.groups, *vars(self.videos).values()]
+        counts_agree = {len(x) for x in per_clip} <= {clips} and {len(x) for x in per_video} <= {videos}
+        offsets = self.offsets
+        if not counts_agree or len(offsets) != videos + 1 or offsets[0] != 0 or offsets[-1] != clips:
+            raise FeatureFileError(f"{self.path}: its datasets disagree about the number of videos or clips")
+        if (np.diff(offsets) < 1).any() or len(set(self.ids)) != videos:
+            raise FeatureFileError(f"{self.path}: a video has no clip, or a name occurs twice")
+        if videos and not -1 <= self.labels.min() <= self.labels.max() < max(1, len(self.classes)):
+            raise FeatureFileError(f"{self.path}: a label lies outside its {len(self.classes)} classes")
+
+    def _dataset(self, h5: h5py.File, name: str) -> h5py.Dataset:
+        """A plain contiguous dataset inside this file; anything that leads elsewhere is refused."""
+        holder = h5
+        for key in name.split("/"):  # asked of the link itself: h5py's own `in` would follow it
+            if not self._has(holder, key) or holder.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
+                raise FeatureFileError(f"{self.path}: {name} is absent or a link to elsewhere; extract again")
+            holder = holder[key]
+        dataset = holder
+        if not isinstance(dataset, h5py.Dataset):
+            raise FeatureFileError(f"{self.path}: {name} is not a dataset; extract again")
+        create = dataset.id.get_create_plist()
+        if create.get_layout() != h5py.h5d.CONTIGUOUS or create.get_external_count() or create.get_nfilters():
+            raise FeatureFileError(f"{self.path}: {name} is not stored as plain contiguous data; extract again")
+        if dataset.dtype.hasobject:
+            raise FeatureFileError(f"{self.path}: {name} has a type that schema {SCHEMA} does not use")
+        end = (dataset.id.get_offset() or 0) + dataset.size * dataset.dtype.itemsize
+        if dataset.size and (dataset.id.get_offset() is None or end > self.path.stat().st_size):
+            raise FeatureFileError(f"{self.path}: cut short: {name} should end at byte {end}; extract again")
+        return dataset
+
+    @staticmethod
+    def _has(holder: h5py.Group, key: str) -> bool:
+        return isinstance(holder, h5py.Group) and holder.id.links.exists(key.encode())
+
+    def _array(self, h5: h5py.File, name: str) -> np.ndarray:
+        return self._dataset(h5, name)[...]
+
+    def _texts(self, h5: h5py.File, name: str) -> list[str]:
+        return decode(self._array(h5, name))
+
+    def _mapped(self, h5: h5py.File, name: str, ndim: int) -> np.ndarray:
+        dataset = self._dataset(h5, name)
+        if dataset.ndim != ndim or dataset.dtype not in ("float16", "float32"):
+            raise FeatureFileError(f"{self.path}: {name} is {dataset.dtype} with {dataset.ndim} axes, expected {ndim}")
+        if dataset.size == 0:
+            return np.empty(dataset.shape, dataset.dtype)
+        return np.memmap(self.path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+
+    @property
+    def num_videos(self) -> int:
+        """N, the videos that gave clips."""
+        return len(self.ids)
+
+    @property
+    def num_clips(self) -> int:
+        """T, the clips of all videos."""
+        return len(self.descriptors)
+
+    def video(self, n: int) -> VideoFeatures:
+        """The rows and facts of video n, as views into the file."""
+        rows = slice(int(self.offsets[n]), int(self.offsets[n + 1]))
+        return VideoFeatures(
+            id=self.ids[n],
+            descriptors=self.descriptors[rows],
+            logits=None if self.logits is None else self.logits[rows],
+            clips=Clips(**{name: values[rows] for name, values in vars(self.clips).items()}),
+            info=VideoInfo(**{name: values[n] for name, values in vars(self.videos).items()}),
+        )

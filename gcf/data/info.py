@@ -1,0 +1,87 @@
+"""What a feature file holds, as a dictionary for programs and as sentences for people."""
+
+from collections import Counter
+
+import numpy as np
+
+from gcf.data.features import FeatureFile
+
+
+def summarise(features: FeatureFile) -> dict:
+    """Counts, sizes, coverage and recipe of a feature file; plain JSON values."""
+    lengths = np.diff(features.offsets)
+    labelled = [features.classes[label] for label in features.labels if label >= 0]
+    return {
+        "path": str(features.path),
+        "recipe_sha256": features.recipe_sha256,
+        "recipe": features.recipe,
+        "videos": features.num_videos,
+        "partial": [
+            {"id": i, "note": note} for i, note in zip(features.ids, features.videos.note, strict=True) if note
+        ],
+        "failures": [{"id": i, "error": e} for i, e in features.failures],
+        "clips": features.num_clips,
+        "clips_per_video": _spread(lengths),
+        "padded_clips": int((features.clips.num_frames < features.recipe.get("num_frames", 0)).sum()),
+        "hours": float(features.videos.duration.sum() / 3600),
+        "descriptors": {"shape": list(features.descriptors.shape), "dtype": str(features.descriptors.dtype)},
+        "backbone_classes": None if features.logits is None else features.logits.shape[1],
+        "backbone_class_names_known": features.backbone_classes is not None,
+        "classes": len(features.classes),
+        "videos_per_class": _spread(np.array(list(Counter(labelled).values()))),
+        "unlabelled": int((features.labels < 0).sum()),
+        "subsets": dict(sorted(Counter(features.subsets).items())),
+        "groups": len({g for g in features.groups if g}),
+    }
+
+
+def describe(features: FeatureFile) -> str:
+    """The same in words, one fact a line."""
+    facts = summarise(features)
+    recipe = facts["recipe"]
+    shape, spread = facts["descriptors"]["shape"], facts["clips_per_video"]
+    lines = [
+        f"{facts['path']}: {facts['videos']:,} videos ({facts['hours']:.2f} h), {facts['clips']:,} clips"
+        + (f", {spread['min']} to {spread['max']} a video, median {spread['median']:g}" if facts["clips"] else ""),
+        f"  made by {recipe.get('backbone')} with weights {recipe.get('weights')}{_stride(recipe)}",
+        f"  descriptors {shape[2]} wide, views {shape[1]}, {facts['descriptors']['dtype']}; {_logits(facts)}",
+        f"  clips of {recipe.get('num_frames')} frames without overlap, tail {recipe.get('tail')}, "
+        f"{facts['padded_clips']:,} of them padded",
+        f"  pixels {recipe.get('channel_order')} 0..{recipe.get('pixel_max'):g}, mean {recipe.get('mean')}, "
+        f"std {recipe.get('std')}",
+        f"  resized to {recipe.get('resize')} ({recipe.get('resize_rule')}), central crop {recipe.get('crop')}",
+        f"  {_labels(facts)}",
+    ]
+    if recipe.get("weights") == "random":
+        lines.append("  WARNING: random weights: these descriptors are for trying the pipeline only")
+    lines += [f"  partial  {p['id']!r}: {p['note']}" for p in facts["partial"]]
+    lines += [f"  failed   {f['id']!r}: {f['error']}" for f in facts["failures"]]
+    return "\n".join(lines)
+
+
+def _spread(counts: np.ndarray) -> dict | None:
+    if not len(counts):
+        return None
+    return {"min": int(counts.min()), "median": float(np.median(counts)), "max": int(counts.max())}
+
+
+def _stride(recipe: dict) -> str:
+    return ", no temporal strides" if recipe.get("temporal_stride") == "none" else ""
+
+
+def _logits(facts: dict) -> str:
+    if facts["backbone_classes"] is None:
+        return "no clip logits"
+    known = "" if facts["backbone_class_names_known"] else ", their names unknown"
+    return f"clip logits of {facts['backbone_classes']} classes{known}"
+
+
+def _labels(facts: dict) -> str:
+    if not facts["videos_per_class"]:
+        return "no labels; give them with --annotations, here or at training"
+    spread = facts["videos_per_class"]
+    subsets = ", ".join(f"{name or 'no subset'} {count:,}" for name, count in facts["subsets"].items())
+    return (
+        f"{facts['classes']} classes, {spread['min']} to {spread['max']} videos each, {facts['unlabelled']:,} videos "
+        f"unlabelled; {subsets}; {facts['groups'] or 'no'} groups"
+    )

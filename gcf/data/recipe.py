@@ -1,0 +1,36 @@
+"""The recipe: everything that decides the numbers of a feature file, as one flat JSON object."""
+
+import hashlib
+import json
+
+# They change the last bits or what is stored beside the centre view, not what a descriptor means; the weights' name
+# is a label, their sha256 decides.
+INCIDENTAL = frozenset({"versions", "device", "batch_size", "dtype", "views", "views_seed", "weights"})
+
+
+def canonical_json(recipe: dict) -> str:
+    """One text per recipe: sorted keys, no spaces, ASCII.
+
+    >>> canonical_json({"b": 1, "a": [0.5]})
+    '{"a":[0.5],"b":1}'
+    """
+    return json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def recipe_sha256(recipe: dict) -> str:
+    """Hex digest of the canonical text."""
+    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+
+
+def differences(ours: dict, theirs: dict, *, ignore: frozenset[str] = frozenset()) -> list[str]:
+    """What two recipes disagree about, one readable line each; empty when they agree.
+
+    >>> differences({"crop": 112, "views": 1}, {"crop": 160, "views": 3}, ignore=INCIDENTAL)
+    ['crop: 112 against 160']
+    """
+    keys = sorted((ours.keys() | theirs.keys()) - ignore)
+    return [f"{k}: {_shown(ours, k)} against {_shown(theirs, k)}" for k in keys if ours.get(k) != theirs.get(k)]
+
+
+def _shown(recipe: dict, key: str) -> str:
+    return json.dumps(recipe[key]) if key in recipe else "nothing"

@@ -1,0 +1,93 @@
+"""Schema 1 of the feature file: the names, types and row dataclasses that reader and writer share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FORMAT = "gcf-features"
+SCHEMA = 1
+CLIP_FIELDS = {"start_frame": "<i8", "num_frames": "<i2", "start_time": "<f8", "end_time": "<f8"}
+VIDEO_FIELDS = {
+    "fps": "<f8",
+    "num_frames": "<i8",
+    "width": "<i4",
+    "height": "<i4",
+    "duration": "<f8",
+    "size": "<i8",
+    "mtime_ns": "<i8",
+}
+SUBSETS = ("train", "val", "test", "")
+STATUSES = ("ok", "partial")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Where the clips of one or many videos lie, each field of shape (clips,).
+
+    Frames count from the first decoded one; times are seconds from the stream's own timestamps.
+    `num_frames` counts real frames: fewer than the clip length in a padded tail.
+    """
+
+    start_frame: np.ndarray
+    num_frames: np.ndarray
+    start_time: np.ndarray
+    end_time: np.ndarray
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of one video: frames as decoded, upright size in pixels, seconds, bytes, nanoseconds."""
+
+    fps: float
+    num_frames: int
+    width: int
+    height: int
+    duration: float
+    size: int
+    mtime_ns: int
+    status: str = "ok"
+    note: str = ""  # why it is partial
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """One video's rows: descriptors (C, V, D), logits (C, K) or None, its clips and its facts."""
+
+    id: str
+    descriptors: np.ndarray
+    logits: np.ndarray | None
+    clips: Clips
+    info: VideoInfo
+
+
+@dataclass(frozen=True)
+class FeatureContent:
+    """All that one feature file holds; `videos` may be lazy, it is walked twice.
+
+    labels (N,), subsets and groups go with `videos`, which must be sorted by id; None means unknown.
+    """
+
+    recipe: dict
+    videos: Sequence[VideoFeatures]
+    failures: Sequence[tuple[str, str]] = ()
+    backbone_classes: Sequence[str] | None = None
+    classes: Sequence[str] = ()
+    labels: Sequence[int] | None = None
+    subsets: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+
+
+def encode(texts: Sequence[str]) -> np.ndarray:
+    """Texts as fixed-width UTF-8 bytes; names that are not UTF-8 keep their own bytes."""
+    return np.array([t.encode("utf-8", "surrogateescape") for t in texts], dtype=np.bytes_).astype("S", copy=False)
+
+
+def decode(array: np.ndarray) -> list[str]:
+    """The texts that `encode` wrote."""
+    return [b.decode("utf-8", "surrogateescape") for b in array.tolist()]
+
+
+def id_key(video_id: str) -> bytes:
+    """The order of videos in a file: by the bytes of their names."""
+    return video_id.encode("utf-8", "surrogateescape")
