@@ -25,3 +25,12 @@ def parity() -> Path:
 def real() -> Path:
     """Real videos, labels, weights and broken files."""
     return folder("real")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_per_process():
+    """Tests run in several processes at once; threads that fight for processors made them three times slower."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import torch
+
+        torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Video to descriptors: decoding, clips, preprocessing, backbones, weights and the extraction engine."""

@@ -1,0 +1,262 @@
+"""The published weights: one table of where they are and of the pixels and classes they were trained with.
+
+The pixel recipe belongs to the weights, not to the network: the Kinetics-600 files were trained on OpenCV's BGR.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from gcf.errors import UsageError
+from gcf.extract.backbones.registry import BACKBONES, find_backbone
+from gcf.extract.download import Source
+from gcf.extract.weights_cache import cached_path, obtain, seen_digests
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How frames become network input; sizes in pixels, an int for the short side or a square, else (H, W).
+
+    `pixel_max`: values run from 0 to it before mean and std. `num_frames` per clip as trained; `frame_rate` in frames
+    per second as trained, None for the video's own.
+    """
+
+    channel_order: str
+    pixel_max: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: int | tuple[int, int] = 112
+    crop: int | tuple[int, int] = 112
+    resize_rule: str = "pillow"
+    num_frames: int = 16
+    frame_rate: float | None = None
+
+    def recipe(self) -> dict:
+        """The part of a backbone's recipe that these settings are, JSON-able."""
+        return {
+            "num_frames": self.num_frames,
+            "resize": _plain(self.resize),
+            "resize_rule": self.resize_rule,
+            "crop": _plain(self.crop),
+            "channel_order": self.channel_order,
+            "pixel_max": self.pixel_max,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+
+@dataclass(frozen=True)
+class WeightsSpec:
+    """One published file of weights. `class_list`: "kinetics400" | "kinetics600", '' where the order is unknown."""
+
+    backbone: str
+    id: str
+    source: Source
+    num_classes: int
+    class_list: str
+    pixels: Pixels
+
+    def class_names(self) -> list[str] | None:
+        """Name of every logit, or None where their order was never published."""
+        return class_names(self.class_list) if self.class_list else None
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """One line of `gcf weights list`; `cached` is the file's path where it is there already."""
+
+    backbone: str
+    id: str
+    num_classes: int
+    names_known: bool
+    direct: bool
+    file: str
+    cached: Path | None
+
+
+KINETICS_MEAN = (114.7748, 107.7354, 99.4750)  # RGB: kenshohara/3D-ResNets-PyTorch, branch CVPR2018, mean.py
+HARA_2018 = Pixels("RGB", 255.0, KINETICS_MEAN, (1.0, 1.0, 1.0))
+# Efficient-3DCNNs subtracts the RGB means from OpenCV's BGR frames (its issues 24 and 25): so were these trained
+EFFICIENT = Pixels("BGR", 255.0, KINETICS_MEAN, (1.0, 1.0, 1.0))
+# kenshohara/3D-ResNets-PyTorch master, main.py get_mean_std("kinetics")
+HARA = Pixels("RGB", 1.0, (0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737))
+DRIVE = "https://drive.google.com/drive/folders/"
+HARA_2018_FOLDER = DRIVE + "1zvl89AgFAApbH0At-gMuZSeQB_LpNP-M"
+EFFICIENT_FOLDER = DRIVE + "1eggpkmy_zjb62Xra6kQviLa67vzP_FR8"
+HARA_FOLDER = DRIVE + "1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4"
+YOWO = "https://github.com/yjh0410/PyTorch_YOWO/releases/download/yowo-weight/"
+
+
+def _efficient(backbone: str, model: str, *, direct: bool = False) -> WeightsSpec:
+    file = f"kinetics_{model}_RGB_16_best.pth"  # "RGB" is the modality, not the channel order
+    source = Source(file, (YOWO + file,) if direct else (), EFFICIENT_FOLDER)
+    return WeightsSpec(backbone, "kinetics600", source, 600, "kinetics600", EFFICIENT)
+
+
+def _hara(backbone: str, file: str) -> WeightsSpec:
+    return WeightsSpec(backbone, "kinetics700-hara", Source(file, (), HARA_FOLDER), 700, "", HARA)
+
+
+RESNEXT_MIRROR = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/models/resnext101.pth"  # a bare state dict
+RESNEXT_HARA = Source("resnext-101-kinetics.pth", (YOWO + "resnext-101-kinetics.pth", RESNEXT_MIRROR), HARA_2018_FOLDER)
+PUBLISHED = (
+    WeightsSpec("resnext101", "kinetics400-hara", RESNEXT_HARA, 400, "kinetics400", HARA_2018),
+    _efficient("resnext101", "resnext_101"),
+    _efficient("mobilenetv2", "mobilenetv2_1.0x"),
+    _efficient("mobilenetv2_0.7x", "mobilenetv2_0.7x"),
+    _efficient("mobilenetv2_0.45x", "mobilenetv2_0.45x"),
+    _efficient("mobilenetv2_0.2x", "mobilenetv2_0.2x"),
+    _efficient("shufflenetv2", "shufflenetv2_2.0x", direct=True),
+    _efficient("shufflenetv2_1.5x", "shufflenetv2_1.5x", direct=True),
+    _efficient("shufflenetv2_1.0x", "shufflenetv2_1.0x", direct=True),
+    _efficient("shufflenetv2_0.25x", "shufflenetv2_0.25x", direct=True),
+    _hara("r2plus1d_50", "r2p1d50_K_200ep.pth"),
+    _hara("r3d_50", "r3d50_K_200ep.pth"),
+    _hara("r3d_101", "r3d101_K_200ep.pth"),
+)
+# torchvision's: (backbone, id) -> file, so that a listing need not import torchvision; all else is asked of its enums
+TORCHVISION = {
+    ("r3d_18", "kinetics400-v1"): "r3d_18-b3b3357e.pth",
+    ("mc3_18", "kinetics400-v1"): "mc3_18-a90a0ba3.pth",
+    ("r2plus1d_18", "kinetics400-v1"): "r2plus1d_18-91a641e6.pth",
+    ("s3d", "kinetics400-v1"): "s3d-d76dad2f.pth",
+    ("mvit_v1_b", "kinetics400-v1"): "mvit_v1_b-dbeb1030.pth",
+    ("mvit_v2_s", "kinetics400-v1"): "mvit_v2_s-ae3be167.pth",
+    ("swin3d_t", "kinetics400-v1"): "swin3d_t-7615ae03.pth",
+    ("swin3d_s", "kinetics400-v1"): "swin3d_s-da41c237.pth",
+    ("swin3d_b", "kinetics400-v1"): "swin3d_b_1k-24f7c7c6.pth",
+    ("swin3d_b", "kinetics400-imagenet22k-v1"): "swin3d_b_22k-7c6ae6fa.pth",
+}
+# frames per clip and frames per second of training: the `_docs` of torchvision's enums
+TORCHVISION_CLIPS = {"s3d": (128, 15.0), "mvit": (16, 7.5), "swin3d": (32, 15.0), "": (16, 15.0)}
+
+
+def weights_ids(backbone: str) -> tuple[str, ...]:
+    """Ids of the published weights of a backbone, the default first where one can be fetched directly."""
+    ours = [spec.id for spec in PUBLISHED if spec.backbone == backbone]
+    return (*ours, *(weights_id for name, weights_id in TORCHVISION if name == backbone))
+
+
+def find_weights(backbone: str, weights_id: str) -> WeightsSpec:
+    """The spec of published weights.
+
+    Raises UsageError for a backbone or an id that is not in the table.
+    """
+    name = find_backbone(backbone).name
+    for spec in PUBLISHED:
+        if (spec.backbone, spec.id) == (name, weights_id):
+            return spec
+    if (name, weights_id) in TORCHVISION:
+        return _from_torchvision(name, weights_id)
+    known = ", ".join(weights_ids(name)) or "none are public"
+    raise UsageError(f"unknown weights {weights_id!r} of {name}; known: {known}")
+
+
+def default_weights(backbone: str) -> WeightsSpec:
+    """What weights="default" means: the first that can be fetched directly, else the first.
+
+    Raises UsageError where none are public.
+    """
+    name = find_backbone(backbone).name
+    specs = [find_weights(name, weights_id) for weights_id in weights_ids(name)]
+    if not specs:
+        raise UsageError(f"no weights of {name} are public; name a file of them, or weights=random to try things out")
+    return next((spec for spec in specs if spec.source.urls), specs[0])
+
+
+def weights_of_file(backbone: str, file: str) -> WeightsSpec | None:
+    """The published weights that a file of that name is, or None."""
+    specs = [find_weights(backbone, weights_id) for weights_id in weights_ids(backbone)]
+    return next((spec for spec in specs if spec.source.file == file), None)
+
+
+def assumed_pixels(backbone: str, num_classes: int) -> Pixels:
+    """The pixels of weights of unknown origin: those of published ones with as many classes, else of the default ones.
+
+    Where none are public: those of Efficient-3DCNNs, with which the paper's networks were trained.
+    """
+    specs = [find_weights(backbone, weights_id) for weights_id in weights_ids(backbone)]
+    alike = [spec for spec in specs if spec.num_classes == num_classes]
+    return (alike or [default_weights(backbone)])[0].pixels if specs else EFFICIENT
+
+
+@cache
+def class_names(class_list: str) -> list[str]:
+    """The class names in the order of the logits, alphabetical, byte by byte.
+
+    Kinetics-400: torchvision's weights. Kinetics-600: tensorflow/models official/projects/movinet/files/
+    kinetics_600_labels.txt, the order in which okankop/Efficient-3DCNNs annotation_Kinetics/kinetics-600_val.csv
+    brings them, from which that repository numbers its classes (utils/kinetics_json.py).
+    """
+    if class_list == "kinetics400":
+        from torchvision.models import get_model_weights
+
+        return list(get_model_weights("r3d_18").KINETICS400_V1.meta["categories"])
+    text = resources.files("gcf.extract.backbones").joinpath(f"classes/{class_list}.txt").read_text("utf-8")
+    return text.splitlines()
+
+
+def list_weights() -> list[WeightsInfo]:
+    """Everything in the table, in its order."""
+    ours = [
+        (spec.backbone, spec.id, spec.num_classes, bool(spec.class_list), bool(spec.source.urls), spec.source.file)
+        for spec in PUBLISHED
+    ]
+    theirs = [
+        (name, weights_id, BACKBONES[name].num_classes, True, True, file)
+        for (name, weights_id), file in TORCHVISION.items()
+    ]
+    paths = [cached_path(Source(row[-1])) for row in ours + theirs]
+    return [WeightsInfo(*row, path if path.exists() else None) for row, path in zip(ours + theirs, paths, strict=True)]
+
+
+def describe_weights(backbone: str, weights_id: str) -> dict:
+    """All that is known of published weights, JSON-able; `cached` is the path of the file or None."""
+    spec = find_weights(backbone, weights_id)
+    path = cached_path(spec.source)
+    return {
+        "backbone": spec.backbone,
+        "id": spec.id,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(spec.source).items()},
+        "num_classes": spec.num_classes,
+        "classes": spec.class_names(),
+        **spec.pixels.recipe(),
+        "frame_rate": spec.pixels.frame_rate,
+        "path": str(path),
+        "cached": str(path) if path.exists() else None,
+        "sha256_seen": seen_digests(path),
+    }
+
+
+def pull_weights(backbone: str, weights_id: str = "default") -> Path:
+    """Fetch published weights into the cache, if they are not there yet, and check them; the file's path."""
+    spec = default_weights(backbone) if weights_id == "default" else find_weights(backbone, weights_id)
+    return obtain(spec.source)[0]
+
+
+def _from_torchvision(name: str, weights_id: str) -> WeightsSpec:
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name)[weights_id.upper().replace("-", "_")]
+    transforms = weights.transforms()
+    resize = transforms.resize_size
+    num_frames, frame_rate = next(clips for prefix, clips in TORCHVISION_CLIPS.items() if name.startswith(prefix))
+    pixels = Pixels(
+        "RGB",
+        1.0,
+        tuple(transforms.mean),
+        tuple(transforms.std),
+        resize=resize[0] if len(resize) == 1 else tuple(resize),
+        crop=tuple(transforms.crop_size),
+        resize_rule="torchvision",
+        num_frames=num_frames,
+        frame_rate=frame_rate,
+    )
+    file = weights.url.rsplit("/", 1)[-1]
+    source = Source(file, (weights.url,), sha256=file.rsplit("-", 1)[-1].removesuffix(".pth"))  # names end in 8 digits
+    return WeightsSpec(name, weights_id, source, len(weights.meta["categories"]), "kinetics400", pixels)
+
+
+def _plain(size: int | tuple[int, int]) -> int | list[int]:
+    return size if isinstance(size, int) else list(size)
