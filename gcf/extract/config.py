@@ -1,0 +1,45 @@
+"""What decides how videos become descriptors, beside the backbone and its weights."""
+
+from dataclasses import dataclass
+
+from gcf.errors import UsageError
+from gcf.extract.clips import TAILS
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Settings of one extraction; those that decide numbers go into the recipe.
+
+    views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
+    with fewer. workers None: one decoder process per processor but one. shard (i, n): the i-th of n parts, from 1.
+    update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
+    after which a video is given up.
+    """
+
+    temporal_stride: str = "trained"
+    views: int = 1
+    views_seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int | None = None
+    batch_size: int = 8
+    shard: tuple[int, int] | None = None
+    tail: str = "loop"
+    clip_frames: int | None = None
+    dtype: str = "float16"
+    update: bool = False
+    deadline: float = 60.0
+
+    def __post_init__(self):
+        for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES)):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        for name in ("views", "batch_size", "workers", "clip_frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
+        if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
+            raise UsageError(f"shard is i/n with 1 <= i <= n, not {self.shard[0]}/{self.shard[1]}")

@@ -1,0 +1,214 @@
+"""Extraction: find the videos, skip what is done, run the rest through decoders and network, commit parts, merge."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcf.data.annotations import Annotations, Labelling, label_videos, read_annotations
+from gcf.data.features import FeatureFile
+from gcf.data.parts import GatheredVideos, PartFolder, check_list, check_recipe, gather
+from gcf.data.schema import FeatureContent, VideoFeatures, id_key
+from gcf.data.writer import require_output, write_features
+from gcf.extract.config import ExtractConfig
+from gcf.extract.find import VideoPath, find_videos
+from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.progress import Progress
+
+PART_VIDEOS, PART_SECONDS = 256, 60.0  # a part is committed at whichever comes first: the most that a kill can cost
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What an extraction left: counts, and every video that gave nothing or only a part, with the reason.
+
+    extracted counts the videos decoded this time; missing and unlabelled compare the annotations with the videos;
+    notes are what reading the annotations brought up.
+    """
+
+    path: Path
+    videos: int
+    clips: int
+    extracted: int
+    seconds: float
+    failures: list[tuple[str, str]]
+    partial: list[tuple[str, str]]
+    missing: Sequence[str]
+    unlabelled: Sequence[str]
+    notes: Sequence[str]
+
+    @property
+    def complete(self) -> bool:
+        """Every video gave all it has."""
+        return not self.failures and not self.partial
+
+    def describe(self) -> str:
+        """The same in words."""
+        rate = f", {self.extracted:,} of them now, in {self.seconds:.0f} s" if self.extracted else ", all from before"
+        lines = [f"{self.path}: {self.videos:,} videos, {self.clips:,} clips{rate}"]
+        lines += [f"  partial  {video_id!r}: {note}" for video_id, note in self.partial]
+        lines += [f"  failed   {video_id!r}: {error}" for video_id, error in self.failures]
+        if self.missing:
+            lines.append(f"  annotated, but not found: {len(self.missing):,} videos, such as {self.missing[0]!r}")
+        if self.unlabelled:
+            lines.append(f"  without a label: {len(self.unlabelled):,} videos, such as {self.unlabelled[0]!r}")
+        lines += [f"  annotations: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def extract_videos(
+    videos: str | os.PathLike | Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    backbone: str = "resnext101",
+    weights: str = "default",
+    annotations: str | os.PathLike | Annotations | None = None,
+    progress: bool = False,
+    **options,
+) -> ExtractSummary:
+    """Run a frozen backbone once over every clip of every video and keep the descriptors in one feature file.
+
+    videos: a folder, a file, several files, or a text/CSV list. options: the fields of ExtractConfig. The same call
+    again resumes: videos that are done and unchanged are not decoded again. A broken video is recorded under
+    `failures` and costs nobody else anything. Raises GcfError children; see `gcf.errors` for what each means.
+    """
+    config = ExtractConfig(**options)
+    out = Path(out)
+    require_output(out)
+    found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
+    if config.shard:
+        found = found[config.shard[0] - 1 :: config.shard[1]]
+    if annotations is not None and not isinstance(annotations, Annotations):
+        annotations = read_annotations(annotations)
+    labelling = label_videos([v.id for v in found], annotations)
+    notes = annotations.notes if annotations else ()
+    with PartFolder(out).locked() as parts:
+        network, recipe = load_network(backbone, weights, config)
+        run = _Run(found, parts, config, recipe, network.backbone.recipe.get("classes"))
+        begun = time.monotonic()
+        todo = run.todo()
+        run.work(todo, network, progress=progress)
+        seconds = time.monotonic() - begun
+        run.merge(labelling)
+        parts.remove()
+    return _summary(out, labelling, notes, len(todo), seconds)
+
+
+def _summary(out: Path, labelling: Labelling, notes: Sequence[str], extracted: int, seconds: float) -> ExtractSummary:
+    features = FeatureFile(out)
+    return ExtractSummary(
+        path=out,
+        videos=features.num_videos,
+        clips=features.num_clips,
+        extracted=extracted,
+        seconds=seconds,
+        failures=features.failures,
+        partial=[(i, note) for i, note in zip(features.ids, features.videos.note, strict=True) if note],
+        missing=labelling.missing,
+        unlabelled=labelling.unlabelled,
+        notes=notes,
+    )
+
+
+class _Run:
+    """One extraction: what is wanted, what is committed, what is in hand."""
+
+    def __init__(
+        self,
+        found: list[VideoPath],
+        parts: PartFolder,
+        config: ExtractConfig,
+        recipe: dict,
+        backbone_classes: list[str] | None,
+    ):
+        self.found, self.parts, self.config = found, parts, config
+        self.recipe, self.backbone_classes = recipe, backbone_classes
+        self.videos: list[VideoFeatures] = []
+        self.failures: list[tuple[str, str]] = []
+
+    def todo(self) -> list[VideoPath]:
+        """The videos that no part and no finished file has, or that have changed since."""
+        ids = [v.id for v in self.found]
+        self.finished = [FeatureFile(self.parts.out)] if self.parts.out.exists() else []
+        for features in self.finished:
+            check_recipe(features.path, features.recipe, self.recipe)
+            if not self.config.update:
+                check_list(features.path, [*features.ids, *(f[0] for f in features.failures)], ids)
+        self.parts.begin(self.recipe, ids, update=self.config.update)
+        committed = self.parts.parts()
+        settled = self._unchanged([*committed, *self.finished]).keys() | {f[0] for p in committed for f in p.failures}
+        return [v for v in self.found if v.id not in settled]
+
+    def _unchanged(self, sources: list[FeatureFile]) -> dict[str, tuple[FeatureFile, int]]:
+        """Where the videos are that are done, still wanted, and whose file is the one that was decoded."""
+        return gather(sources, keep=_is_current({v.id: v.path for v in self.found}))
+
+    def work(self, todo: list[VideoPath], network, *, progress: bool) -> None:
+        """Bring `todo` to a committed state, part by part; what is complete is committed even when stopped."""
+        if not todo:
+            return
+        committed, done = time.monotonic(), len(self.found) - len(todo)
+        stream = stream_features(todo, network, self.recipe, self.config)
+        try:
+            with Progress(total=len(self.found), done=done, shown=progress) as bar:
+                for video_id, outcome in stream:
+                    if isinstance(outcome, VideoFeatures):
+                        self.videos.append(outcome)
+                        bar.advance(clips=len(outcome.descriptors))
+                    else:
+                        self.failures.append((video_id, outcome.error))
+                        bar.advance(clips=0)
+                    if self._in_hand() >= PART_VIDEOS or time.monotonic() - committed >= PART_SECONDS:
+                        self._commit()
+                        committed = time.monotonic()
+        finally:
+            stream.close()
+            self._commit()
+
+    def _in_hand(self) -> int:
+        return len(self.videos) + len(self.failures)
+
+    def _commit(self) -> None:
+        if not self._in_hand():
+            return
+        videos, failures = sorted(self.videos, key=lambda v: id_key(v.id)), sorted(self.failures)
+        self.videos, self.failures = [], []
+        self.parts.commit(FeatureContent(self.recipe, videos, failures, self.backbone_classes))
+
+    def merge(self, labelling: Labelling) -> None:
+        """Write the finished file from the parts and from what was finished before."""
+        parts = self.parts.parts()
+        places = self._unchanged([*parts, *self.finished])
+        failures = {f[0]: f[1] for part in parts for f in part.failures if f[0] not in places}
+        wanted = {v.id: n for n, v in enumerate(self.found)}
+        rows = [wanted[video_id] for video_id in sorted(places, key=id_key)]
+        content = FeatureContent(
+            recipe=self.recipe,
+            videos=GatheredVideos(places),
+            failures=sorted((f for f in failures.items() if f[0] in wanted), key=lambda f: id_key(f[0])),
+            backbone_classes=self.backbone_classes,
+            classes=labelling.classes,
+            labels=[int(labelling.labels[n]) for n in rows],
+            subsets=[labelling.subsets[n] for n in rows],
+            groups=[labelling.groups[n] for n in rows],
+        )
+        with self.parts.room_needed(sum(source.video(n).descriptors.nbytes for source, n in places.values())):
+            write_features(self.parts.out, content)
+
+
+def _is_current(paths: dict[str, str]):
+    """A test of whether a row's video is wanted and its file has the size and time that the row recorded."""
+    stats: dict[str, os.stat_result | None] = {}
+
+    def is_current(source: FeatureFile, n: int) -> bool:
+        video_id = source.ids[n]
+        if video_id not in stats:
+            try:
+                stats[video_id] = os.stat(paths[video_id])
+            except (KeyError, OSError):
+                stats[video_id] = None
+        now = stats[video_id]
+        return bool(now) and (now.st_size, now.st_mtime_ns) == (source.videos.size[n], source.videos.mtime_ns[n])
+
+    return is_current

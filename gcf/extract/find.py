@@ -1,0 +1,101 @@
+"""Which videos a command means: folders searched, files taken, lists read."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcf.data.schema import id_key
+from gcf.errors import GcfError, UsageError
+
+# Video containers and raw streams, and what pretends to be a video (sound with a cover, play lists): the latter are
+# opened, refused and named, where skipping them would lose them in silence.
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        "mp4 m4v mov qt avi divx mkv webm flv f4v wmv asf mpg mpeg mpe m1v m2v vob ts mts m2ts 3gp 3g2 ogv ogg ogm gif "
+        "h264 264 avc h265 265 hevc mjpg mjpeg mxf rm rmvb y4m dv ivf obu mj2 mp3 m3u8 sdp ffconcat"
+    ).split(" ")
+)
+LISTS = (".txt", ".csv", ".lst")
+
+
+@dataclass(frozen=True)
+class VideoPath:
+    """A video by its path and its id: the path relative to the video root, '/'-separated."""
+
+    path: str
+    id: str
+
+
+def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoPath]:
+    """The videos of a folder, of files, or of one text or CSV list, sorted by id.
+
+    Several files take their deepest common folder as the root. Raises GcfError when there are none.
+    """
+    sources = [os.fspath(s) for s in sources]
+    if not sources:
+        raise UsageError("no videos given: name a folder, video files, or a list")
+    for source in sources:
+        if not os.path.lexists(source):
+            raise UsageError(f"{source}: no such file or folder")
+    folders = [s for s in sources if os.path.isdir(s)]
+    if len(sources) > 1 and folders:
+        raise UsageError(f"{folders[0]}: give one folder, or files, not both; their ids would not be unique")
+    if folders:
+        found = list(_search(sources[0]))
+    elif len(sources) == 1 and Path(sources[0]).suffix.lower() in LISTS:
+        found = _listed(sources[0])
+    else:
+        paths = [os.path.abspath(s) for s in sources]
+        root = os.path.commonpath([os.path.dirname(p) for p in paths])
+        found = [VideoPath(p, os.path.relpath(p, root)) for p in paths]
+    if not found:
+        raise GcfError(f"{sources[0]}: no videos found (searched for {', '.join(sorted(SUFFIXES)[:6])}, ...)")
+    unique = {v.id: v for v in found}
+    return sorted(unique.values(), key=lambda v: id_key(v.id))
+
+
+def _search(root: str) -> Iterator[VideoPath]:
+    """Files with a video's suffix below a folder, links followed, loops entered once."""
+
+    def refuse(error: OSError):
+        raise GcfError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
+
+    entered = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
+        place = os.stat(folder)
+        if (place.st_dev, place.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((place.st_dev, place.st_ino))
+        named_like_videos = [s for s in subfolders if _is_video(s)]
+        subfolders[:] = [s for s in subfolders if not s.startswith(".") and s not in named_like_videos]
+        for name in [n for n in names if _is_video(n)] + named_like_videos:
+            path = os.path.join(folder, name)
+            yield VideoPath(os.path.abspath(path), os.path.relpath(path, root).replace(os.sep, "/"))
+
+
+def _is_video(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _listed(path: str) -> list[VideoPath]:
+    """The videos of a list: one path a line, or a CSV whose column `path` (else its first) is the path.
+
+    Ids are relative to the list's folder, or to the deepest common folder when a path leads out of it.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = list(csv.reader(file)) if path.lower().endswith(".csv") else [[line.rstrip("\r\n")] for line in file]
+    except OSError as error:
+        raise GcfError(f"{path}: cannot be read ({error.strerror})") from error
+    rows = [row for row in rows if row and row[0].strip()]
+    names = [name.strip().lower() for name in rows[0]] if rows else []
+    column = names.index("path") if "path" in names else 0
+    root = os.path.dirname(os.path.abspath(path))
+    paths = [os.path.abspath(os.path.join(root, row[column])) for row in (rows[1:] if "path" in names else rows)]
+    if any(os.path.relpath(p, root).startswith("..") for p in paths):
+        root = os.path.commonpath([os.path.dirname(p) for p in paths])
+    return [VideoPath(p, os.path.relpath(p, root).replace(os.sep, "/")) for p in paths]

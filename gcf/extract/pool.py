@@ -1,0 +1,159 @@
+"""Decoder processes under supervision: a crash, hang or memory fault costs one video, never the run."""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcf.data.schema import VideoInfo
+from gcf.errors import GcfError
+from gcf.extract import messages
+from gcf.extract.decoding import Clip, ClipJob
+from gcf.extract.find import VideoPath
+from gcf.extract.worker import job_to_json
+
+WORKER = "gcf.extract.worker"
+DEADLINE = 60.0  # seconds without a byte from a decoder that is being listened to
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A video gave nothing, and why."""
+
+    error: str
+
+
+class DecoderPool:
+    """Decode videos in `num_workers` processes: iterate for (video, Clip | VideoInfo | Failed).
+
+    A video's clips come in order and are followed by its VideoInfo, or at any point by Failed; videos interleave.
+    `ahead` bounds how many clips wait to be taken, and so the memory.
+    """
+
+    def __init__(
+        self, videos: Sequence[VideoPath], job: ClipJob, *, num_workers: int, ahead: int, deadline: float = DEADLINE
+    ):
+        self.job, self.deadline = job, deadline
+        self.todo: queue.SimpleQueue[VideoPath] = queue.SimpleQueue()
+        for video in videos:
+            self.todo.put(video)
+        self.results: queue.Queue = queue.Queue(maxsize=max(1, ahead))
+        self.stopping = threading.Event()
+        self.decoders: set[_Decoder] = set()
+        count = max(1, min(num_workers, len(videos)))
+        self.threads = [threading.Thread(target=self._supervise, daemon=True) for _ in range(count)]
+
+    def __iter__(self) -> Iterator[tuple[VideoPath, Clip | VideoInfo | Failed]]:
+        for thread in self.threads:
+            thread.start()
+        running = len(self.threads)
+        try:
+            while running:
+                item = self.results.get()
+                if item is None:
+                    running -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the decoders, whatever they are doing."""
+        self.stopping.set()
+        for decoder in list(self.decoders):
+            decoder.process.kill()
+        while any(thread.is_alive() for thread in self.threads):
+            try:
+                self.results.get(timeout=0.05)  # a supervisor may wait for room
+            except queue.Empty:
+                continue
+
+    def _supervise(self) -> None:
+        """One thread: one decoder at a time, replaced whenever a video has broken it."""
+        decoder = None
+        try:
+            while not self.stopping.is_set():
+                try:
+                    video = self.todo.get_nowait()
+                except queue.Empty:
+                    break
+                if decoder is None:
+                    decoder = _Decoder(self.job)
+                    self.decoders.add(decoder)
+                if not self._listen(decoder, video):
+                    decoder = self._retire(decoder)
+        except BaseException as error:  # handed to the consumer, which raises it
+            self.results.put(error)
+        finally:
+            if decoder:
+                self._retire(decoder)
+            self.results.put(None)
+
+    def _retire(self, decoder: "_Decoder") -> None:
+        self.decoders.discard(decoder)
+        decoder.kill()
+
+    def _listen(self, decoder: "_Decoder", video: VideoPath) -> bool:
+        """Pass on what the decoder makes of a video; False when the decoder is not fit for another."""
+        try:
+            decoder.start(video)
+            while not self.stopping.is_set():
+                head, payload = messages.receive(decoder.inbox, deadline=self.deadline)
+                self.results.put((video, _unpack(head, payload)))
+                if head["kind"] != "clip":
+                    return True
+        except messages.StalledError:
+            self.results.put((video, Failed(f"deadline: no progress for {self.deadline:g} s")))
+        except (messages.ClosedError, BrokenPipeError):
+            self.results.put((video, Failed(decoder.cause_of_death())))
+        return False
+
+
+class _Decoder:
+    """A decoder process and the two pipes to it."""
+
+    def __init__(self, job: ClipJob):
+        child_inbox, self.outbox = os.pipe()
+        self.inbox, child_outbox = os.pipe()
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, str(child_inbox), str(child_outbox)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(child_inbox, child_outbox),
+        )
+        os.close(child_inbox)
+        os.close(child_outbox)
+        messages.send(self.outbox, job_to_json(job))
+
+    def start(self, video: VideoPath) -> None:
+        messages.send(self.outbox, {"path": os.fsencode(video.path).hex(), "id": video.id})
+
+    def cause_of_death(self) -> str:
+        """Why the process is gone, as a reason for the video it was at."""
+        code = self.process.wait(timeout=10)
+        if code > 0:  # an exception outside any video: the program is broken, not the video
+            raise GcfError(f"the decoder process ended with exit code {code}; its message is above")
+        return f"decoder crashed (signal {-code})" if code else "decoder ended without an answer"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.inbox)
+        os.close(self.outbox)
+
+
+def _unpack(head: dict, payload: bytearray) -> Clip | VideoInfo | Failed:
+    if head["kind"] == "failed":
+        return Failed(head["error"])
+    if head["kind"] == "done":
+        return VideoInfo(**head["info"])
+    pixels = np.frombuffer(payload, np.uint8).reshape(head["shape"])
+    return Clip(pixels, head["start_frame"], head["num_real"], head["start_time"], head["end_time"])

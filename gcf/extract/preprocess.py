@@ -1,0 +1,103 @@
+"""Decoded frames to the uint8 pixels a network sees: resize and crop, centre or augmented."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+# 3D-ResNets-PyTorch and Efficient-3DCNNs train with these: 5 scales, each 2^(1/4) smaller, at the centre or a corner
+SCALES = tuple(2 ** (-i / 4) for i in range(5))
+POSITIONS = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))  # (x, y) shares of the free margin
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How frames become network input: `resize` the short side (or to (H, W)), then the central `crop` (H, W).
+
+    rule: "pillow" = Pillow's antialiased BILINEAR, the first five families' own; "torchvision" = tensors with
+    antialias=False, as the transforms of torchvision's video weights are written.
+    """
+
+    resize: int | tuple[int, int]
+    crop: tuple[int, int]
+    rule: str = "pillow"
+
+    @classmethod
+    def from_recipe(cls, recipe: dict) -> "Geometry":
+        """The geometry that a backbone's recipe asks for; sizes may be an int or an [H, W] pair."""
+        resize, crop = recipe["resize"], recipe["crop"]
+        return cls(
+            resize=resize if isinstance(resize, int) else tuple(resize),
+            crop=(crop, crop) if isinstance(crop, int) else tuple(crop),
+            rule=recipe.get("resize_rule", "pillow"),
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """One augmented treatment of a whole video: a square of `scale` x the short side, placed, perhaps mirrored."""
+
+    scale: float
+    position: tuple[float, float]
+    flip: bool
+
+
+def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
+    """(H, W) after resizing; the long side is int(resize * long / short).
+
+    >>> resized_size(240, 320, 112)
+    (112, 149)
+    """
+    if not isinstance(resize, int):
+        return resize
+    if height <= width:
+        return resize, int(resize * width / height)
+    return int(resize * height / width), resize
+
+
+def crop_corner(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """(top, left) of the central crop: int(round(margin / 2)), half to even, as PIL- and torch-based tools agree."""
+    return round((size[0] - crop[0]) / 2), round((size[1] - crop[1]) / 2)
+
+
+def centre_view(frame: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Frame (H, W, 3) uint8 -> (h, w, 3) uint8, the view that networks are tested with."""
+    height, width = frame.shape[:2]
+    size = resized_size(height, width, geometry.resize)
+    if size != (height, width):
+        frame = _resize_torchvision(frame, size) if geometry.rule == "torchvision" else _resize_pillow(frame, size)
+    top, left = crop_corner(size, geometry.crop)
+    return frame[top : top + geometry.crop[0], left : left + geometry.crop[1]]
+
+
+def augmented_view(frame: np.ndarray, view: View, crop: tuple[int, int]) -> np.ndarray:
+    """Frame (H, W, 3) uint8 -> (h, w, 3) uint8: multi-scale corner crop resized by Pillow, then the flip."""
+    height, width = frame.shape[:2]
+    side = max(1, int(min(height, width) * view.scale))
+    left, top = (round(share * (free - side)) for share, free in zip(view.position, (width, height), strict=True))
+    pixels = _resize_pillow(np.ascontiguousarray(frame[top : top + side, left : left + side]), crop)
+    return pixels[:, ::-1] if view.flip else pixels
+
+
+def draw_views(video_id: str, *, count: int, seed: int) -> list[View]:
+    """The augmented views 1..count of a video: the same for a video and seed wherever and whenever it is extracted."""
+    views = []
+    for index in range(count):
+        text = f"{seed}/{index}/".encode() + video_id.encode("utf-8", "surrogateescape")
+        rng = np.random.Generator(np.random.Philox(int.from_bytes(hashlib.sha256(text).digest()[:8], "big")))
+        scale, position = SCALES[rng.integers(len(SCALES))], POSITIONS[rng.integers(len(POSITIONS))]
+        views.append(View(scale, position, flip=bool(rng.integers(2))))
+    return views
+
+
+def _resize_pillow(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _resize_torchvision(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    import torch
+    from torchvision.transforms import functional
+
+    pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+    return functional.resize(pixels, list(size), antialias=False).permute(1, 2, 0).numpy()

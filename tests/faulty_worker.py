@@ -1,0 +1,32 @@
+"""A decoder process in which the names of videos bring about what damaged files bring about at random."""
+
+import ctypes
+import os
+import signal
+import time
+
+from gcf.extract import worker
+
+original = worker.decode_clips
+
+
+def decode_clips(path, video_id, job):
+    clips = original(path, video_id, job)
+    yield next(clips)
+    if "crash" in video_id:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "exit" in video_id:
+        os._exit(0)
+    if "hang" in video_id:
+        ctypes.PyDLL(None).sleep(3600)  # holds the GIL, as a deadlocked decoder does
+    if "memory" in video_id:
+        bytearray(worker.MEMORY_LIMIT + 1)
+    if "odd" in video_id:
+        raise LookupError("unknown encoding")
+    if "slow" in video_id:
+        time.sleep(0.5)
+    yield from clips
+
+
+worker.decode_clips = decode_clips
+main = worker.main
