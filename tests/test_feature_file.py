@@ -1,3 +1,6 @@
+import os
+import resource
+
 import h5py
 import numpy as np
 import pytest
@@ -103,7 +106,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
     before = path.read_bytes()
     broken = make_content()
     object.__setattr__(broken.videos[3], "descriptors", np.zeros((2, 1, 31), np.float16))  # not 32 wide
-    with pytest.raises(FeatureFileError):
+    with pytest.raises(ValueError, match="a/03é.mp4"):
         write_features(path, broken)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
@@ -256,3 +259,16 @@ def test_files_of_two_recipes_or_with_a_common_video_are_not_merged(tmp_path):
     with pytest.raises(RefusedError, match="disjoint"):
         merge_features([a, shard(tmp_path, "c.h5", [3])], tmp_path / "all.h5")
     assert not (tmp_path / "all.h5").exists()
+
+
+def test_walking_many_files_holds_no_file_open(tmp_path):
+    """A long run leaves thousands of parts, a process may hold a thousand files."""
+    for n in range(80):
+        write_features(tmp_path / f"{n:02d}.h5", FeatureContent(RECIPE, [make_video(f"{n:02d}.mp4", num_clips=2)]))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, limits[1]))
+    try:
+        merged = merge_features(sorted(tmp_path.glob("*.h5")), tmp_path / "all.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert merged.num_videos == 80

@@ -1,7 +1,10 @@
 """Reading a feature file: checked against damage and tricks, then mapped, with HDF5 out of the way."""
 
 import json
+import math
 import os
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +23,15 @@ from gcf.data.schema import (
     decode,
 )
 from gcf.errors import FeatureFileError
+
+
+@dataclass(frozen=True)
+class _RowPlace:
+    """Where the rows of a dataset lie in the file."""
+
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
 
 
 class FeatureFile:
@@ -48,8 +60,9 @@ class FeatureFile:
         self.recipe_sha256: str = h5.attrs["recipe_sha256"]
         if recipe_sha256(self.recipe) != self.recipe_sha256:
             raise FeatureFileError(f"{self.path}: its recipe does not match its recipe_sha256; extract again")
-        self.descriptors = self._mapped(h5, "descriptors", 3)
-        self.logits = self._mapped(h5, "logits", 2) if self._has(h5, "logits") else None
+        self._rows = {"descriptors": self._row_place(h5, "descriptors", 3)}
+        if self._has(h5, "logits"):
+            self._rows["logits"] = self._row_place(h5, "logits", 2)
         self.offsets = self._array(h5, "videos/offset")
         self.ids = self._texts(h5, "videos/id")
         self.labels = self._array(h5, "videos/label")
@@ -74,10 +87,10 @@ class FeatureFile:
             raise FeatureFileError(f"{self.path}: schema {schema}, this version reads {SCHEMA}; extract again")
 
     def _check_counts(self) -> None:
-        clips, videos = len(self.descriptors), len(self.ids)
-        per_clip = [*vars(self.clips).values(), *([] if self.logits is None else [self.logits])]
-        per_video = [self.labels, self.subsets, self.groups, *vars(self.videos).values()]
-        counts_agree = {len(x) for x in per_clip} <= {clips} and {len(x) for x in per_video} <= {videos}
+        clips, videos = self.num_clips, len(self.ids)
+        per_clip = {len(x) for x in vars(self.clips).values()} | {place.shape[0] for place in self._rows.values()}
+        per_video = {len(x) for x in (self.labels, self.subsets, self.groups, *vars(self.videos).values())}
+        counts_agree = per_clip == {clips} and per_video == {videos}
         offsets = self.offsets
         if not counts_agree or len(offsets) != videos + 1 or offsets[0] != 0 or offsets[-1] != clips:
             raise FeatureFileError(f"{self.path}: its datasets disagree about the number of videos or clips")
@@ -116,13 +129,31 @@ class FeatureFile:
     def _texts(self, h5: h5py.File, name: str) -> list[str]:
         return decode(self._array(h5, name))
 
-    def _mapped(self, h5: h5py.File, name: str, ndim: int) -> np.ndarray:
+    def _row_place(self, h5: h5py.File, name: str, ndim: int) -> "_RowPlace":
         dataset = self._dataset(h5, name)
         if dataset.ndim != ndim or dataset.dtype not in ("float16", "float32"):
             raise FeatureFileError(f"{self.path}: {name} is {dataset.dtype} with {dataset.ndim} axes, expected {ndim}")
-        if dataset.size == 0:
-            return np.empty(dataset.shape, dataset.dtype)
-        return np.memmap(self.path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+        return _RowPlace(dataset.id.get_offset() or 0, dataset.dtype, dataset.shape)
+
+    def _map(self, name: str, start: int, stop: int) -> np.ndarray | None:
+        """Rows start to stop as a read-only memory map, which holds a file descriptor for as long as it lives."""
+        if name not in self._rows:
+            return None
+        place = self._rows[name]
+        shape, width = (stop - start, *place.shape[1:]), math.prod(place.shape[1:]) * place.dtype.itemsize
+        if not math.prod(shape):
+            return np.empty(shape, place.dtype)
+        return np.memmap(self.path, place.dtype, "r", place.offset + start * width, shape)
+
+    @cached_property
+    def descriptors(self) -> np.ndarray:
+        """(T, V, D) float16 or float32, a read-only memory map."""
+        return self._map("descriptors", 0, self.num_clips)
+
+    @cached_property
+    def logits(self) -> np.ndarray | None:
+        """(T, K) float16, a read-only memory map; None where the backbone had no classifier."""
+        return self._map("logits", 0, self.num_clips)
 
     @property
     def num_videos(self) -> int:
@@ -132,15 +163,15 @@ class FeatureFile:
     @property
     def num_clips(self) -> int:
         """T, the clips of all videos."""
-        return len(self.descriptors)
+        return self._rows["descriptors"].shape[0]
 
     def video(self, n: int) -> VideoFeatures:
-        """The rows and facts of video n, as views into the file."""
+        """The rows and facts of video n; its maps are its own, so that thousands of files can be walked."""
         rows = slice(int(self.offsets[n]), int(self.offsets[n + 1]))
         return VideoFeatures(
             id=self.ids[n],
-            descriptors=self.descriptors[rows],
-            logits=None if self.logits is None else self.logits[rows],
+            descriptors=self._map("descriptors", rows.start, rows.stop),
+            logits=self._map("logits", rows.start, rows.stop),
             clips=Clips(**{name: values[rows] for name, values in vars(self.clips).items()}),
             info=VideoInfo(**{name: values[n] for name, values in vars(self.videos).items()}),
         )

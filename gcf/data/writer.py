@@ -5,7 +5,9 @@ file, and memory holds only the metadata, however large the descriptors are.
 """
 
 import io
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -14,7 +16,17 @@ import numpy as np
 from gcf.data.atomic import atomic_file
 from gcf.data.features import FeatureFile
 from gcf.data.recipe import canonical_json, recipe_sha256
-from gcf.data.schema import CLIP_FIELDS, FORMAT, SCHEMA, VIDEO_FIELDS, FeatureContent, encode, id_key
+from gcf.data.schema import (
+    CLIP_FIELDS,
+    FORMAT,
+    SCHEMA,
+    VIDEO_FIELDS,
+    Clips,
+    FeatureContent,
+    VideoInfo,
+    encode,
+    id_key,
+)
 from gcf.errors import RefusedError
 
 ALIGNMENT = 4096  # bytes: a memory map starts on a page
@@ -25,41 +37,53 @@ def write_features(path: str | os.PathLike, content: FeatureContent) -> None:
 
     Raises OSError (disk full, read-only folder) with nothing changed.
     """
-    ids = [v.id for v in content.videos]
-    if ids != sorted(set(ids), key=id_key):
-        raise ValueError("videos must be sorted by id, each once")
     with atomic_file(path) as file:
         image = _Image()
         places = _lay_out(image, content)
         image.write_to(file)
-        for name, dtype in places.items():
-            file.seek(dtype[0])
+        for name, (offset, dtype) in places.items():
+            file.seek(offset)
+            row = _row_shape(content, name)
             for video in content.videos:
-                file.write(np.ascontiguousarray(getattr(video, name), dtype=dtype[1]).data)
+                rows = getattr(video, name)
+                if rows.shape != (len(video.clips.start_frame), *row):
+                    raise ValueError(f"{video.id}: {name} of shape {rows.shape}, others have rows of {row}")
+                file.write(np.ascontiguousarray(rows, dtype=dtype).data)
         file.flush()
         FeatureFile(file.name)  # what is renamed has been read
 
 
+@dataclass(frozen=True)
+class _VideoFacts:
+    """What of a video goes into the metadata: all but its rows."""
+
+    id: str
+    clips: Clips
+    info: VideoInfo
+
+
 def _lay_out(image: "_Image", content: FeatureContent) -> dict[str, tuple[int, np.dtype]]:
     """Everything but the rows; where the rows of `descriptors` and `logits` go, and as what type."""
-    shapes = {"descriptors": _row_shape(content, "descriptors"), "logits": _row_shape(content, "logits")}
-    num_clips = sum(len(v.descriptors) for v in content.videos)
+    videos = [_VideoFacts(v.id, v.clips, v.info) for v in content.videos]
+    ids = [v.id for v in videos]
+    if ids != sorted(set(ids), key=id_key):
+        raise ValueError("videos must be sorted by id, each once")
+    num_clips = sum(len(v.clips.start_frame) for v in videos)
+    shapes = {name: shape for name in ("descriptors", "logits") if (shape := _row_shape(content, name)) is not None}
     dtypes = {"descriptors": np.dtype(content.recipe.get("dtype", "float16")), "logits": np.dtype("float16")}
-    threshold = num_clips * int(np.prod(shapes["descriptors"])) * dtypes["descriptors"].itemsize
-    with h5py.File(
-        image, "w", alignment_threshold=max(1, min(ALIGNMENT, threshold)), alignment_interval=ALIGNMENT
-    ) as h5:
+    size = num_clips * math.prod(shapes["descriptors"]) * dtypes["descriptors"].itemsize
+    threshold = max(1, min(ALIGNMENT, size))  # small ones would not be aligned otherwise
+    with h5py.File(image, "w", alignment_threshold=threshold, alignment_interval=ALIGNMENT) as h5:
         h5.attrs["format"] = FORMAT
         h5.attrs["schema"] = SCHEMA
         h5.attrs["recipe"] = canonical_json(content.recipe)
         h5.attrs["recipe_sha256"] = recipe_sha256(content.recipe)
-        _write_videos(h5, content)
+        _write_videos(h5, videos, content)
         places = {}
         for name, row in shapes.items():
-            if row is not None:
-                dataset = _reserve(h5, name, (num_clips, *row), dtypes[name])
-                if dataset.id.get_offset() is not None:  # None where there is no byte to store
-                    places[name] = (dataset.id.get_offset(), dtypes[name])
+            dataset = _reserve(h5, name, (num_clips, *row), dtypes[name])
+            if dataset.id.get_offset() is not None:  # None where there is no byte to store
+                places[name] = (dataset.id.get_offset(), dtypes[name])
     return places
 
 
@@ -83,15 +107,14 @@ def _reserve(h5: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) 
     return h5[name]
 
 
-def _write_videos(h5: h5py.File, content: FeatureContent) -> None:
-    videos = content.videos
+def _write_videos(h5: h5py.File, videos: list[_VideoFacts], content: FeatureContent) -> None:
     count = len(videos)
     for name, dtype in CLIP_FIELDS.items():
         rows = [getattr(v.clips, name) for v in videos]
         h5.create_dataset(f"clips/{name}", data=np.concatenate(rows).astype(dtype) if rows else np.zeros(0, dtype))
     for name, dtype in VIDEO_FIELDS.items():
         h5.create_dataset(f"videos/{name}", data=np.array([getattr(v.info, name) for v in videos], dtype=dtype))
-    lengths = [len(v.descriptors) for v in videos]
+    lengths = [len(v.clips.start_frame) for v in videos]
     h5.create_dataset("videos/offset", data=np.concatenate([[0], np.cumsum(lengths, dtype="<i8")]).astype("<i8"))
     labels = [-1] * count if content.labels is None else content.labels
     h5.create_dataset("videos/label", data=np.array(labels, dtype="<i4"))

@@ -193,7 +193,9 @@ class _Run:
             subsets=[labelling.subsets[n] for n in rows],
             groups=[labelling.groups[n] for n in rows],
         )
-        with self.parts.room_needed(sum(source.video(n).descriptors.nbytes for source, n in places.values())):
+        with self.parts.room_needed(
+            sum(source.path.stat().st_size for source in {id(s): s for s, _ in places.values()}.values())
+        ):
             write_features(self.parts.out, content)
 
 
