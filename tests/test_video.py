@@ -158,7 +158,8 @@ def test_playlists_and_scripts_are_not_followed(tmp_path, good):
     (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{good.name}\n#EXT-X-ENDLIST\n")
     (tmp_path / "list.mp4").write_text((tmp_path / "list.m3u8").read_text())
     (tmp_path / "session.sdp").write_text(
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
     )
     for name in ("concat.mp4", "list.m3u8", "list.mp4", "session.sdp"):
         assert "format not allowed" in reason(tmp_path / name), name
@@ -229,3 +230,47 @@ def test_a_title_that_is_not_utf8_is_no_obstacle(tmp_path):
         container.mux(stream.encode())
     path.write_bytes(path.read_bytes().replace(b"TITLE-TITLE", b"TITLE\xff\xfe\xfdTLE"))
     assert decode(path)[1].num_frames == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("v.mkv", "ffv1", "yuv420p10le"),
+        ("v.mkv", "ffv1", "yuv444p"),
+        ("v.mkv", "ffv1", "gray"),
+        ("v.mov", "qtrle", "argb"),
+        ("v.gif", "gif", "rgb8"),
+        ("v.mov", "prores_ks", "yuva444p10le"),
+        ("v.ts", "mpeg2video", "yuv420p"),
+        ("v.flv", "flv1", "yuv420p"),
+        ("v.webm", "libvpx-vp9", "yuv420p"),
+    ],
+)
+def test_pixel_formats_and_containers_come_out_as_the_picture_that_went_in(tmp_path, name, codec, pix_fmt):
+    path = videos.write_video(tmp_path / name, 6, size=(48, 64), codec=codec, pix_fmt=pix_fmt)
+    frames, info = decode(path)
+    assert (len(frames), info.status) == (6, "ok")
+    expected = videos.picture(0, height=48, width=64).astype(float)
+    grey = pix_fmt == "gray"
+    difference = np.abs(
+        frames[0][0].astype(float) - (expected.mean(axis=2, keepdims=True) if grey else expected)
+    ).mean()
+    assert difference < 30  # lossy codecs, 8-colour palettes; swapped channels or a wrong range give over 50
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (13, 17), (16, 8192)])
+def test_any_frame_size_is_decoded(tmp_path, size):
+    path = videos.write_video(tmp_path / "v.mkv", 3, size=size, codec="ffv1", pix_fmt="bgr0")
+    frames, _ = decode(path)
+    assert [f[0].shape for f in frames] == [(*size, 3)] * 3
+
+
+def test_a_stream_whose_frame_size_changes_goes_on_and_time_does_not_go_back(tmp_path):
+    small = videos.write_video(tmp_path / "a.ts", 20, size=(96, 128), codec="mpeg2video")
+    large = videos.write_video(tmp_path / "b.ts", 20, size=(160, 192), codec="mpeg2video")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(small.read_bytes() + large.read_bytes())
+    frames, _ = decode(joined)
+    assert {f[0].shape[:2] for f in frames} == {(96, 128), (160, 192)}
+    starts = [f[1] for f in frames]
+    assert starts == sorted(starts)
