@@ -7,8 +7,8 @@ class GcfError(Exception):
     exit_code = 1
 
 
-class UsageError(GcfError):
-    """A name or a combination of options that does not exist."""
+class UsageError(GcfError, ValueError):
+    """A name or a combination of options that does not exist: a bad argument, from Python as from the command line."""
 
     exit_code = 2
 

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Tests run in several processes at once; threads that fight for processors made them three times slower. Set before
+# torch is loaded, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(os.environ.get("GCF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
 
 
@@ -25,12 +29,3 @@ def parity() -> Path:
 def real() -> Path:
     """Real videos, labels, weights and broken files."""
     return folder("real")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread_per_process():
-    """Tests run in several processes at once; threads that fight for processors made them three times slower."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        import torch
-
-        torch.set_num_threads(1)

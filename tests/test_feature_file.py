@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
     before = path.read_bytes()
     broken = make_content()
     object.__setattr__(broken.videos[3], "descriptors", np.zeros((2, 1, 31), np.float16))  # not 32 wide
-    with pytest.raises(ValueError, match="a/03é.mp4"):
+    with pytest.raises(ValueError, match=r"a/03é\.mp4"):
         write_features(path, broken)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]

@@ -1,0 +1,1 @@
+"""Descriptors to logits: heads, training, evaluation and comparison. Never imports gcf.extract."""

@@ -1,0 +1,46 @@
+"""C-Clip and D-Clips by the backbone's own classifier, from the cached logits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcf.head.baselines import average_probabilities
+from gcf.head.batches import ClipBatches
+from gcf.head.labelled import LabelledFeatures
+from gcf.head.prediction import BATCH_SIZE
+
+
+def backbone_columns(data: LabelledFeatures) -> list[int] | None:
+    """Which of the backbone's classes are the data's, in their order; None where it does not know all of them.
+
+    Names are compared without case, and with _ and - as spaces.
+    """
+    known = data.features.backbone_classes
+    if known is None or data.features.logits is None:
+        return None
+    places = {_plain(name): i for i, name in enumerate(known)}
+    columns = [places.get(_plain(name)) for name in data.classes]
+    return None if None in columns or len(set(columns)) < len(columns) or len(places) < len(known) else columns
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def backbone_log_probabilities(
+    batches: ClipBatches,
+    videos: np.ndarray,
+    columns: Sequence[int],
+    *,
+    rng: np.random.Generator,
+    policy: str | None = None,
+) -> np.ndarray:
+    """D-Clips from the cached clip logits (n, K): softmax over the data's classes alone, averaged over the clips."""
+    found = []
+    for start in range(0, len(videos), BATCH_SIZE):
+        rows, mask = batches.select(videos[start : start + BATCH_SIZE], rng=rng, policy=policy)
+        logits: Tensor = torch.from_numpy(batches.features.logits[rows][..., columns]).float()
+        found.append(average_probabilities(logits, torch.from_numpy(mask)).numpy())
+    return np.concatenate(found)

@@ -1,0 +1,49 @@
+"""The baselines: a linear classifier on the mean descriptor, and one on every clip."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcf.head.output import HeadOutput, num_real, real_mean
+
+
+class MeanHead(nn.Module):
+    """Linear on the mean of the real clips: descriptors (B, C, D), mask (B, C) -> logits (B, K), evidence."""
+
+    def __init__(self, descriptor_width: int, num_classes: int):
+        super().__init__()
+        self.classifier = nn.Linear(descriptor_width, num_classes)
+
+    def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
+        """The evidence of clip i for class k is w_k . s_i / C; it sums to the logit less the bias."""
+        logits = self.classifier(real_mean(descriptors, mask))
+        if self.training:
+            return HeadOutput(logits)
+        shares = descriptors.masked_fill(~mask.unsqueeze(-1), 0) / num_real(mask).unsqueeze(-1)
+        return HeadOutput(logits, evidence=F.linear(shares, self.classifier.weight))
+
+
+class ClipHead(nn.Module):
+    """One linear clip classifier; a video's probabilities are the mean of its clips' (D-Clips).
+
+    On the central clip alone (a mask with one real clip) it is C-Clip. `logits` are the logarithms of those
+    probabilities, so that softmax gives them back; there is no additive evidence behind a mean of softmaxes.
+    """
+
+    def __init__(self, descriptor_width: int, num_classes: int):
+        super().__init__()
+        self.classifier = nn.Linear(descriptor_width, num_classes)
+
+    def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
+        """Descriptors (B, C, D), mask (B, C) -> logits (B, K), the log of the averaged probabilities."""
+        return HeadOutput(average_probabilities(self.clip_logits(descriptors, mask), mask))
+
+    def clip_logits(self, descriptors: Tensor, mask: Tensor) -> Tensor:
+        """Logits of each clip (B, C, K), computed from 0 on padding."""
+        return self.classifier(descriptors.masked_fill(~mask.unsqueeze(-1), 0))
+
+
+def average_probabilities(clip_logits: Tensor, mask: Tensor) -> Tensor:
+    """Log of the mean softmax over the real clips: (B, C, K), (B, C) -> (B, K), without leaving the log domain."""
+    logs = clip_logits.log_softmax(dim=-1).masked_fill(~mask.unsqueeze(-1), -torch.inf)
+    return logs.logsumexp(dim=1) - num_real(mask).log()

@@ -1,0 +1,186 @@
+"""Settings: which head, how it is trained, and on which splits and seeds it is compared."""
+
+import os
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from gcf.errors import UsageError
+
+if TYPE_CHECKING:
+    from gcf.data.annotations import Annotations
+    from gcf.head.saved import SavedHead
+
+KINDS = ("gcf", "mean", "clip")
+FUSIONS = ("softmax", "average", "none")
+GATES = ("clips", "token", "none")
+RESIDUALS = ("fused", "input", "linear", "none")
+POLICIES = ("uniform", "first", "random", "all")
+MOST_LAYERS = 100  # a saved config that says more is damaged
+FREEZES = ("none", "all-but-classifier")
+
+
+def _unknown(value: str, known: tuple[str, ...], what: str) -> str:
+    return "" if value in known else f"unknown {what} {value!r}; known: {', '.join(known)}"
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The shape of one head; the widths of the descriptors and classes come from the data.
+
+    kind "gcf" is GCF-Net and its ablations, "mean" a linear classifier on the mean descriptor, "clip" one on every
+    clip. The other fields are of "gcf" alone:
+    width d; key_width of W_q and W_k; input_projection puts a linear D -> d in front; output_projection is W_z;
+    layers N of equations 11 and 12; fusion "softmax", "average" (1/C instead of softmax) or "none" (b_i := s_i);
+    gate "clips" (squeeze-excite across exactly `gate_clips` slots), "token" (one MLP per clip, any number of clips)
+    or "none"; gate_reduction r; residual of equation 6: "fused" b_i, "input" the (projected) s_i, "linear" W_r s_i.
+    """
+
+    name: str
+    kind: str = "gcf"
+    width: int = 256
+    key_width: int = 32
+    input_projection: bool = False
+    output_projection: bool = True
+    layers: int = 1
+    fusion: str = "softmax"
+    gate: str = "clips"
+    gate_clips: int = 10
+    gate_reduction: int = 2
+    residual: str = "fused"
+
+    def __post_init__(self):
+        for value, known, what in (
+            (self.kind, KINDS, "kind"),
+            (self.fusion, FUSIONS, "fusion"),
+            (self.gate, GATES, "gate"),
+            (self.residual, RESIDUALS, "residual"),
+        ):
+            if message := _unknown(value, known, what):
+                raise ValueError(message)
+        if min(self.width, self.key_width, self.layers, self.gate_clips, self.gate_reduction) < 1:
+            raise ValueError(f"need positive sizes: {self}")
+        if self.layers > MOST_LAYERS:
+            raise ValueError(f"at most {MOST_LAYERS} layers, got {self.layers}")
+
+    @property
+    def fixed_clips(self) -> int | None:
+        """The number of clip slots that the gate is built for, or None where any number will do."""
+        return self.gate_clips if self.kind == "gcf" and self.gate == "clips" else None
+
+
+# Reconstructed from the paper's prose and its Table 3 (0.86 M parameters, "15 MFLOPs"): readings A, B and G0 all fit.
+_SPECS = (
+    HeadConfig("gcf-256"),
+    HeadConfig("gcf-256-b", input_projection=True, key_width=256, output_projection=False, residual="input"),
+    HeadConfig("gcf-256-g0", input_projection=True, key_width=64, gate="token", gate_reduction=4),
+    HeadConfig("gcf-1024", width=1024, key_width=128),
+    HeadConfig("fusion-only", gate="none", residual="none"),  # v = mean of b_i, the gate skipped
+    HeadConfig("attention-only", fusion="none"),  # b_i := s_i, so the head is as wide as the descriptors
+    HeadConfig("mean", kind="mean"),
+    HeadConfig("clip", kind="clip"),
+)
+PRESETS = {spec.name: spec for spec in _SPECS}
+
+
+def head_config(head: "str | HeadConfig", **changes) -> HeadConfig:
+    """The preset of that name, or the config itself, with some fields changed.
+
+    >>> head_config("gcf-256", gate="token").fixed_clips is None
+    True
+    """
+    if isinstance(head, str):
+        if head not in PRESETS:
+            raise UsageError(f"unknown head {head!r}; known: {', '.join(PRESETS)}")
+        head = PRESETS[head]
+    return replace(head, **changes)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a head is trained; the defaults are the paper's recipe (section 3.3).
+
+    epochs: passes over the training videos at most, None: as in `schedule.py`. lr None: 0.1, or 0.01 when frozen.
+    patience: validations without improvement before the rate is divided by 10; after `drops` of them training ends.
+    num_clips and clip_policy choose the clips of a video, for training and evaluation alike. Where the features have
+    several views, training draws one for each video and pass; evaluation keeps to the centre one.
+    init: a saved head to start from; freeze "all-but-classifier" trains its last layer alone.
+    device: "auto" (a GPU where there is one), or a torch device.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 128
+    lr: float | None = None
+    momentum: float = 0.9
+    dampening: float = 0.9  # with it the effective rate is lr; without it, ten times lr
+    weight_decay: float = 1e-3
+    sparsity: float = 1e-4  # lambda of equation 9; not printed in the paper, STPN and BaS-Net publish 1e-4
+    patience: int = 5
+    drops: int = 3
+    num_clips: int = 10
+    clip_policy: str = "uniform"
+    seed: int = 0
+    init: "str | os.PathLike | SavedHead | None" = None
+    freeze: str = "none"
+    device: str = "auto"
+
+    def __post_init__(self):
+        message = _unknown(self.clip_policy, POLICIES, "clip policy") or _unknown(self.freeze, FREEZES, "freeze")
+        counts = {name: getattr(self, name) for name in ("batch_size", "patience", "drops", "num_clips")}
+        counts["epochs"] = 1 if self.epochs is None else self.epochs
+        amounts = {name: getattr(self, name) for name in ("momentum", "dampening", "weight_decay", "sparsity")}
+        message = message or "; ".join(
+            [f"{name} must be at least 1, got {value}" for name, value in counts.items() if value < 1]
+            + [f"{name} must not be below 0, got {value}" for name, value in amounts.items() if not value >= 0]
+            + ([] if self.rate > 0 else [f"lr must be above 0, got {self.rate}"])
+        )
+        if message:
+            raise UsageError(message)
+        if self.freeze != "none" and self.init is None:
+            raise UsageError("freeze needs a head to start from: give init as well")
+
+    @property
+    def rate(self) -> float:
+        """The initial learning rate."""
+        return self.lr if self.lr is not None else 0.1 if self.freeze == "none" else 0.01
+
+    def to_json(self) -> dict:
+        """The settings as JSON takes them, the rate resolved."""
+        init = self.init
+        names = {"lr": self.rate, "init": None if init is None else str(getattr(init, "config", init))}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | names
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which videos teach and which judge.
+
+    annotations: labels to use instead of the feature file's, a path or what `read_annotations` gives.
+    cv: None (the subsets, or val carved from train), "group" (leave one group out), "official" (the published splits
+    of the annotations) or a number of folds. seeds: runs of each head, counted from TrainConfig.seed; None: one for
+    training, five for a comparison. The splits are the same for all of them.
+    """
+
+    annotations: "str | os.PathLike | Annotations | None" = None
+    cv: str | int | None = None
+    seeds: int | None = None
+
+    def __post_init__(self):
+        if isinstance(self.cv, str) and self.cv not in ("group", "official"):
+            raise UsageError(f"unknown cv {self.cv!r}; known: group, official, or a number of folds")
+        if isinstance(self.cv, int) and self.cv < 2:
+            raise UsageError(f"cv needs at least two folds, got {self.cv}")
+        if self.seeds is not None and self.seeds < 1:
+            raise UsageError(f"need at least one seed, got {self.seeds}")
+
+    def to_json(self) -> dict:
+        """The protocol as JSON takes it."""
+        source = self.annotations
+        name = None if source is None else str(getattr(source, "source", source))
+        return {"annotations": name, "cv": self.cv, "seeds": self.seeds}
+
+
+def split_options(options: dict) -> tuple[Protocol, TrainConfig]:
+    """Keyword options of `train_head` and `ablate`, sorted into the two things that they set."""
+    names = {f.name for f in fields(Protocol)}
+    protocol = Protocol(**{name: value for name, value in options.items() if name in names})
+    return protocol, TrainConfig(**{name: value for name, value in options.items() if name not in names})

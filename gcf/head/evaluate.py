@@ -1,0 +1,68 @@
+"""`gcf eval`: judge a saved head on a feature file."""
+
+import os
+
+import numpy as np
+
+from gcf.data.annotations import Annotations
+from gcf.data.features import FeatureFile
+from gcf.errors import AnnotationError, UsageError
+from gcf.head.batches import ClipBatches
+from gcf.head.fit import evaluation_rng
+from gcf.head.labelled import LabelledFeatures, label_features
+from gcf.head.metrics import score
+from gcf.head.prediction import predict
+from gcf.head.saved import SavedHead, load_head
+
+SUBSETS = ("train", "val", "test", "all")
+
+
+def evaluate_head(
+    head: SavedHead | str | os.PathLike,
+    features: FeatureFile | str | os.PathLike,
+    *,
+    annotations: Annotations | str | os.PathLike | None = None,
+    subset: str | None = None,
+) -> dict:
+    """Metrics of a saved head on labelled videos, as in metrics.json: top1, top5, mean_class, loss, k, n, gate.
+
+    subset: "train", "val", "test" or "all"; None is test where the file has test videos, else all, and `judged_on`
+    says which. Classes are matched by name; videos of a class that the head does not know are left out and counted.
+
+    Raises RecipeError or HeadError where the features are not of the head's kind, AnnotationError where no video is
+    left to judge.
+    """
+    if subset is not None and subset not in SUBSETS:
+        raise UsageError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}")
+    head = head if isinstance(head, SavedHead) else load_head(head)
+    data = label_features(features, annotations)
+    head.check_fits(data.features)
+    labels = _labels_of_head(head, data)
+    subset = subset or ("test" if "test" in data.subsets else "all")
+    judged = labels >= 0 if subset == "all" else (labels >= 0) & (np.asarray(data.subsets) == subset)
+    videos = np.flatnonzero(judged)
+    if not len(videos):
+        raise AnnotationError(f"{data.features.path}: no {subset} video of a class that the head knows")
+    notes = ["The videos judged may be among those that the head was trained on."] if subset in ("all", "train") else []
+    training = head.training
+    batches = ClipBatches(
+        data.features, labels, num_clips=training["num_clips"], policy=training["clip_policy"], device="cpu"
+    )
+    said = predict(head.module, batches, videos, rng=evaluation_rng(training.get("seed", 0)))
+    return (
+        {"judged_on": subset, "head": head.config.name}
+        | score(said.log_probabilities, labels[videos])
+        | {
+            "gate": said.gate or None,
+            "notes": notes,
+            "unlabelled": int((data.labels < 0).sum()),
+            "unknown_class": int(((data.labels >= 0) & (labels < 0)).sum()),
+        }
+    )
+
+
+def _labels_of_head(head: SavedHead, data: LabelledFeatures) -> np.ndarray:
+    """Labels (N,) as the head numbers its classes, -1 for classes that it does not have."""
+    index = {name: i for i, name in enumerate(head.classes)}
+    own = np.array([index.get(name, -1) for name in data.classes] + [-1])  # the last one answers label -1
+    return own[data.labels]

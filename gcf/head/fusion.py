@@ -1,0 +1,64 @@
+"""Inter-clip fusion: every clip takes from every clip, past and future (equations 1, 11 and 12)."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor, *, normalise: str = "softmax") -> Tensor:
+    """A of equation 1: queries and keys (B, C, E), mask (B, C) -> (B, C, C), rows and columns of padding are 0.
+
+    "softmax" over the real clips j (Vaswani), or "average": the scores divided by their number, the paper's N(s) = C
+    (Wang's non-local block).
+    """
+    scores = queries @ keys.mT / keys.shape[-1] ** 0.5  # (B, C, C)
+    real_keys = mask.unsqueeze(1)
+    if normalise == "softmax":
+        # The lowest number rather than -inf: a video without any real clip must not turn into NaN.
+        weights = scores.masked_fill(~real_keys, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    else:
+        weights = scores / real_keys.sum(dim=-1, keepdim=True).clamp(min=1)
+    return weights.masked_fill(~(real_keys & mask.unsqueeze(2)), 0)
+
+
+class FusionLayer(nn.Module):
+    """One layer of equation 1: the R real clips (R, width_in) and mask (B, C) -> b (B, C, width), A (B, C, C).
+
+    Only real clips go through the three large products; no projection has a bias, so padded slots hold 0.
+    """
+
+    def __init__(self, width_in: int, width: int, *, key_width: int, output: bool = True, normalise: str = "softmax"):
+        super().__init__()
+        self.normalise = normalise
+        self.query = nn.Linear(width_in, key_width, bias=False)  # W_q
+        self.key = nn.Linear(width_in, key_width, bias=False)  # W_k
+        self.value = nn.Linear(width_in, width, bias=False)  # W_v
+        self.output = nn.Linear(width, width, bias=False) if output else nn.Identity()  # W_z
+
+    def forward(self, real: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return b of equation 1, and A."""
+        queries, keys, values = (spread(layer(real), mask) for layer in (self.query, self.key, self.value))
+        attention = attention_weights(queries, keys, mask, normalise=self.normalise)
+        return self.output(attention @ values), attention
+
+
+class Fusion(nn.Module):
+    """N layers, B^1 = fuse(S), B^n = fuse(B^(n-1)): real clips (R, width_in) -> (B, C, width), last attention."""
+
+    def __init__(self, width_in: int, width: int, *, layers: int = 1, **settings):
+        super().__init__()
+        widths = [width_in] + [width] * layers
+        self.layers = nn.ModuleList(FusionLayer(a, b, **settings) for a, b in pairwise(widths))
+
+    def forward(self, real: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return b of the last layer and its attention."""
+        fused, attention = self.layers[0](real, mask)
+        for layer in self.layers[1:]:
+            fused, attention = layer(fused[mask], mask)
+        return fused, attention
+
+
+def spread(real: Tensor, mask: Tensor) -> Tensor:
+    """Put the rows of the real clips back into their slots: real (R, W), mask (B, C) -> (B, C, W), 0 elsewhere."""
+    return real.new_zeros(*mask.shape, real.shape[-1]).index_put((mask,), real)

@@ -1,0 +1,79 @@
+"""GCF-Net and its single-module ablations: clip descriptors of a video -> class logits (equations 1 to 8).
+
+Hsiao, Chen, Ho: GCF-Net: Gated Clip Fusion Network for Video Action Recognition, ECCV Workshops 2020
+(arXiv 2102.01285). No public code exists; the widths of the presets are reconstructed from prose and Table 3.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gcf.head.config import HeadConfig
+from gcf.head.fusion import Fusion, spread
+from gcf.head.gate import ClipsGate, TokenGate
+from gcf.head.output import HeadOutput, num_real
+
+
+class GCFNet(nn.Module):
+    """descriptors (B, C, D) float, mask (B, C) True on real clips -> HeadOutput with all its parts.
+
+    No layer has a bias (the equations have none): padding stays 0 throughout, and the evidence of the clips adds up
+    to the logits with nothing left over.
+    """
+
+    def __init__(self, config: HeadConfig, descriptor_width: int, num_classes: int):
+        super().__init__()
+        self.config = config
+        width_in = config.width if config.input_projection else descriptor_width
+        width = width_in if config.fusion == "none" else config.width
+        if config.residual == "input" and width_in != width:
+            raise ValueError(
+                f"residual 'input' adds {width_in} to {width} channels; project the input, or use 'linear'"
+            )
+        self.project = nn.Linear(descriptor_width, width_in, bias=False) if config.input_projection else None
+        self.fusion = None
+        if config.fusion != "none":
+            self.fusion = Fusion(
+                width_in,
+                width,
+                layers=config.layers,
+                key_width=config.key_width,
+                output=config.output_projection,
+                normalise=config.fusion,
+            )
+        self.gate = self._gate(config, width)
+        self.residual = nn.Linear(width_in, width, bias=False) if config.residual == "linear" else None  # W_r
+        self.classifier = nn.Linear(width, num_classes, bias=False)  # W_c
+
+    @staticmethod
+    def _gate(config: HeadConfig, width: int) -> nn.Module | None:
+        if config.gate == "clips":
+            return ClipsGate(config.gate_clips, reduction=config.gate_reduction)
+        return TokenGate(width, reduction=config.gate_reduction) if config.gate == "token" else None
+
+    def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
+        """Whatever stands in the padded slots, the result is that of the real clips alone."""
+        real = descriptors[mask]  # (R, D)
+        real = real if self.project is None else self.project(real)  # (R, width_in)
+        fused, attention = (spread(real, mask), None) if self.fusion is None else self.fusion(real, mask)  # b (B, C, d)
+        gate = None if self.gate is None else self.gate(fused, mask)  # alpha (B, C)
+        share = 1 / num_real(mask).to(fused.dtype)  # (B, 1)
+        weights = mask * share if gate is None else gate * share  # alpha_i / C, equations 4 to 7
+        if self.config.residual == "fused":
+            weights = weights + mask * share  # r_i = (1 + alpha_i) b_i needs no second copy of b
+        video = torch.einsum("bc,bcd->bd", weights.to(fused.dtype), fused)  # v
+        added = self._other_residual(real, mask)
+        if added is not None:
+            video = video + added.sum(dim=1) * share
+        logits = self.classifier(video)  # W_c v, equation 8
+        if self.training:
+            return HeadOutput(logits, gate, None, attention)
+        evidence = weights.unsqueeze(-1) * self.classifier(fused)  # (B, C, K)
+        if added is not None:
+            evidence = evidence + self.classifier(added) * share.unsqueeze(-1)
+        return HeadOutput(logits, gate, evidence, attention)
+
+    def _other_residual(self, real: Tensor, mask: Tensor) -> Tensor | None:
+        """The residual of equation 6 where it is not b_i: (B, C, d), or None."""
+        if self.config.residual in ("fused", "none"):
+            return None
+        return spread(real if self.residual is None else self.residual(real), mask)

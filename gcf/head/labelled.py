@@ -1,0 +1,127 @@
+"""The videos of a feature file with their labels and splits: from the file, or from annotations given later."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcf.data.annotations import Annotations, label_videos, read_annotations
+from gcf.data.features import FeatureFile
+from gcf.data.splits import Split, folds, holdout, published
+from gcf.errors import AnnotationError, UsageError
+from gcf.head.batches import check_finite
+from gcf.head.config import Protocol
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFeatures:
+    """A feature file and, for its N videos: labels (N,) into `classes` (-1 unknown), subsets, groups, splits.
+
+    `missing` are annotated names that stand for no video of the file, nor for one that failed at extraction.
+    """
+
+    features: FeatureFile
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    subsets: Sequence[str]
+    groups: Sequence[str]
+    published: dict[str, Sequence[str]]
+    missing: tuple[str, ...]
+
+
+def label_features(
+    features: FeatureFile | str | os.PathLike, annotations: Annotations | str | os.PathLike | None = None
+) -> LabelledFeatures:
+    """Open (if need be) and label a feature file, and check that the labelled videos can be used.
+
+    Raises AnnotationError where nothing is labelled or all of it alike, FeatureFileError for values that are not
+    finite.
+    """
+    if isinstance(features, (str, os.PathLike)):
+        features = FeatureFile(features)
+    if annotations is None:
+        found = LabelledFeatures(
+            features, tuple(features.classes), features.labels, features.subsets, features.groups, {}, ()
+        )
+        source = str(features.path)
+    else:
+        if not isinstance(annotations, Annotations):
+            annotations = read_annotations(annotations)
+        found = _annotated(features, annotations)
+        source = annotations.source
+    used = found.labels[found.labels >= 0]
+    if len(np.unique(used)) < 2:
+        raise AnnotationError(
+            f"{source}: {len(used)} of {features.num_videos} videos have a label, of {len(np.unique(used))} classes; "
+            "two classes are the least: give annotations that name these videos"
+        )
+    check_finite(features, np.flatnonzero(found.labels >= 0))
+    return found
+
+
+def _annotated(features: FeatureFile, annotations: Annotations) -> LabelledFeatures:
+    """Labels by annotations; the videos that failed at extraction are looked up too, so as not to count as missing."""
+    n, known = features.num_videos, set(features.ids)
+    failed = [name for name in dict.fromkeys(name for name, _ in features.failures) if name not in known]
+    by = label_videos([*features.ids, *failed], annotations)
+    splits = {name: subsets[:n] for name, subsets in by.splits.items()}
+    return LabelledFeatures(features, by.classes, by.labels[:n], by.subsets[:n], by.groups[:n], splits, by.missing)
+
+
+def make_splits(data: LabelledFeatures, protocol: Protocol) -> list[Split]:
+    """The splits that the protocol asks for, the same for every head and seed."""
+    if protocol.cv is None:
+        return [holdout(data.labels, data.subsets, data.groups)]
+    if protocol.cv != "official":
+        return folds(data.labels, data.groups, scheme=protocol.cv)
+    if not data.published:
+        raise UsageError("cv official needs annotations that publish splits (UCF-101 and HMDB-51 lists do)")
+    return published(data.labels, data.groups, data.published)
+
+
+def coverage(data: LabelledFeatures, splits: Sequence[Split]) -> dict:
+    """What was expected and what takes part, in counts; nothing is left out in silence.
+
+    `expected` are the videos that somebody named: those in the file, those that failed at extraction, and those that
+    only the annotations know. `never_trained` are the classes that some split has no training video of.
+    """
+    features, labelled = data.features, data.labels >= 0
+    used = np.zeros(len(labelled), dtype=bool)
+    absent: set[int] = set()
+    for split in splits:
+        for part in (split.train, split.val, split.test):
+            used[part] = True
+        absent |= set(range(len(data.classes))) - set(data.labels[split.train].tolist())
+    failed = len(features.failures)
+    return {
+        "expected": features.num_videos + failed + len(data.missing),
+        "used": int(used.sum()),
+        "failed": failed,
+        "missing": len(data.missing),
+        "unlabelled": int((~labelled).sum()),
+        "in_no_subset": int((labelled & ~used).sum()),
+        "splits": [{"name": s.name, "train": len(s.train), "val": len(s.val), "test": len(s.test)} for s in splits],
+        "never_trained": [data.classes[c] for c in sorted(absent)],
+    }
+
+
+def coverage_notes(found: dict) -> list[str]:
+    """What a reader must know of `coverage`, in sentences; nothing where all that was expected is used."""
+    reasons = (
+        ("failed", "gave no clips at extraction"),
+        ("missing", "are annotated but not in the feature file"),
+        ("unlabelled", "have no label"),
+        ("in_no_subset", "lie in no subset"),
+    )
+    left_out = [f"{found[key]} {reason}" for key, reason in reasons if found[key]]
+    notes = []
+    if left_out:
+        notes.append(f"Of {found['expected']} expected videos {found['used']} are used: {', '.join(left_out)}.")
+    if found["never_trained"]:
+        names = found["never_trained"]
+        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        notes.append(
+            f"{len(names)} classes have no training video in some split and cannot be recognised there: {shown}."
+        )
+    return notes

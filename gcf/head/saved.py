@@ -1,0 +1,174 @@
+"""A head on disk: a folder with head.safetensors and head.json, all that is needed to use it again. No pickle."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from gcf.data.atomic import atomic_file
+from gcf.data.features import FeatureFile
+from gcf.data.recipe import INCIDENTAL, differences
+from gcf.errors import HeadError, RecipeError
+from gcf.head.build import build_shape
+from gcf.head.config import HeadConfig
+from gcf.head.output import HeadOutput
+from gcf.head.sampling import choose_clips
+
+FORMAT, SCHEMA = "gcf-head", 1
+WEIGHTS, FACTS = "head.safetensors", "head.json"
+WIDEST = 1 << 20  # channels or classes; a head.json that says more is damaged
+
+
+@dataclass(frozen=True, eq=False)
+class SavedHead:
+    """A trained head with what it needs to be used: its classes, and the recipe of the features it was trained on.
+
+    Call it with descriptors (B, C, D) and mask (B, C), True on real clips (None: all are) for a HeadOutput on the CPU.
+    `training` says how it came about, among others `num_clips` and `clip_policy`.
+    """
+
+    module: nn.Module
+    config: HeadConfig
+    descriptor_width: int
+    classes: tuple[str, ...]
+    recipe: dict
+    training: dict
+
+    def __call__(self, descriptors: Tensor | np.ndarray, mask: Tensor | np.ndarray | None = None) -> HeadOutput:
+        """Raise HeadError where the shapes do not fit."""
+        descriptors = torch.as_tensor(descriptors).float()
+        if descriptors.ndim != 3 or descriptors.shape[2] != self.descriptor_width:
+            shape = tuple(descriptors.shape)
+            raise HeadError(f"this head takes descriptors (B, C, {self.descriptor_width}), got {shape}")
+        shape = descriptors.shape[:2]
+        mask = torch.ones(shape, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
+        if mask.dtype != torch.bool or mask.shape != shape:
+            raise HeadError(f"the mask must be bool {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}")
+        slots = self.config.fixed_clips
+        if slots is not None and shape[1] > slots:
+            raise HeadError(f"this head takes {slots} clips at most, got {shape[1]}: choose them (`choose`)")
+        with torch.inference_mode():
+            return self.module.eval()(descriptors, mask)
+
+    def choose(self, num_clips: int) -> np.ndarray:
+        """Indices (C,) of the clips to use of a video that has `num_clips`, chosen as in training."""
+        policy, count = self.training["clip_policy"], self.training["num_clips"]
+        indices, mask = choose_clips(np.array([num_clips]), count, policy, rng=np.random.default_rng(0))
+        return indices[0, mask[0]]
+
+    def check_fits(self, features: FeatureFile) -> None:
+        """Raise RecipeError or HeadError where features of another kind were about to be mixed with this head."""
+        found = differences(self.recipe, features.recipe, ignore=INCIDENTAL)
+        if found:
+            raise RecipeError(
+                f"{features.path}: extracted by another recipe than this head was trained on: {'; '.join(found)}; "
+                "extract again with the head's, or train a head on these features"
+            )
+        width = features.descriptors.shape[2]
+        if width != self.descriptor_width:
+            raise HeadError(
+                f"{features.path}: descriptors of {width} channels, this head takes {self.descriptor_width}"
+            )
+
+
+def save_head(folder: str | os.PathLike, head: SavedHead) -> None:
+    """Write head.safetensors and head.json into a folder, which is made if need be."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in head.module.state_dict().items()}
+    weights = safetensors.torch.save(tensors)
+    facts = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "config": dataclasses.asdict(head.config),
+        "descriptor_width": head.descriptor_width,
+        "classes": list(head.classes),
+        "recipe": head.recipe,
+        "training": head.training,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    text = json.dumps(facts, indent=1, allow_nan=False)
+    for name, data in ((WEIGHTS, weights), (FACTS, text.encode())):
+        with atomic_file(folder / name) as file:
+            file.write(data)
+
+
+def load_head(path: str | os.PathLike) -> SavedHead:
+    """Read a saved head from its folder (a run folder is one). Raises HeadError for anything damaged or unsuitable."""
+    folder = Path(path)
+    if folder.name in (WEIGHTS, FACTS):
+        folder = folder.parent
+    facts = _read_facts(folder)
+    try:
+        weights = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise HeadError(f"{folder / WEIGHTS}: cannot be read ({error.strerror}); train the head again") from error
+    if hashlib.sha256(weights).hexdigest() != facts["weights_sha256"]:
+        raise HeadError(
+            f"{folder / WEIGHTS}: damaged or not of this {FACTS} (its sha256 differs); train the head again"
+        )
+    try:
+        config = HeadConfig(**facts["config"])
+        module = build_shape(
+            config, facts["descriptor_width"], len(facts["classes"])
+        )  # compared before it takes memory
+        tensors = safetensors.torch.load(weights)
+    except (TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise HeadError(f"{folder}: not a head of this version: {error}; train it again") from error
+    _check_tensors(folder, module, tensors)
+    module.load_state_dict(tensors, assign=True)
+    classes = tuple(facts["classes"])
+    return SavedHead(module.eval(), config, facts["descriptor_width"], classes, facts["recipe"], facts["training"])
+
+
+def _read_facts(folder: Path) -> dict:
+    try:
+        facts = json.loads((folder / FACTS).read_bytes())
+    except FileNotFoundError:
+        inner = sorted(str(p.parent.relative_to(folder)) for p in folder.glob(f"*/{FACTS}"))
+        hint = f"; it holds several heads: {', '.join(inner[:5])}" if inner else "; gcf train-head makes one"
+        raise HeadError(f"{folder}: no {FACTS} here{hint}") from None
+    except (OSError, ValueError) as error:
+        raise HeadError(f"{folder / FACTS}: cannot be read ({error}); train the head again") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise HeadError(f"{folder / FACTS}: not a saved head")
+    if facts.get("schema") != SCHEMA:
+        raise HeadError(f"{folder / FACTS}: schema {facts.get('schema')}, this version reads {SCHEMA}")
+    width, classes = facts.get("descriptor_width"), facts.get("classes")
+    sound = (
+        all(isinstance(facts.get(name), dict) for name in ("config", "recipe", "training"))
+        and isinstance(facts.get("weights_sha256"), str)
+        and isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and 2 <= len(set(classes)) == len(classes) <= WIDEST
+        and type(width) is int
+        and 1 <= width <= WIDEST
+        and {"num_clips", "clip_policy"} <= facts["training"].keys()
+    )
+    if not sound:
+        raise HeadError(f"{folder / FACTS}: incomplete or damaged; train the head again")
+    return facts
+
+
+def _check_tensors(folder: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Names, shapes, types and values; says which keys, what was expected and what was found."""
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    wrong = [
+        f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    wrong += [
+        f"{n}: not finite float32" for n, v in tensors.items() if v.dtype != torch.float32 or not v.isfinite().all()
+    ]
+    if wrong:
+        raise HeadError(f"{folder / WEIGHTS}: does not fit {FACTS}: {'; '.join(wrong)}")

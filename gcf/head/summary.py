@@ -1,0 +1,69 @@
+"""From the results of an arm to what the JSON, the table and the history say."""
+
+from collections.abc import Mapping, Sequence
+from statistics import stdev
+
+import numpy as np
+
+from gcf.data.splits import Split
+from gcf.head.crossval import SeedResult
+
+AVERAGED = ("top1", "top5", "mean_class", "loss")
+
+
+def summarise(results: Sequence[SeedResult]) -> dict:
+    """Mean over the seeds of the pooled metrics, the spread of top-1 over seeds and over folds; k and n are summed."""
+    metrics = [r.metrics for r in results]
+    folds = np.array([[fold["top1"] for fold in r.folds] for r in results]).mean(axis=0)  # (splits,)
+    return {name: float(np.mean([m[name] for m in metrics])) for name in AVERAGED} | {
+        "k": sum(m["k"] for m in metrics),
+        "n": sum(m["n"] for m in metrics),
+        "std": _std([m["top1"] for m in metrics]),
+        "fold_std": _std(folds.tolist()),
+        "fold_min": float(folds.min()),
+        "fold_max": float(folds.max()),
+    }
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return float(stdev(values)) if len(values) > 1 else None
+
+
+def seed_entry(result: SeedResult, predictions: str) -> dict:
+    """One seed in metrics.json: its pooled metrics, the predictions file, its folds and how each was trained."""
+    training = [None if run is None else run.record for run in result.trained]
+    return (
+        {"seed": result.seed}
+        | result.metrics
+        | {
+            "predictions": predictions,
+            "folds": result.folds,
+            "training": training,
+        }
+    )
+
+
+def history_rows(arms: Mapping[str, Sequence[SeedResult]], splits: Sequence[Split]) -> list[dict]:
+    """One row per validation of every training, under arm, seed and fold."""
+    return [
+        {"arm": arm, "seed": result.seed, "fold": split.name} | row
+        for arm, results in arms.items()
+        for result in results
+        for split, run in zip(splits, result.trained, strict=True)
+        if run is not None
+        for row in run.history
+    ]
+
+
+def describe(metrics: Mapping) -> str:
+    """Pooled metrics in words, with what has to be known to read them."""
+    top5 = "" if metrics["top5"] is None else f", top-5 {100 * metrics['top5']:.1f} %"
+    lines = [
+        f"{metrics['judged_on']}: top-1 {100 * metrics['top1']:.1f} % ({metrics['k']}/{metrics['n']}){top5}, "
+        f"mean class {100 * metrics['mean_class']:.1f} %, loss {metrics['loss']:.3f}"
+    ]
+    if metrics.get("std") is not None:
+        lines[0] += f", +- {100 * metrics['std']:.1f} over seeds"
+    if metrics.get("fold_std") is not None:
+        lines.append(f"folds: top-1 {100 * metrics['fold_min']:.1f} to {100 * metrics['fold_max']:.1f} %")
+    return "\n".join([*lines, *metrics.get("notes", ())])

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import torch
+from caches import easy_cache, write_cache
+from compare import assert_bitwise_equal
+
+from gcf.errors import FeatureFileError
+from gcf.head import batches as batches_module
+from gcf.head.batches import ClipBatches, check_finite
+from gcf.head.sampling import choose_clips
+
+RNG = np.random.default_rng
+
+
+@pytest.mark.parametrize("policy", ["uniform", "first", "random"])
+def test_a_video_with_no_more_clips_than_slots_gives_them_all_in_order_and_loops(policy):
+    indices, mask = choose_clips(np.array([3, 10, 1]), 10, policy, rng=RNG(0))
+    assert indices.tolist() == [[0, 1, 2, 0, 1, 2, 0, 1, 2, 0], list(range(10)), [0] * 10]
+    assert mask.sum(axis=1).tolist() == [3, 10, 1]
+    assert mask[0].tolist() == [True] * 3 + [False] * 7
+
+
+def test_uniform_takes_the_middles_of_equal_parts():
+    for count in (11, 20, 37, 1000):
+        chosen = choose_clips(np.array([count]), 10, "uniform")[0][0]
+        parts = [range(count * i // 10, -(-count * (i + 1) // 10)) for i in range(10)]
+        assert all(clip in part for clip, part in zip(chosen, parts, strict=True))
+        assert len(set(chosen)) == 10
+        assert abs(chosen[0] - (count - 1 - chosen[-1])) <= 1  # as far from the start as from the end
+
+
+def test_first_takes_the_first_and_all_takes_all():
+    assert choose_clips(np.array([30]), 4, "first")[0].tolist() == [[0, 1, 2, 3]]
+    indices, mask = choose_clips(np.array([30, 2]), 4, "all")
+    assert indices[0].tolist() == list(range(30))
+    assert mask.sum(axis=1).tolist() == [30, 2]
+
+
+def test_random_takes_distinct_clips_in_order_each_as_often():
+    seen = np.zeros(12)
+    rng = RNG(0)
+    for _ in range(400):
+        chosen = choose_clips(np.array([12, 4, 40]), 5, "random", rng=rng)[0][0]  # a longer one gives no more places
+        assert (np.diff(chosen) > 0).all()
+        seen[chosen] += 1
+    assert seen.sum() == 2000
+    assert abs(seen - 2000 / 12).max() < 4 * np.sqrt(400 * 5 / 12 * 7 / 12)  # four standard deviations
+
+
+def test_random_without_a_generator_is_a_programming_error():
+    with pytest.raises(ValueError, match="needs a generator"):
+        choose_clips(np.array([12]), 5, "random")
+
+
+def features_with_views(tmp_path, dtype="float16"):
+    rng = RNG(1)
+    videos = [rng.standard_normal((n, 3, 5)) for n in (2, 13, 1, 6)]
+    return write_cache(tmp_path / "f.h5", videos, [0, 1, 0, 1], ["a", "b"], recipe={"dtype": dtype, "views": 3})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_batch_holds_the_very_rows_of_the_file(tmp_path, monkeypatch, dtype, resident):
+    if not resident:
+        monkeypatch.setattr(batches_module, "RESIDENT_BYTES", 0)
+    features = features_with_views(tmp_path, dtype)
+    loader = ClipBatches(features, features.labels, num_clips=10, policy="uniform")
+    assert (loader.resident is not None) == resident
+    batch = loader.load(np.array([1, 3]))
+    assert batch.labels.tolist() == [1, 1]
+    assert batch.mask.sum(dim=1).tolist() == [10, 6]
+    chosen = choose_clips(np.array([13]), 10, "uniform")[0][0]
+    assert_bitwise_equal(batch.descriptors[0], features.descriptors[2 + chosen, 0].astype(np.float32))
+    assert_bitwise_equal(batch.descriptors[1, :6], features.descriptors[16:22, 0].astype(np.float32))
+
+
+def test_training_draws_views_and_evaluation_keeps_to_the_centre(tmp_path):
+    features = features_with_views(tmp_path)
+    loader = ClipBatches(features, features.labels, num_clips=10, policy="uniform")
+    drawn = set()
+    rng = RNG(0)
+    for _ in range(20):
+        (batch,) = loader.shuffled(np.array([3]), 8, rng=rng)
+        views = [v for v in range(3) if (batch.descriptors[0, 0].numpy() == features.descriptors[16, v]).all()]
+        drawn.update(views)
+    assert drawn == {0, 1, 2}
+    (batch,) = loader.in_order(np.array([3]), 8, rng=rng)
+    assert (batch.descriptors[0, 0].numpy() == features.descriptors[16, 0]).all()
+
+
+def test_one_pass_shows_every_video_once(tmp_path):
+    features = easy_cache(tmp_path / "f.h5")
+    loader = ClipBatches(features, np.arange(features.num_videos), num_clips=10, policy="uniform")
+    videos = np.arange(3, 30)
+    for passes in (loader.shuffled(videos, 8, rng=RNG(0)), loader.in_order(videos, 8, rng=RNG(0))):
+        assert sorted(torch.cat([b.labels for b in passes]).tolist()) == videos.tolist()
+
+
+def test_training_shuffles_anew_in_every_pass_and_evaluation_never(tmp_path):
+    features = easy_cache(tmp_path / "f.h5")
+    loader = ClipBatches(features, np.arange(features.num_videos), num_clips=10, policy="uniform")
+    videos, rng = np.arange(30), RNG(0)
+    one, other = (torch.cat([b.labels for b in loader.shuffled(videos, 8, rng=rng)]).tolist() for _ in range(2))
+    assert len({tuple(one), tuple(other), tuple(videos.tolist())}) == 3
+    assert torch.cat([b.labels for b in loader.in_order(videos, 8, rng=rng)]).tolist() == videos.tolist()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_values_that_are_not_finite_are_refused_naming_the_videos(tmp_path, monkeypatch, dtype, value):
+    monkeypatch.setattr(batches_module, "CHECK_BYTES", 64)  # several pieces
+    videos = [np.ones((n, 5)) for n in (2, 13, 1, 6, 2, 2)]
+    for n in (1, 2, 3, 5):
+        videos[n][-1, 4] = value
+    features = write_cache(tmp_path / "f.h5", videos, [0, 1] * 3, ["a", "b"], recipe={"dtype": dtype})
+    with pytest.raises(
+        FeatureFileError, match=r"4 videos have NaN or infinite values \(v0001.mp4, v0002.mp4, v0003.mp4, "
+    ):
+        check_finite(features, np.arange(6))
+    with pytest.raises(FeatureFileError, match=r"1 videos have .* \(v0005.mp4\)"):
+        check_finite(features, np.array([0, 4, 5]))
+    check_finite(features, np.array([0, 4]))
+
+
+def test_logits_that_are_not_finite_are_refused_too(tmp_path):
+    videos = [np.ones((2, 3))] * 2
+    logits = [np.ones((2, 4)), np.full((2, 4), np.nan)]
+    features = write_cache(tmp_path / "f.h5", videos, [0, 1], ["a", "b"], logits=logits)
+    with pytest.raises(FeatureFileError, match=r"v0001\.mp4"):
+        check_finite(features, np.arange(2))

@@ -1,0 +1,173 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from caches import RECIPE, easy_cache
+from compare import assert_bitwise_equal
+
+from gcf.errors import HeadError, RecipeError
+from gcf.head.build import build_head
+from gcf.head.config import PRESETS, head_config
+from gcf.head.saved import SavedHead, load_head, save_head
+
+TRAINING = {"num_clips": 10, "clip_policy": "uniform", "seed": 3}
+
+
+def some_head(name="gcf-256", width=12, classes=("a", "b", "c")):
+    config = head_config(name, width=16, key_width=8)
+    return SavedHead(build_head(config, width, len(classes)).eval(), config, width, tuple(classes), RECIPE, TRAINING)
+
+
+def clips(count=6, width=12):
+    return torch.randn(2, count, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_head_comes_back_as_it_was(tmp_path, name):
+    head = some_head(name)
+    save_head(tmp_path / "run", head)
+    found = load_head(tmp_path / "run")
+    assert (found.config, found.classes, found.recipe, found.training) == (
+        head.config,
+        head.classes,
+        head.recipe,
+        head.training,
+    )
+    mask = torch.tensor([[True] * 6, [True] * 2 + [False] * 4])
+    for part in ("logits", "gate", "evidence", "attention"):
+        one, other = getattr(head(clips(), mask), part), getattr(found(clips(), mask), part)
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert_bitwise_equal(one, other)
+
+
+def test_nothing_but_the_two_files_is_needed_and_neither_is_a_pickle(tmp_path):
+    save_head(tmp_path / "run", some_head())
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["head.json", "head.safetensors"]
+    assert safetensors.torch.load_file(tmp_path / "run" / "head.safetensors")
+    assert load_head(tmp_path / "run" / "head.json").classes == ("a", "b", "c")
+
+
+def test_numpy_arrays_and_no_mask_are_taken_too():
+    head = some_head()
+    assert_bitwise_equal(head(clips().numpy()).logits, head(clips(), torch.ones(2, 6, dtype=torch.bool)).logits)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mask", "message"),
+    [
+        ((2, 6, 13), None, r"descriptors \(B, C, 12\), got \(2, 6, 13\)"),
+        ((6, 12), None, r"got \(6, 12\)"),
+        ((2, 6, 12), np.ones((2, 5), dtype=bool), r"mask must be bool \(2, 6\)"),
+        ((2, 6, 12), np.ones((2, 6)), "mask must be bool"),
+        ((2, 11, 12), None, "takes 10 clips at most, got 11"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(shape, mask, message):
+    with pytest.raises(HeadError, match=message):
+        some_head()(torch.zeros(shape), mask)
+
+
+def test_the_head_chooses_clips_as_in_training():
+    assert some_head().choose(4).tolist() == [0, 1, 2, 3]
+    assert some_head().choose(20).tolist() == list(range(1, 20, 2))
+
+
+def damage_json(folder, **changes):
+    path = folder / "head.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def replace_weights(folder, tensors):
+    """Other weights under a right sha256, as a stranger could make them."""
+    data = safetensors.torch.save(tensors)
+    (folder / "head.safetensors").write_bytes(data)
+    damage_json(folder, weights_sha256=hashlib.sha256(data).hexdigest())
+
+
+DAMAGES = {
+    "no json": (lambda f: (f / "head.json").unlink(), "no head.json here"),
+    "no weights": (lambda f: (f / "head.safetensors").unlink(), r"head\.safetensors: cannot be read"),
+    "json cut short": (lambda f: (f / "head.json").write_text('{"format": "gcf-h'), "cannot be read"),
+    "json is a list": (lambda f: (f / "head.json").write_text("[]"), "not a saved head"),
+    "other format": (lambda f: damage_json(f, format="else"), "not a saved head"),
+    "other schema": (lambda f: damage_json(f, schema=2), "schema 2, this version reads 1"),
+    "one class": (lambda f: damage_json(f, classes=["a"]), "incomplete or damaged"),
+    "class twice": (lambda f: damage_json(f, classes=["a", "a", "b"]), "incomplete or damaged"),
+    "classes no names": (lambda f: damage_json(f, classes=[1, 2, 3]), "incomplete or damaged"),
+    "absurd width": (lambda f: damage_json(f, descriptor_width=10**12), "incomplete or damaged"),
+    "width is true": (lambda f: damage_json(f, descriptor_width=True), "incomplete or damaged"),
+    "no training": (lambda f: damage_json(f, training={}), "incomplete or damaged"),
+    "unknown setting": (
+        lambda f: damage_json(f, config={"name": "x", "depth": 3}),
+        "not a head of this version.*depth",
+    ),
+    "wrong setting": (lambda f: damage_json(f, config={"name": "x", "gate": "soft"}), "unknown gate 'soft'"),
+    "setting of a wrong type": (lambda f: damage_json(f, config={"name": "x", "width": "wide"}), "not a head of this"),
+    "endless layers": (lambda f: damage_json(f, config={"name": "x", "layers": 10**9}), "at most 100 layers"),
+    "more classes": (
+        lambda f: damage_json(f, classes=["a", "b", "c", "d"]),
+        r"classifier\.weight: expected \(4, 16\), found \(3, 16\)",
+    ),
+    "other head": (
+        lambda f: damage_json(f, config={"name": "mean", "kind": "mean"}),
+        r"classifier\.bias: expected \(3,\), found nothing",
+    ),
+    "no safetensors": (
+        lambda f: (
+            (f / "head.safetensors").write_bytes(b"x" * 100),
+            damage_json(f, weights_sha256=hashlib.sha256(b"x" * 100).hexdigest()),
+        ),
+        "not a head of this version",
+    ),
+    "weights not finite": (
+        lambda f: replace_weights(
+            f, {n: torch.full_like(v, torch.nan) for n, v in some_head().module.state_dict().items()}
+        ),
+        "classifier.weight: not finite float32",
+    ),
+    "weights of another type": (
+        lambda f: replace_weights(f, {n: v.half() for n, v in some_head().module.state_dict().items()}),
+        "classifier.weight: not finite float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_head_is_refused_with_the_reason(tmp_path, kind):
+    save_head(tmp_path, some_head())
+    damage, message = DAMAGES[kind]
+    damage(tmp_path)
+    with pytest.raises(HeadError, match=message):
+        load_head(tmp_path)
+
+
+@pytest.mark.parametrize("place", [8, 200, -1])
+def test_one_flipped_bit_in_the_weights_is_noticed(tmp_path, place):
+    save_head(tmp_path, some_head())
+    path = tmp_path / "head.safetensors"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(HeadError, match="sha256 differs"):
+        load_head(tmp_path)
+
+
+def test_a_folder_of_several_heads_names_them(tmp_path):
+    for name in ("fold-00", "fold-01"):
+        save_head(tmp_path / name, some_head())
+    with pytest.raises(HeadError, match="several heads: fold-00, fold-01"):
+        load_head(tmp_path)
+
+
+def test_features_of_another_recipe_or_width_are_refused_but_incidentals_are_not(tmp_path):
+    head = some_head()
+    head.check_fits(easy_cache(tmp_path / "same.h5"))
+    head.check_fits(easy_cache(tmp_path / "newer.h5", recipe=RECIPE | {"versions": {"gcf": "9"}, "views": 1}))
+    with pytest.raises(RecipeError, match=r"other\.h5.*crop: 8 against 9"):
+        head.check_fits(easy_cache(tmp_path / "other.h5", recipe=RECIPE | {"crop": 9}))
+    with pytest.raises(HeadError, match="descriptors of 14 channels, this head takes 12"):
+        head.check_fits(easy_cache(tmp_path / "wide.h5", width=14))
