@@ -1,0 +1,59 @@
+"""gcf: cached clip descriptors and the GCF-Net head for video action recognition research.
+
+The names below are the public interface; each is imported when it is first used, so `import gcf` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from gcf._version import __version__
+from gcf.errors import GcfError
+
+if TYPE_CHECKING:
+    from gcf.data.features import FeatureFile
+    from gcf.data.merge import merge_features
+    from gcf.explain.predict import predict_videos
+    from gcf.extract.backbones import load_backbone
+    from gcf.extract.extractor import extract_videos
+    from gcf.head.ablation import ablate
+    from gcf.head.evaluate import evaluate_head
+    from gcf.head.saved import load_head
+    from gcf.head.training import train_head
+
+_PLACES = {
+    "FeatureFile": "gcf.data.features",
+    "ablate": "gcf.head.ablation",
+    "evaluate_head": "gcf.head.evaluate",
+    "extract_videos": "gcf.extract.extractor",
+    "load_backbone": "gcf.extract.backbones",
+    "load_head": "gcf.head.saved",
+    "merge_features": "gcf.data.merge",
+    "predict_videos": "gcf.explain.predict",
+    "train_head": "gcf.head.training",
+}
+
+__all__ = [
+    "FeatureFile",
+    "GcfError",
+    "__version__",
+    "ablate",
+    "evaluate_head",
+    "extract_videos",
+    "load_backbone",
+    "load_head",
+    "merge_features",
+    "predict_videos",
+    "train_head",
+]
+
+
+def __getattr__(name: str):
+    if name not in _PLACES:
+        raise AttributeError(f"module 'gcf' has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

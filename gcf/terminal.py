@@ -1,0 +1,92 @@
+"""Between a command and the terminal: results in words or JSON, faults as one line and an exit code."""
+
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+
+import click
+
+from gcf.errors import GcfError
+
+STOPPED_EARLY, INTERRUPTED, TERMINATED = 5, 130, 143
+RESUME = "the same command goes on from what is committed"
+
+
+class TerminatedError(BaseException):
+    """SIGTERM came; what is in hand is put away on the way out."""
+
+
+def guarded(command: Callable[[], int | None]) -> int:
+    """Run a command; its exit code, whatever happens in it. A fault becomes one line on standard error."""
+    logger, handler = logging.getLogger("gcf"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("gcf: %(message)s"))
+    logger.addHandler(handler)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return command() or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _say(f"interrupted; {RESUME}", INTERRUPTED)
+    except TerminatedError:
+        return _say(f"terminated; {RESUME}", TERMINATED)
+    except GcfError as error:
+        return _say(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our output has left; what was asked for is done
+        sys.stdout = None
+        return 0
+    except MemoryError:
+        return _say("out of memory; try a smaller --batch-size", 1)
+    except Exception as error:  # the last line of defence: users get a sentence, developers may ask for more
+        if os.environ.get("GCF_TRACEBACK"):
+            raise
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        said = f"{type(error).__name__}: {error} (GCF_TRACEBACK=1 shows where)"
+        return _say(said, STOPPED_EARLY if full else 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        logger.removeHandler(handler)
+
+
+def _terminate(*_) -> None:
+    raise TerminatedError
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"gcf: {' '.join(message.split())}", err=True)
+    return code
+
+
+def show(result, text: str, as_json: bool) -> None:
+    """The result on standard output: one JSON object for programs, or words."""
+    click.echo(json.dumps(_plain(result), indent=1) if as_json else text)
+
+
+def _plain(value):
+    """JSON values of dataclasses, paths and sequences."""
+    if is_dataclass(value):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def columns(rows: Iterable[Sequence]) -> str:
+    """Rows of cells as aligned text.
+
+    >>> print(columns([("name", "width"), ("resnext101", 2048)]))
+    name        width
+    resnext101  2,048
+    """
+    cells = [["" if c is None else f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)

@@ -1,0 +1,274 @@
+"""The command line as a user meets it: outputs, exit codes, one line per mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import h5py
+import numpy as np
+import pytest
+import videos
+
+import gcf.cli
+from gcf import FeatureFile
+
+TINY = str(Path(__file__).with_name("tiny_backbone.py"))
+
+
+def gcf_run(*args, **options):
+    """A run in a process of its own: code, standard output, standard error."""
+    command = [sys.executable, "-m", "gcf.cli", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def invoke(capfd):
+    """A run in this process: code, standard output, standard error."""
+
+    def run(*args):
+        code = gcf.cli.run([str(a) for a in args])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return videos.write_folder(tmp_path_factory.mktemp("videos"), videos=5)
+
+
+@pytest.fixture(scope="module")
+def features(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("features") / "f.h5"
+    code, _, err = gcf_run("extract", folder, out, "--backbone", TINY)
+    assert code == 0, err
+    return out
+
+
+def message(err: str) -> str:
+    """The one line that an error is."""
+    lines = [line for line in err.splitlines() if line.startswith(("gcf: ", "Error: "))]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in gcf.cli.cli.commands], ["weights", "pull"]])
+def test_every_command_explains_itself(invoke, command):
+    code, out, _ = invoke(*command, "-h")
+    assert code == 0
+    assert "Usage: gcf" in out
+    assert len(out.splitlines()) > 4
+
+
+def test_every_option_says_what_it_does():
+    def walk(command):
+        yield command
+        for child in getattr(command, "commands", {}).values():
+            yield from walk(child)
+
+    for command in walk(gcf.cli.cli):
+        assert command.help, command.name
+        for parameter in command.params:
+            assert isinstance(parameter, click.Argument) or parameter.help, f"{command.name} {parameter.name}"
+
+
+def test_extraction_reports_in_words_and_in_json(folder, features, invoke, tmp_path):
+    code, out, _ = invoke("extract", folder, tmp_path / "f.h5", "--backbone", TINY)
+    assert code == 0
+    assert "10 videos, 30 clips" in out
+    code, out, _ = invoke("extract", folder, tmp_path / "f.h5", "--backbone", TINY, "--json")
+    facts = json.loads(out)
+    assert (facts["videos"], facts["clips"], facts["extracted"], facts["failures"]) == (10, 30, 0, [])
+    assert (tmp_path / "f.h5").read_bytes() == features.read_bytes()
+
+
+def test_progress_goes_to_standard_error(folder, tmp_path):
+    code, out, err = gcf_run("extract", folder, tmp_path / "f.h5", "--backbone", TINY)
+    assert code == 0
+    assert "clips/s" in err
+    assert "clips/s" not in out
+
+
+def test_a_broken_video_makes_exit_code_3_and_is_named_once(tmp_path, invoke):
+    root = videos.write_folder(tmp_path / "v", classes=("a",), videos=2)
+    (root / "a" / "bad\nname.mp4").write_bytes(b"")
+    code, out, _ = invoke("extract", root, tmp_path / "f.h5", "--backbone", TINY)
+    assert code == 3
+    assert out.count("bad") == 1
+    assert r"failed   'a/bad\nname.mp4': empty" in out
+    code, out, _ = invoke("info", tmp_path / "f.h5")
+    assert code == 0
+    assert r"failed   'a/bad\nname.mp4': empty" in out
+
+
+def test_info_says_what_a_file_holds(features, invoke):
+    code, out, _ = invoke("info", features)
+    assert code == 0
+    for fact in ("10 videos", "30 clips", "tiny", "24 wide", "2 classes, 5 to 5 videos each", "5 groups"):
+        assert fact in out
+    code, out, _ = invoke("info", features, "--json")
+    assert json.loads(out)["videos"] == 10
+
+
+MISTAKES = {
+    "no videos": (["extract", "{tmp}", "{tmp}/f.h5"], 1, "no videos found"),
+    "absent folder": (["extract", "{tmp}/none", "{tmp}/f.h5"], 2, "no such file or folder"),
+    "unknown backbone": (["extract", "{videos}", "{tmp}/f.h5", "--backbone", "resnet5"], 2, "unknown backbone"),
+    "absent plug-in": (["extract", "{videos}", "{tmp}/f.h5", "--backbone", "none.py"], 2, "no such plug-in"),
+    "unknown weights": (["extract", "{videos}", "{tmp}/f.h5", "--weights", "k999"], 2, "k999"),
+    "absent annotations": (["extract", "{videos}", "{tmp}/f.h5", "--annotations", "none.csv"], 2, "none.csv"),
+    "broken annotations": (["extract", "{videos}", "{tmp}/f.h5", "--annotations", "{tmp}/bad.csv"], 4, "bad.csv"),
+    "missing output folder": (["extract", "{videos}", "{tmp}/no/f.h5"], 4, "there is no folder"),
+    "read-only output": (["extract", "{videos}", "/proc/f.h5"], 4, "cannot be written"),
+    "unknown option": (["extract", "{videos}", "{tmp}/f.h5", "--colour"], 2, "--colour"),
+    "bad shard": (["extract", "{videos}", "{tmp}/f.h5", "--shard", "half"], 2, "i/n"),
+    "not a feature file": (["info", "{tmp}/bad.csv"], 4, "not a readable feature file"),
+    "absent feature file": (["info", "{tmp}/none.h5"], 4, "no such file"),
+    "unknown head": (["train-head", "{features}", "-o", "{tmp}/run", "--head", "gcf-257"], 2, "unknown head"),
+    "unknown cv": (["train-head", "{features}", "-o", "{tmp}/run", "--cv", "leave"], 2, "cv"),
+    "too many folds": (["train-head", "{features}", "-o", "{tmp}/run", "--cv", "50"], 2, "50"),
+    "unknown preset": (["ablate", "{features}", "-o", "{tmp}/run", "--preset", "all"], 2, "unknown preset"),
+    "no such head": (["predict", "{tmp}", "{videos}"], 4, "head.json"),
+    "unknown weights shown": (["weights", "show", "resnext101", "k999"], 2, "k999"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_with_its_exit_code(case, folder, features, invoke, tmp_path):
+    args, expected, text = MISTAKES[case]
+    (tmp_path / "bad.csv").write_text("path,colour\na.mp4,red\n")
+    places = {"tmp": tmp_path, "videos": folder, "features": features}
+    code, out, err = invoke(*[a.format(**places) for a in args])
+    assert code == expected, err
+    assert text in message(err)
+    assert not out
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_offline_weights_say_what_to_put_where(folder, tmp_path, monkeypatch, invoke):
+    monkeypatch.setenv("GCF_HOME", str(tmp_path / "home"))
+    code, _, err = invoke("extract", folder, tmp_path / "f.h5", "--backbone", "mobilenetv2")
+    assert code == 4
+    assert "kinetics_mobilenetv2_1.0x_RGB_16_best.pth" in err
+    assert str(tmp_path / "home" / "weights" / "kinetics_mobilenetv2_1.0x_RGB_16_best.pth") in err
+    assert "drive.google.com" in err
+
+
+def test_random_weights_work_and_are_warned_about_everywhere(folder, tmp_path, invoke):
+    out = tmp_path / "f.h5"
+    code, _, err = invoke("extract", folder, out, "--backbone", "mobilenetv2_0.2x", "--weights", "random")
+    assert code == 0
+    assert "random weights" in err
+    assert FeatureFile(out).recipe["weights"] == "random"
+    assert "random weights" in invoke("info", out)[1]
+
+
+def test_a_nan_in_the_descriptors_is_refused_by_name(features, tmp_path, invoke):
+    copy = tmp_path / "f.h5"
+    copy.write_bytes(features.read_bytes())
+    with h5py.File(copy, "a") as h5:
+        h5["descriptors"][0, 0, 0] = np.nan
+        first = h5["videos/id"].asstr()[0]
+    code, _, err = invoke("train-head", copy, "-o", tmp_path / "run")
+    assert code == 4
+    assert first in message(err)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_run_cleanly_and_it_resumes(folder, features, tmp_path, number, code):
+    slow = tmp_path / "slow.py"
+    text = Path(TINY).read_text().replace("return self.conv(", "import time; time.sleep(0.4); return self.conv(")
+    slow.write_text(text)
+    out = tmp_path / "f.h5"
+    command = [sys.executable, "-m", "gcf.cli", "extract", str(folder), str(out), "--backbone", str(slow)]
+    command += ["--batch-size", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "f.h5.parts" / "run.json").exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(3)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    assert list((tmp_path / "f.h5.parts").glob("part-*.h5"))
+    assert not out.exists()
+    assert gcf_run(*command[3:])[0] == 0
+    assert FeatureFile(out).num_videos == 10
+
+
+def test_train_eval_predict_and_ablate_work_together(folder, features, tmp_path, invoke):
+    run = tmp_path / "run"
+    code, out, err = invoke("train-head", features, "-o", run, "--epochs", "3")
+    assert code == 0, err
+    assert "val" in out
+    code, out, err = invoke("eval", run, features, "--json")
+    assert code == 0, err
+    assert 0 <= json.loads(out)["top1"] <= 1
+    code, out, err = invoke("predict", run, folder / "run", "--backbone", TINY, "--json")
+    assert code == 0, err
+    predicted = json.loads(out)
+    assert [p["id"] for p in predicted] == [f"v_run_g0{n}_c01.avi" for n in range(1, 6)]
+    for p in predicted:
+        assert {name for name, _ in p["classes"]} == {"jump", "run"}
+        assert sum(share for _, share in p["classes"]) == pytest.approx(1)
+    code, out, err = invoke(
+        "ablate", features, "-o", tmp_path / "table", "--seeds", "2", "--cv", "group", "--epochs", "2"
+    )
+    assert code == 0, err
+    for arm in ("c-clip", "d-clips", "mean", "fusion-only", "attention-only", "gcf-256"):
+        assert f"| {arm} |" in out
+    assert (tmp_path / "table" / "table.json").exists()
+
+
+def test_predict_refuses_a_recipe_that_is_not_the_heads_and_reports_broken_videos(folder, features, tmp_path, invoke):
+    run = tmp_path / "run"
+    assert invoke("train-head", features, "-o", run, "--epochs", "1")[0] == 0
+    other = tmp_path / "tiny_backbone.py"
+    other.write_text(Path(TINY).read_text().replace('"RGB"', '"BGR"'))
+    code, _, err = invoke("predict", run, folder, "--backbone", other)
+    assert code == 4
+    assert 'channel_order: "BGR" against "RGB"' in message(err)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "empty.mp4").write_bytes(b"")
+    code, out, _ = invoke("predict", run, tmp_path / "v", "--backbone", TINY)
+    assert code == 3
+    assert "'empty.mp4': empty" in out
+
+
+def test_complexity_shows_the_paper_beside_the_count(invoke):
+    code, out, _ = invoke("complexity", "--json")
+    assert code == 0
+    rows = {(r["name"], r["classes"]): r for r in json.loads(out)["rows"]}
+    assert rows["resnext101", 400]["parameters"] == 48_340_816
+    assert rows["resnext101", 400]["paper_parameters_m"] == 48.34
+    assert rows["resnext101", 600]["macs"] == 9_568_124_928
+    assert rows["gcf-256", 600]["paper_mflops"] == 15
+    assert "divided by the stride twice" in invoke("complexity")[1]
+
+
+def test_an_unexpected_fault_is_one_line_too(invoke, monkeypatch, features):
+    def broken(path):
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.delenv("GCF_TRACEBACK", raising=False)
+    monkeypatch.setattr("gcf.data.features.FeatureFile", broken)
+    code, _, err = invoke("info", features)
+    assert code == 1
+    assert "RuntimeError: the sky fell" in message(err)
+
+
+def test_output_that_nobody_reads_is_no_fault(features):
+    command = f"{sys.executable} -m gcf.cli info {features} --json | head -c 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert os.linesep not in done.stdout[:1]

@@ -1,0 +1,71 @@
+"""Imports run one way: errors <- data <- {extract, head} <- explain <- cli."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gcf
+
+ROOT = Path(gcf.__file__).parent
+MAY_IMPORT = {
+    "errors": set(),
+    "_version": set(),
+    "data": {"errors", "data", "_version"},
+    "extract": {"errors", "data", "extract", "_version"},
+    "head": {"errors", "data", "head", "_version"},
+    "explain": {"errors", "data", "extract", "head", "explain", "_version"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The floors of gcf that a file imports anywhere, late imports included."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "gcf" else [node.module]
+    return {name.split(".")[1] for name in names if name.startswith("gcf.")}
+
+
+@pytest.mark.parametrize("floor", MAY_IMPORT)
+def test_imports_run_one_way(floor):
+    files = [ROOT / f"{floor}.py"] if (ROOT / f"{floor}.py").exists() else sorted((ROOT / floor).rglob("*.py"))
+    assert files
+    for path in files:
+        assert imported(path) <= MAY_IMPORT[floor], path
+
+
+def test_the_data_floor_knows_no_network():
+    for path in (ROOT / "data").rglob("*.py"):
+        names = {alias.name for node in ast.walk(ast.parse(path.read_text())) for alias in getattr(node, "names", ())}
+        modules = {getattr(node, "module", None) for node in ast.walk(ast.parse(path.read_text()))}
+        assert not any(str(name).split(".")[0] in ("torch", "torchvision") for name in names | modules), path
+
+
+@pytest.mark.parametrize("command", ["import gcf, gcf.cli", "import gcf.extract.worker", "import gcf.data.features"])
+def test_torch_is_not_loaded_before_it_is_needed(command):
+    check = f"{command}; import sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_help_loads_no_torch():
+    check = (
+        "import sys, gcf.cli\ntry: gcf.cli.main(['--help'])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("name", gcf.__all__)
+def test_every_promised_name_is_there(name):
+    assert getattr(gcf, name) is not None
+    assert name in dir(gcf)
+
+
+def test_no_file_is_too_long_to_be_one_idea():
+    for path in ROOT.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
