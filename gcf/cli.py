@@ -247,8 +247,8 @@ def predict(head, videos, as_json, **options):
     from gcf.explain.predict import describe, predict_videos
 
     found = predict_videos(head, videos, progress=True, **options)
-    show(found, describe(found), as_json)
-    return INCOMPLETE if any(p.error for p in found) else 0
+    show({"videos": found}, describe(found), as_json)
+    return INCOMPLETE if any(p.error or p.note for p in found) else 0
 
 
 @cli.command()
@@ -264,12 +264,14 @@ def complexity(as_json):
 @cli.command()
 @click.argument("parts", nargs=-1, required=True, type=_path())
 @click.argument("out", type=_path(), metavar="OUT.h5")
-def merge(parts, out):
+@json_option
+def merge(parts, out, as_json):
     """Merge feature files of one recipe, such as those of --shard, into OUT.h5."""
+    from gcf.data.info import describe, summarise
     from gcf.data.merge import merge_features
 
     merged = merge_features(parts, out)
-    click.echo(f"{out}: {merged.num_videos:,} videos, {merged.num_clips:,} clips, {len(merged.failures)} failed")
+    show(summarise(merged), describe(merged), as_json)
 
 
 @cli.command()
@@ -296,7 +298,7 @@ def backbones(as_json):
         (b.name, b.descriptor_width, b.parameters, "no" if b.stride_stays or b.plugin else "yes", _weights_of(b))
         for b in found
     ]
-    show(found, columns(rows), as_json)
+    show({"backbones": found}, columns(rows), as_json)
 
 
 def _weights_of(backbone) -> str:
@@ -317,7 +319,7 @@ def weights_list(as_json):
     found = list_weights()
     rows = [("backbone", "id", "classes", "download", "here")]
     rows += [(w.backbone, w.id, w.num_classes, "direct" if w.direct else "by hand", w.cached or "no") for w in found]
-    show(found, columns(rows), as_json)
+    show({"weights": found}, columns(rows), as_json)
 
 
 @weights.command("show")
@@ -336,11 +338,13 @@ def weightsshow(backbone, weights_id, as_json):
 @weights.command("pull")
 @click.argument("backbone")
 @click.argument("weights_id", metavar="ID", default="default")
-def weights_pull(backbone, weights_id):
+@json_option
+def weights_pull(backbone, weights_id, as_json):
     """Download weights into the cache, resuming what was begun, and check them."""
     from gcf.extract.weights import pull_weights
 
-    click.echo(pull_weights(backbone, weights_id))
+    path = pull_weights(backbone, weights_id)
+    show({"path": path}, str(path), as_json)
 
 
 if __name__ == "__main__":

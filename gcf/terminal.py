@@ -27,6 +27,10 @@ def guarded(command: Callable[[], int | None]) -> int:
     logger, handler = logging.getLogger("gcf"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("gcf: %(message)s"))
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    for stream in (sys.stdout, sys.stderr):  # names that are no UTF-8 must not end a finished run
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         return command() or 0
@@ -39,14 +43,11 @@ def guarded(command: Callable[[], int | None]) -> int:
         return _say(f"terminated; {RESUME}", TERMINATED)
     except GcfError as error:
         return _say(str(error), error.exit_code)
-    except BrokenPipeError:  # the reader of our output has left; what was asked for is done
-        sys.stdout = None
-        return 0
-    except MemoryError:
-        return _say("out of memory; try a smaller --batch-size", 1)
     except Exception as error:  # the last line of defence: users get a sentence, developers may ask for more
         if os.environ.get("GCF_TRACEBACK"):
             raise
+        if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "DefaultCPUAll" in str(error):
+            return _say("out of memory; try a smaller --batch-size", 1)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         said = f"{type(error).__name__}: {error} (GCF_TRACEBACK=1 shows where)"
         return _say(said, STOPPED_EARLY if full else 1)
@@ -66,7 +67,10 @@ def _say(message: str, code: int) -> int:
 
 def show(result, text: str, as_json: bool) -> None:
     """The result on standard output: one JSON object for programs, or words."""
-    click.echo(json.dumps(_plain(result), indent=1) if as_json else text)
+    try:
+        click.echo(json.dumps(_plain(result), indent=1) if as_json else text)
+    except BrokenPipeError:  # the reader has left; the command is done all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(value):

@@ -1,11 +1,13 @@
 """Stage one whole, on small videos and a small plug-in: files, resumption, faults; always the same bytes."""
 
+import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -114,25 +116,25 @@ def test_a_clips_numbers_do_not_depend_on_its_place_or_neighbours_in_a_batch(bac
 
 
 RUN = """
-import sys
+import sys, time
 from gcf import extract_videos
+from gcf.extract import extractor, network
+extractor.PART_VIDEOS = 1
+plain = network.ClipNetwork.__call__
+network.ClipNetwork.__call__ = lambda self, pixels: (time.sleep(0.2), plain(self, pixels))[1]  # time to be killed in
 extract_videos(sys.argv[1], sys.argv[2], backbone=sys.argv[3], batch_size=4, workers=2)
 """
 
 
-def kill_somewhere(folder, out, delay):
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(out), TINY], stderr=subprocess.DEVNULL)
-    try:
-        process.wait(timeout=delay)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
-def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(folder, tmp_path, reference, monkeypatch):
+def test_a_run_killed_again_and_again_ends_in_the_same_bytes(folder, tmp_path, reference):
     out, rng = tmp_path / "f.h5", random.Random(0)
-    for _ in range(4):
-        kill_somewhere(folder, out, rng.uniform(1.5, 6.0))
+    for wanted in (1, 2, 4):
+        process = subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(out), TINY])
+        while len(list(tmp_path.glob("f.h5.parts/part-*.h5"))) < wanted and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it was to be killed before its end"
     extract(folder, out)
     assert out.read_bytes() == reference
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5"]
@@ -213,6 +215,90 @@ def test_broken_videos_are_recorded_and_the_good_ones_are_untouched_by_them(fold
     assert again.extracted == 3
 
 
+def test_a_failure_that_was_mended_is_tried_again_on_resumption(folder, tmp_path, monkeypatch):
+    copy, out = tmp_path / "videos", tmp_path / "f.h5"
+    shutil.copytree(folder, copy)
+    (copy / "jump" / "a.avi").write_bytes(b"")
+    monkeypatch.setattr(extractor, "PART_VIDEOS", 1)
+    monkeypatch.setattr(extractor._Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        extract(copy, out)
+    monkeypatch.undo()
+    shutil.copy(copy / "jump" / "v_jump_g01_c01.avi", copy / "jump" / "a.avi")
+    summary = extract(copy, out)
+    assert (summary.extracted, summary.videos, summary.failures) == (1, 7, [])
+
+
+def test_a_video_that_changes_before_the_merge_is_reported_not_lost(folder, tmp_path, monkeypatch):
+    copy, out = tmp_path / "videos", tmp_path / "f.h5"
+    shutil.copytree(folder, copy)
+    merge = extractor._Run.merge
+
+    def touch_then_merge(*args):
+        os.utime(copy / "run" / "v_run_g01_c01.avi", (1, 1))
+        merge(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extractor._Run, "merge", touch_then_merge)
+        summary = extract(copy, out)
+    assert [f[0] for f in summary.failures] == ["run/v_run_g01_c01.avi"]
+    assert "run the same command again" in summary.failures[0][1]
+    assert not summary.complete
+    assert extract(copy, out).failures == []
+
+
+def test_finished_videos_are_committed_while_a_long_one_is_under_way(tmp_path, monkeypatch):
+    videos.write_video(tmp_path / "v" / "a.avi", 20)
+    videos.write_video(tmp_path / "v" / "long.avi", 800)
+    monkeypatch.setattr(extractor, "PART_SECONDS", 0.0)
+    counts, commit = [], extractor.PartFolder.commit
+
+    def counted(self, content):
+        counts.append([v.id for v in content.videos])
+        commit(self, content)
+
+    monkeypatch.setattr(extractor.PartFolder, "commit", counted)
+    extract(tmp_path / "v", tmp_path / "f.h5", workers=2)
+    assert counts == [["a.avi"], ["long.avi"]]
+
+
+def test_parts_of_another_recipe_are_refused_even_without_their_run_file(folder, tmp_path, monkeypatch):
+    out = tmp_path / "f.h5"
+    monkeypatch.setattr(extractor._Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, out)
+    monkeypatch.undo()
+    (tmp_path / "f.h5.parts" / "run.json").unlink()
+    with pytest.raises(RecipeError, match="num_frames"):
+        extract(folder, out, clip_frames=8)
+
+
+def test_an_edited_plug_in_is_another_recipe(folder, tmp_path):
+    plugin, out = tmp_path / "mine.py", tmp_path / "f.h5"
+    plugin.write_text(Path(TINY).read_text())
+    extract_videos(folder, out, backbone=str(plugin))
+    plugin.write_text(Path(TINY).read_text().replace("feature_map.mean(", "feature_map.amax("))
+    with pytest.raises(RecipeError, match="plugin_sha256"):
+        extract_videos(folder, out, backbone=str(plugin))
+
+
+def test_torchvisions_resize_rule_extracts_too(folder, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        Path(TINY).read_text().replace('"resize": 36', '"resize_rule": "torchvision", "resize": [36, 40]')
+    )
+    summary = extract_videos(folder, tmp_path / "f.h5", backbone=str(plugin))
+    assert (summary.videos, summary.failures) == (6, [])
+
+
+def test_recipes_that_cannot_be_right_are_refused(folder, tmp_path):
+    plugin = tmp_path / "mine.py"
+    for old, new, said in (('"resize": 36', '"resize": 28', "larger than resize"), ('"d", "e"]', '"d"]', "4 classes")):
+        plugin.write_text(Path(TINY).read_text().replace(old, new))
+        with pytest.raises(UsageError, match=said):
+            extract_videos(folder, tmp_path / "f.h5", backbone=str(plugin))
+
+
 def test_a_crashing_decoder_costs_one_video(folder, tmp_path, monkeypatch):
     copy = tmp_path / "videos"
     shutil.copytree(folder, copy)
@@ -225,7 +311,8 @@ def test_a_crashing_decoder_costs_one_video(folder, tmp_path, monkeypatch):
 
 def test_shards_merge_to_the_bytes_of_one_run(folder, tmp_path, reference):
     for i in (1, 2):
-        extract(folder, tmp_path / f"{i}.h5", shard=(i, 2))
+        summary = extract(folder, tmp_path / f"{i}.h5", shard=(i, 2))
+        assert not summary.missing
     merge_features([tmp_path / "2.h5", tmp_path / "1.h5"], tmp_path / "f.h5")
     assert (tmp_path / "f.h5").read_bytes() == reference
 
@@ -309,7 +396,7 @@ def test_settings_that_do_not_exist_are_usage_errors(folder, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
-    """Peak memory of extraction and decoder together, 30 s against 5 min at 25 frames a second."""
+    """Peak memory of the decoder, 30 s against 5 min at 25 frames a second; benchmarks/memory.py measures all of it."""
     code = """
 import resource, sys
 from gcf.extract.decoding import ClipJob, decode_clips

@@ -252,6 +252,24 @@ def test_merged_shards_hold_every_video_once_in_order_with_its_own_class(tmp_pat
         assert_bitwise_equal(merged.video(n).descriptors, expected[original].descriptors)
 
 
+def test_a_merge_never_overwrites_a_file(tmp_path):
+    a, b = shard(tmp_path, "a.h5", [0, 3]), shard(tmp_path, "b.h5", [1])
+    before = b.read_bytes()
+    with pytest.raises(RefusedError, match="exists already"):
+        merge_features([a], b)  # the output forgotten
+    assert b.read_bytes() == before
+
+
+def test_classes_keep_their_order_where_all_shards_agree(tmp_path):
+    for name, n in (("a.h5", 0), ("c.h5", 1)):
+        content = make_content()
+        one = FeatureContent(content.recipe, [content.videos[n]], classes=["run", "jump"], labels=[1])
+        write_features(tmp_path / name, one)
+    merged = merge_features([tmp_path / "a.h5", tmp_path / "c.h5"], tmp_path / "all.h5")
+    assert merged.classes == ["run", "jump"]
+    assert merged.labels.tolist() == [1, 1]
+
+
 def test_files_of_two_recipes_or_with_a_common_video_are_not_merged(tmp_path):
     a = shard(tmp_path, "a.h5", [0, 3])
     with pytest.raises(RecipeError, match=r'weights: "other" against "w"'):

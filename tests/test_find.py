@@ -51,6 +51,23 @@ def test_link_loops_end_and_links_are_followed(tmp_path):
     assert ids(tmp_path / "real") == ["1.mp4", "dangling.mp4", "linked/2.mp4"]
 
 
+def test_two_links_to_one_folder_are_two_classes(tmp_path):
+    touch(tmp_path, "real/x.avi")
+    (tmp_path / "v").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "v" / name).symlink_to(tmp_path / "real")
+    assert ids(tmp_path / "v") == ["a/x.avi", "b/x.avi"]
+
+
+def test_a_row_that_names_no_video_is_an_error_with_its_line(tmp_path):
+    touch(tmp_path, "v/1.mp4")
+    (tmp_path / "list.csv").write_text("label,path\n,v/1.mp4\nrun\n")
+    with pytest.raises(GcfError, match=r"list\.csv, line 3: names no video"):
+        find_videos([tmp_path / "list.csv"])
+    (tmp_path / "list.csv").write_text("label,path\n,v/1.mp4\n\n")
+    assert ids(tmp_path / "list.csv") == ["v/1.mp4"]
+
+
 def test_what_only_bears_a_videos_name_is_found_so_that_it_can_be_reported(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")

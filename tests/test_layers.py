@@ -60,7 +60,14 @@ def test_help_loads_no_torch():
     subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("name", gcf.__all__)
+# What is promised so far.
+PROMISED = (
+    "load_backbone extract_videos FeatureFile train_head load_head evaluate_head ablate predict_videos merge_features "
+    "GcfError __version__"
+).split()
+
+
+@pytest.mark.parametrize("name", PROMISED)
 def test_every_promised_name_is_there(name):
     assert getattr(gcf, name) is not None
     assert name in dir(gcf)

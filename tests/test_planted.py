@@ -15,9 +15,10 @@ def planted_cache(path):
     "not both" has two clips of A (15 % of all videos), two of B (15 %), or one of either alone (20 %). Only the last
     can be told from "both" (50 %) by how much of A and B a video holds in sum: a linear classifier on the mean
     descriptor weighs A and B, and two of one may weigh as much as one of each, so 70 % is the best it can do by
-    treating both alike. Without the single concepts the problem is symmetric, and no arm, the full head included, left
-    chance with the default recipe: gradient descent has nowhere to start. One clip by itself says little: A or B occurs in both classes. Nothing here favours one form
-    of attention: concepts and distractors are random orthogonal directions of one norm, at random places.
+    treating both alike. One clip by itself says little: A or B occurs in both classes. Without the single concepts the
+    problem is symmetric, and no arm, the full head included, left chance with the default recipe: gradient descent has
+    nowhere to start. Nothing here favours one form of attention: concepts and distractors are random orthogonal
+    directions of one norm, at random places.
     """
     rng = np.random.default_rng(0)
     directions = NORM * np.linalg.qr(rng.standard_normal((WIDTH, WIDTH)))[0]

@@ -1,8 +1,10 @@
 """Backbones from outside: a Python file, or an installed package's entry point."""
 
+import hashlib
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,10 +98,11 @@ def test_the_real_x3d_works_as_it_is(real):
 def test_a_file_needs_only_the_required_entries_and_gets_the_defaults(plugin):
     network = load_backbone(str(plugin(RECIPE + NETWORK)))
     assert not network.training
-    assert network.recipe | {"weights_sha256": ""} == {
+    assert network.recipe | {"weights_sha256": "", "plugin_sha256": ""} == {
         "name": "toy",
         "weights": "plug-in",
         "weights_sha256": "",
+        "plugin_sha256": "",
         "num_frames": 8,
         "resize": [36, 48],
         "resize_rule": "pillow",
@@ -118,6 +121,11 @@ def test_the_digest_in_the_recipe_is_that_of_the_weights(plugin):
     again = load_backbone(plugin(RECIPE + NETWORK + "# a comment\n")).recipe["weights_sha256"]
     other = load_backbone(plugin(RECIPE + NETWORK.replace("2.0", "3.0"))).recipe["weights_sha256"]
     assert first == again != other
+
+
+def test_the_digest_of_its_code_is_in_the_recipe_too(plugin):
+    path = plugin(RECIPE + NETWORK)
+    assert load_backbone(path).recipe["plugin_sha256"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

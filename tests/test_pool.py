@@ -6,6 +6,7 @@ import pytest
 import videos
 
 from gcf.data.schema import VideoInfo
+from gcf.errors import GcfError
 from gcf.extract import pool
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import find_videos
@@ -50,7 +51,7 @@ def test_a_fault_costs_its_own_video_alone_and_is_named(tmp_path, faulty):
     errors = {video_id: item.error for video_id, item in last.items() if isinstance(item, Failed)}
     assert errors == {
         "crash.avi": "decoder crashed (signal 11)",
-        "exit.avi": "decoder ended without an answer",
+        "exit.avi": "decoder ended with exit code 7",
         "memory.avi": "memory limit",
         "odd.avi": "LookupError: unknown encoding",
     }
@@ -79,6 +80,29 @@ def test_a_consumer_that_is_slower_than_the_deadline_is_no_fault_of_the_video(tm
         items.append(item)
     assert len(items) == 14
     assert isinstance(items[-1], VideoInfo)
+
+
+def test_a_decoder_that_cannot_be_killed_does_not_hold_up_the_others(tmp_path, faulty, monkeypatch):
+    for name in ("ahang.avi", "good.avi"):
+        videos.write_video(tmp_path / name, 40)
+    left = []
+    monkeypatch.setattr(pool.subprocess.Popen, "kill", lambda self: left.append(self))
+    try:
+        _, last = outcomes(tmp_path, workers=1, deadline=3.0)
+        assert isinstance(last["good.avi"], VideoInfo)
+    finally:
+        monkeypatch.undo()
+        for process in left:
+            process.kill()
+            process.wait()
+
+
+def test_a_decoder_that_does_not_start_ends_the_run_with_a_clear_error(tmp_path, monkeypatch, capfd):
+    videos.write_video(tmp_path / "v.avi", 20)
+    monkeypatch.setattr(pool, "WORKER", "no_such_worker")
+    with pytest.raises(GcfError, match="decoder process did not start"):
+        outcomes(tmp_path)
+    assert "no_such_worker" in capfd.readouterr().err
 
 
 def test_leaving_early_stops_the_decoders(tmp_path):

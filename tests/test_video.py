@@ -117,6 +117,40 @@ def test_a_file_cut_short_gives_the_frames_before_the_cut(good, tmp_path):
         np.testing.assert_array_equal(ours[0], theirs[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("v.webm", "libvpx-vp9", {}),
+        ("v.mkv", "libx264", {"tune": "zerolatency"}),
+        ("v.mkv", "mpeg4", {}),
+        ("v.avi", "mpeg4", {}),
+    ],
+)
+def test_an_interrupted_download_is_noticed_in_any_container(tmp_path, name, codec, options):
+    path = videos.write_video(tmp_path / name, 60, size=(96, 128), codec=codec, **options)
+    assert decode(path)[1].status == "ok"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames, info = decode(path)
+    assert 0 < len(frames) < 60
+    assert info.status == "partial"
+
+
+def test_dropped_frames_in_an_avi_are_not_damage(tmp_path):
+    path = videos.write_video(tmp_path / "v.avi", 57, pts=lambda i: 40 * (i + (i > 10) + (i > 20) + (i > 30)))
+    frames, info = decode(path)
+    assert (len(frames), info.status) == (57, "ok")
+
+
+def test_a_stream_cut_out_of_a_longer_one_starts_at_its_first_key_frame(tmp_path):
+    whole = videos.write_video(tmp_path / "v.ts", 120, size=(96, 128), codec="libx264", g=30, bf=2)
+    cut = tmp_path / "cut.ts"
+    data = whole.read_bytes()
+    cut.write_bytes(data[len(data) // 4 // 188 * 188 :])
+    frames, info = decode(cut)
+    assert len(frames) > 50
+    assert info.status in ("ok", "partial")
+
+
 def test_damage_inside_the_pictures_is_noticed_and_not_decoded_across(good, tmp_path):
     data, rng = bytearray(good.read_bytes()), random.Random(0)
     start = data.index(b"mdat") + 4

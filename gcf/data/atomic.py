@@ -1,6 +1,7 @@
 """Files that are complete or absent: written under a temporary name, synced, renamed last."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,12 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def left_behind(folder: Path, name: str = "") -> list[Path]:
+    """Unfinished files in a folder, of one final name or of any."""
+    pattern = re.compile(rf"\.{re.escape(name) if name else '.+'}\.\d+{re.escape(TEMPORARY)}")
+    return [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

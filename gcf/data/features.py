@@ -45,6 +45,8 @@ class FeatureFile:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         try:
+            if self.path.exists() and not self.path.is_file():
+                raise FeatureFileError(f"{self.path}: not a regular file")
             with h5py.File(self.path, "r") as h5:
                 self._read(h5)
         except FileNotFoundError:
@@ -94,6 +96,9 @@ class FeatureFile:
         offsets = self.offsets
         if not counts_agree or len(offsets) != videos + 1 or offsets[0] != 0 or offsets[-1] != clips:
             raise FeatureFileError(f"{self.path}: its datasets disagree about the number of videos or clips")
+        named = self.backbone_classes
+        if named is not None and ("logits" not in self._rows or len(named) != self._rows["logits"].shape[1]) and clips:
+            raise FeatureFileError(f"{self.path}: {len(named)} names of backbone classes do not fit its logits")
         if (np.diff(offsets) < 1).any() or len(set(self.ids)) != videos:
             raise FeatureFileError(f"{self.path}: a video has no clip, or a name occurs twice")
         if videos and not -1 <= self.labels.min() <= self.labels.max() < max(1, len(self.classes)):

@@ -14,11 +14,14 @@ from gcf.errors import RefusedError, UsageError
 def merge_features(sources: Sequence[str | os.PathLike], out: str | os.PathLike) -> FeatureFile:
     """Merge feature files into `out`, videos in the order of their ids; labels keep their class by name.
 
-    Raises RecipeError where recipes differ, RefusedError where a video is in two files, with nothing written.
+    Classes keep their order where all files agree on it, and are sorted where they do not. Raises RecipeError where
+    recipes differ, RefusedError where `out` exists or a video is in two files, with nothing written.
     """
     if not sources:
         raise UsageError("no feature files given")
     require_output(Path(out))
+    if Path(out).exists():
+        raise RefusedError(f"{out}: exists already; the last name is the output, name one that is not there yet")
     files = [FeatureFile(path) for path in sources]
     owner: dict[str, FeatureFile] = {}
     for file in files:
@@ -30,7 +33,8 @@ def merge_features(sources: Sequence[str | os.PathLike], out: str | os.PathLike)
                 )
             owner[video_id] = file
     places = gather(files)
-    classes = sorted({name for file in files for name in file.classes})
+    agree = all(file.classes == files[0].classes for file in files)
+    classes = files[0].classes if agree else sorted({name for file in files for name in file.classes})
     rows = [places[video_id] for video_id in sorted(places, key=id_key)]
     labels = [file.labels[n] for file, n in rows]
     content = FeatureContent(

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gcf.data.atomic import TEMPORARY, atomic_file
+from gcf.data.atomic import atomic_file, left_behind
 from gcf.data.features import FeatureFile
 from gcf.data.recipe import canonical_json, differences, recipe_sha256
 from gcf.data.schema import FeatureContent, VideoFeatures, id_key
 from gcf.data.writer import write_features
-from gcf.errors import RecipeError, RefusedError, StoppedError
+from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class PartFolder:
@@ -36,19 +36,20 @@ class PartFolder:
         """Make the folder and lock it; the lock ends with this process, however it ends."""
         lock = self._acquire()
         try:
-            for path in [*self.folder.glob(f".*{TEMPORARY}"), *self.out.parent.glob(f".{self.out.name}.*{TEMPORARY}")]:
+            for path in [*left_behind(self.folder), *left_behind(self.out.parent, self.out.name)]:
                 path.unlink()  # left by a kill; nobody else is at work
             yield self
         finally:
-            if self.folder.exists() and not self.run_file.exists():  # refused before anything was begun
+            if self.folder.exists() and not any(self.folder.glob("part-*.h5")):  # nothing was committed
                 self.remove()
             os.close(lock)
 
     def _acquire(self) -> int:
         """The descriptor of the lock file, locked."""
         try:
-            self.folder.mkdir(exist_ok=True)
-            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
+            with self.room_needed(0):
+                self.folder.mkdir(exist_ok=True)
+                lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise RefusedError(f"{self.out}: cannot be written ({error.strerror}); choose another output") from error
         try:
@@ -73,7 +74,10 @@ class PartFolder:
 
     def parts(self) -> list[FeatureFile]:
         """The committed parts, in the order of their names."""
-        return [FeatureFile(path) for path in sorted(self.folder.glob("part-*.h5"))]
+        try:
+            return [FeatureFile(path) for path in sorted(self.folder.glob("part-*.h5"))]
+        except FeatureFileError as error:
+            raise FeatureFileError(f"{error}; delete that part and run the same command again") from error
 
     def commit(self, content: FeatureContent) -> None:
         """Put videos and failures on the disk as one more part. Raises StoppedError when there is no room."""
@@ -96,7 +100,9 @@ class PartFolder:
             ) from error
 
     def remove(self) -> None:
-        """The output is complete: the parts are not needed."""
+        """The output is complete, or nothing was begun; run.json goes last, so that no part is ever without it."""
+        for path in self.folder.glob("part-*.h5"):
+            path.unlink()
         shutil.rmtree(self.folder)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gcf.data.recipe import INCIDENTAL, differences
 from gcf.data.schema import VideoFeatures, id_key
-from gcf.errors import RecipeError
+from gcf.errors import RecipeError, UsageError
 from gcf.extract.config import ExtractConfig
 from gcf.extract.find import find_videos
 from gcf.extract.pipeline import load_network, stream_features
@@ -18,12 +18,16 @@ from gcf.head.saved import SavedHead, load_head
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """A video's most probable classes, best first, as (name, probability); or why there are none."""
+    """A video's most probable classes, best first, as (name, probability); or why there are none.
+
+    note: why only a part of the video could be used, '' where it is whole.
+    """
 
     id: str
     classes: list[tuple[str, float]]
     num_clips: int
     error: str = ""
+    note: str = ""
 
 
 def describe(predictions: Sequence[VideoPrediction]) -> str:
@@ -31,7 +35,8 @@ def describe(predictions: Sequence[VideoPrediction]) -> str:
     lines = []
     for p in predictions:
         classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in p.classes)
-        lines.append(f"{p.id!r}: {p.error or classes}")
+        partial = f"  (partial: {p.note})" if p.note else ""
+        lines.append(f"{p.id!r}: {p.error or classes}{partial}")
     return "\n".join(lines)
 
 
@@ -51,6 +56,8 @@ def predict_videos(
     options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError where the backbone, weights or
     preprocessing would not be those that the head was trained on. A broken video has `error` and no classes.
     """
+    if top < 1:
+        raise UsageError(f"top must be at least 1, not {top}")
     head = head if isinstance(head, SavedHead) else load_head(head)
     config = _config(head.recipe, options)
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
@@ -82,4 +89,4 @@ def _classify(head: SavedHead, video: VideoFeatures, top: int) -> VideoPredictio
     probabilities = head(chosen[None]).logits[0].softmax(dim=-1).numpy()
     best = np.argsort(-probabilities, kind="stable")[:top]
     named = [(head.classes[k], float(probabilities[k])) for k in best]
-    return VideoPrediction(video.id, named, len(video.descriptors))
+    return VideoPrediction(video.id, named, len(video.descriptors), note=video.info.note)

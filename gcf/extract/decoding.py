@@ -67,5 +67,5 @@ def _views(pixels: np.ndarray, augmented: list, geometry: Geometry) -> np.ndarra
 
 def _clip(frames: list[np.ndarray], index: int, times: tuple[float, float], job: ClipJob) -> Clip:
     order = fill_indices(len(frames), clip_len=job.num_frames, tail=job.tail)
-    pixels = np.stack([frames[i] for i in order], axis=1)  # (V, T, H, W, 3)
+    pixels = np.ascontiguousarray(np.stack([frames[i] for i in order], axis=1))  # (V, T, H, W, 3)
     return Clip(pixels, index * job.num_frames, len(frames), *times)

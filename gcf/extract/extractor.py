@@ -77,11 +77,12 @@ def extract_videos(
     out = Path(out)
     require_output(out)
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
-    if config.shard:
-        found = found[config.shard[0] - 1 :: config.shard[1]]
     if annotations is not None and not isinstance(annotations, Annotations):
         annotations = read_annotations(annotations)
-    labelling = label_videos([v.id for v in found], annotations)
+    labelling = label_videos([v.id for v in found], annotations)  # of all shards: labels do not depend on sharding
+    row_of = {v.id: row for row, v in enumerate(found)}
+    if config.shard:
+        found = found[config.shard[0] - 1 :: config.shard[1]]
     notes = annotations.notes if annotations else ()
     with PartFolder(out).locked() as parts:
         network, recipe = load_network(backbone, weights, config)
@@ -90,7 +91,7 @@ def extract_videos(
         todo = run.todo()
         run.work(todo, network, progress=progress)
         seconds = time.monotonic() - begun
-        run.merge(labelling)
+        run.merge(labelling, row_of)
         parts.remove()
     return _summary(out, labelling, notes, len(todo), seconds)
 
@@ -137,7 +138,9 @@ class _Run:
                 check_list(features.path, [*features.ids, *(f[0] for f in features.failures)], ids)
         self.parts.begin(self.recipe, ids, update=self.config.update)
         committed = self.parts.parts()
-        settled = self._unchanged([*committed, *self.finished]).keys() | {f[0] for p in committed for f in p.failures}
+        for part in committed:
+            check_recipe(part.path, part.recipe, self.recipe)
+        settled = self._unchanged([*committed, *self.finished])  # failures are tried again: the file may be mended
         return [v for v in self.found if v.id not in settled]
 
     def _unchanged(self, sources: list[FeatureFile]) -> dict[str, tuple[FeatureFile, int]]:
@@ -148,8 +151,8 @@ class _Run:
         """Bring `todo` to a committed state, part by part; what is complete is committed even when stopped."""
         if not todo:
             return
-        committed, done = time.monotonic(), len(self.found) - len(todo)
-        stream = stream_features(todo, network, self.recipe, self.config)
+        self.committed, done = time.monotonic(), len(self.found) - len(todo)
+        stream = stream_features(todo, network, self.recipe, self.config, after_batch=self._commit_in_time)
         try:
             with Progress(total=len(self.found), done=done, shown=progress) as bar:
                 for video_id, outcome in stream:
@@ -159,34 +162,36 @@ class _Run:
                     else:
                         self.failures.append((video_id, outcome.error))
                         bar.advance(clips=0)
-                    if self._in_hand() >= PART_VIDEOS or time.monotonic() - committed >= PART_SECONDS:
-                        self._commit()
-                        committed = time.monotonic()
+                    self._commit_in_time()
         finally:
             stream.close()
             self._commit()
 
-    def _in_hand(self) -> int:
-        return len(self.videos) + len(self.failures)
+    def _commit_in_time(self) -> None:
+        in_hand = len(self.videos) + len(self.failures)
+        if in_hand >= PART_VIDEOS or time.monotonic() - self.committed >= PART_SECONDS:
+            self._commit()
 
     def _commit(self) -> None:
-        if not self._in_hand():
+        self.committed = time.monotonic()
+        if not self.videos and not self.failures:
             return
         videos, failures = sorted(self.videos, key=lambda v: id_key(v.id)), sorted(self.failures)
         self.videos, self.failures = [], []
         self.parts.commit(FeatureContent(self.recipe, videos, failures, self.backbone_classes))
 
-    def merge(self, labelling: Labelling) -> None:
-        """Write the finished file from the parts and from what was finished before."""
+    def merge(self, labelling: Labelling, row_of: dict[str, int]) -> None:
+        """Write the finished file from the parts and from what was finished before; row_of: id -> row of labelling."""
         parts = self.parts.parts()
         places = self._unchanged([*parts, *self.finished])
-        failures = {f[0]: f[1] for part in parts for f in part.failures if f[0] not in places}
-        wanted = {v.id: n for n, v in enumerate(self.found)}
-        rows = [wanted[video_id] for video_id in sorted(places, key=id_key)]
+        reasons = {video_id: error for part in parts for video_id, error in part.failures}
+        lost = "changed or removed after it was decoded; run the same command again"
+        failures = [(v.id, reasons.get(v.id, lost)) for v in self.found if v.id not in places]
+        rows = [row_of[video_id] for video_id in sorted(places, key=id_key)]
         content = FeatureContent(
             recipe=self.recipe,
             videos=GatheredVideos(places),
-            failures=sorted((f for f in failures.items() if f[0] in wanted), key=lambda f: id_key(f[0])),
+            failures=failures,
             backbone_classes=self.backbone_classes,
             classes=labelling.classes,
             labels=[int(labelling.labels[n]) for n in rows],

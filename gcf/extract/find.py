@@ -63,18 +63,26 @@ def _search(root: str) -> Iterator[VideoPath]:
     def refuse(error: OSError):
         raise GcfError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
 
-    entered = set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
-        place = os.stat(folder)
-        if (place.st_dev, place.st_ino) in entered:
+        if _leads_back(folder, root):
             subfolders.clear()
             continue
-        entered.add((place.st_dev, place.st_ino))
+        subfolders.sort()
         named_like_videos = [s for s in subfolders if _is_video(s)]
         subfolders[:] = [s for s in subfolders if not s.startswith(".") and s not in named_like_videos]
         for name in [n for n in names if _is_video(n)] + named_like_videos:
             path = os.path.join(folder, name)
             yield VideoPath(os.path.abspath(path), os.path.relpath(path, root).replace(os.sep, "/"))
+
+
+def _leads_back(folder: str, root: str) -> bool:
+    """Whether a folder is one of those above it on the way from the root, through a link."""
+    above = folder
+    while above != root:
+        above = os.path.dirname(above)
+        if os.path.samefile(above, folder):
+            return True
+    return False
 
 
 def _is_video(name: str) -> bool:
@@ -91,11 +99,14 @@ def _listed(path: str) -> list[VideoPath]:
             rows = list(csv.reader(file)) if path.lower().endswith(".csv") else [[line.rstrip("\r\n")] for line in file]
     except OSError as error:
         raise GcfError(f"{path}: cannot be read ({error.strerror})") from error
-    rows = [row for row in rows if row and row[0].strip()]
     names = [name.strip().lower() for name in rows[0]] if rows else []
     column = names.index("path") if "path" in names else 0
+    for line, row in enumerate(rows, start=1):
+        if any(cell.strip() for cell in row) and not (len(row) > column and row[column].strip()):
+            raise GcfError(f"{path}, line {line}: names no video; expected its path in column {column + 1}")
+    rows = [row for row in (rows[1:] if "path" in names else rows) if any(cell.strip() for cell in row)]
     root = os.path.dirname(os.path.abspath(path))
-    paths = [os.path.abspath(os.path.join(root, row[column])) for row in (rows[1:] if "path" in names else rows)]
+    paths = [os.path.abspath(os.path.join(root, row[column])) for row in rows]
     if any(os.path.relpath(p, root).startswith("..") for p in paths):
         root = os.path.commonpath([os.path.dirname(p) for p in paths])
     return [VideoPath(p, os.path.relpath(p, root).replace(os.sep, "/")) for p in paths]

@@ -47,6 +47,9 @@ class ClipNetwork:
         with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
             descriptors = self.backbone.descriptor(self.backbone.feature_map(clips))
             logits = self.backbone.classify(descriptors) if hasattr(self.backbone, "classify") else None
+        names = self.backbone.recipe.get("classes")
+        if names and logits is not None and logits.shape[1] != len(names):
+            raise UsageError(f"the backbone gives {logits.shape[1]} logits, its recipe names {len(names)} classes")
         return _array(descriptors, count), None if logits is None else _array(logits, count)
 
 

@@ -1,11 +1,11 @@
 """Videos in, rows of descriptors out: decoder processes and network side by side, nothing on the disk."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gcf.data.schema import VideoFeatures
-from gcf.extract.assembly import assemble
+from gcf.extract.assembly import Network, assemble
 from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import ClipJob
 from gcf.extract.find import VideoPath
@@ -30,16 +30,31 @@ def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[C
 
 
 def stream_features(
-    videos: Sequence[VideoPath], network: "ClipNetwork", recipe: dict, config: ExtractConfig
+    videos: Sequence[VideoPath],
+    network: "ClipNetwork",
+    recipe: dict,
+    config: ExtractConfig,
+    *,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, VideoFeatures | Failed]]:
     """Each video's id and rows, or why there are none, in the order in which they are done.
 
-    Memory holds a few batches of clips, whatever the videos' length. Closing the iterator stops the decoders.
+    Memory holds a few batches of clips, whatever the videos' length. `after_batch` is called after each of them, also
+    while no video is done. Closing the iterator stops the decoders.
     """
     job = ClipJob(recipe["num_frames"], config.tail, Geometry.from_recipe(recipe), config.views, config.views_seed)
     workers = config.workers or max(1, len(os.sched_getaffinity(0)) - 1)
     pool = DecoderPool(videos, job, num_workers=workers, ahead=2 * config.batch_size, deadline=config.deadline)
     try:
-        yield from assemble(pool, network, batch_size=config.batch_size, dtype=config.dtype)
+        yield from assemble(pool, _then(network, after_batch), batch_size=config.batch_size, dtype=config.dtype)
     finally:
         pool.close()
+
+
+def _then(network: "ClipNetwork", after_batch: Callable[[], None]) -> Network:
+    def run(pixels):
+        rows = network(pixels)
+        after_batch()
+        return rows
+
+    return run

@@ -1,5 +1,6 @@
 """Decoder processes under supervision: a crash, hang or memory fault costs one video, never the run."""
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -18,6 +19,8 @@ from gcf.extract.find import VideoPath
 from gcf.extract.worker import job_to_json
 
 WORKER = "gcf.extract.worker"
+START_DEADLINE = 120.0  # seconds for a decoder to start on a busy machine
+KILL_SECONDS = 2.0
 DEADLINE = 60.0  # seconds without a byte from a decoder that is being listened to
 
 
@@ -132,20 +135,28 @@ class _Decoder:
         os.close(child_inbox)
         os.close(child_outbox)
         messages.send(self.outbox, job_to_json(job))
+        try:
+            messages.receive(self.inbox, deadline=START_DEADLINE)
+        except (messages.ClosedError, messages.StalledError) as error:
+            self.kill()
+            raise GcfError("the decoder process did not start; what it said is above") from error
 
     def start(self, video: VideoPath) -> None:
         messages.send(self.outbox, {"path": os.fsencode(video.path).hex(), "id": video.id})
 
     def cause_of_death(self) -> str:
         """Why the process is gone, as a reason for the video it was at."""
-        code = self.process.wait(timeout=10)
-        if code > 0:  # an exception outside any video: the program is broken, not the video
-            raise GcfError(f"the decoder process ended with exit code {code}; its message is above")
-        return f"decoder crashed (signal {-code})" if code else "decoder ended without an answer"
+        try:
+            code = self.process.wait(timeout=KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "decoder closed its pipe"
+        return f"decoder crashed (signal {-code})" if code < 0 else f"decoder ended with exit code {code}"
 
     def kill(self) -> None:
+        """End it; one that cannot be killed (a dead network disk) is left behind, not waited for."""
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=KILL_SECONDS)
         os.close(self.inbox)
         os.close(self.outbox)
 

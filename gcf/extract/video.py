@@ -38,7 +38,7 @@ class Video:
     def __init__(self, path: str | os.PathLike):
         self.path = os.path.abspath(os.fsencode(path))  # absolute: "concat:a" or "http:x.mp4" are file names here
         self.stat = _require_regular_file(self.path)
-        self.note = ""
+        self.note = self.late_start = ""
         self.num_frames = self.width = self.height = 0
         self.first_time = self.last_time = 0.0
         self.logs: list = []
@@ -52,11 +52,14 @@ class Video:
             self.fps = float(stream.average_rate or stream.guessed_rate or 0)
             self.announced = stream.frames
             yield from self._with_ends(self._frames(container, stream))
-        if "max pixel count" in self.note and not self.num_frames:
-            raise VideoError(f"frame too large: over {MAX_PIXELS} pixels")
         if not self.num_frames:
-            raise VideoError(f"no frames decoded{': ' + self.note if self.note else ''}")
-        if self.note:
+            reason = self.late_start or self.note
+            if "max pixel count" in reason:
+                raise VideoError(f"frame too large: over {MAX_PIXELS} pixels")
+            raise VideoError(f"no frames decoded{': ' + reason if reason else ''}")
+        if self.late_start and not self.note:
+            self.note = f"starts at its first clean key frame: {self.late_start}"
+        elif self.note:
             self.note = f"{self.num_frames} of {self.announced or 'an unknown number of'} frames: {self.note}"
         now = os.stat(self.path)
         if (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
@@ -91,9 +94,14 @@ class Video:
             for packet in container.demux(stream):
                 num_packets += packet.size > 0
                 for frame in packet.decode():
-                    self.note = self._damage(frame)
-                    if self.note:
+                    damage = self._damage(frame)
+                    if damage and self.num_frames:
+                        self.note = damage
                         return
+                    if damage or (self.late_start and not self.num_frames and not frame.key_frame):
+                        self.late_start = self.late_start or damage  # cut out of a longer stream: wait for a key frame
+                        self.logs.clear()
+                        continue
                     turn = _upright(frame) if turn is None else turn
                     rgb = reformatter.reformat(frame, format="rgb24", threads=1)
                     pixels = np.ascontiguousarray(turn(rgb.to_ndarray()))
@@ -106,8 +114,17 @@ class Video:
         except Exception as error:
             self.note = str(self._log_text() or error)
             return
+        self.note = self._log_text() or self._missing(container.format.name, num_packets)
+
+    def _missing(self, container_format: str, num_packets: int) -> str:
+        """What a file that decodes without complaint still lacks: its end."""
+        if container_format == "avi":  # its frame count includes empty chunks for dropped frames
+            with open(self.path, "rb") as file:
+                wanted = int.from_bytes(file.read(8)[4:], "little") + 8  # RIFF: the size after the first 8 bytes
+            return f"{self.stat.st_size} of {wanted} bytes" if self.stat.st_size < wanted else ""
         if num_packets < self.announced:  # edit lists drop frames, never packets
-            self.note = f"{num_packets} of {self.announced} packets found"
+            return f"{num_packets} of {self.announced} packets found"
+        return ""
 
     def _time(self, frame) -> float:
         if frame.pts is not None:

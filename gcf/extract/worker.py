@@ -22,6 +22,8 @@ def main(*pipes: str) -> None:
     inbox, outbox = map(int, pipes)
     _confine()
     job = job_from_json(messages.receive(inbox)[0])
+    messages.send(outbox, {"kind": "ready"})
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # from here on, what goes wrong is a message
     while True:
         try:
             task, _ = messages.receive(inbox)
@@ -67,9 +69,8 @@ def _send_clip(outbox: int, clip: Clip) -> None:
 
 
 def _confine() -> None:
-    """Die with the parent, leave Ctrl-C to it, keep quiet, and bound the memory that one video may take."""
+    """Die with the parent, leave Ctrl-C to it, and bound the memory that one video may take."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))

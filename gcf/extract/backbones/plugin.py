@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -44,7 +45,7 @@ def build_plugin(name: str, plugin: object) -> nn.Module:
 
     Raises UsageError that says what the plug-in lacks.
     """
-    recipe = complete_recipe(name, getattr(plugin, "RECIPE", None))
+    recipe = complete_recipe(name, getattr(plugin, "RECIPE", None)) | {"plugin_sha256": _code_sha256(plugin)}
     build = getattr(plugin, "build", None)
     if not callable(build):
         raise UsageError(f"plug-in {name}: has no build() that returns the network")
@@ -90,6 +91,7 @@ def _sensible(recipe: dict) -> dict[str, bool]:
         "num_frames": _is_count(recipe["num_frames"]),
         "resize": _is_count(recipe["resize"]) or _is_list(recipe["resize"], 2, _is_count),
         "crop": _is_count(recipe["crop"]) or _is_list(recipe["crop"], 2, _is_count),
+        "crop (it is larger than resize)": _covers(recipe["resize"], recipe["crop"]),
         "channel_order": recipe["channel_order"] in CHANNEL_ORDERS,
         "resize_rule": recipe["resize_rule"] in RESIZE_RULES,
         "pixel_max": _is_number(recipe["pixel_max"]) and recipe["pixel_max"] > 0,
@@ -112,6 +114,13 @@ def _run_file(path: Path) -> ModuleType:
     return module
 
 
+def _code_sha256(plugin: object) -> str | None:
+    """Of the file that the plug-in is written in: its code decides the numbers as much as its weights do."""
+    module = plugin if isinstance(plugin, ModuleType) else inspect.getmodule(plugin)
+    path = getattr(module, "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+
+
 def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -126,3 +135,11 @@ def _is_count(value: object) -> bool:
 
 def _is_list(value: object, length: int, fits) -> bool:
     return isinstance(value, list) and len(value) == length and all(fits(item) for item in value)
+
+
+def _covers(resize: object, crop: object) -> bool:
+    """Whether a frame resized so holds the crop; sizes that are none are complained of elsewhere."""
+    pairs = [[size, size] if isinstance(size, int) else size for size in (resize, crop)]
+    if not all(_is_list(pair, 2, _is_count) for pair in pairs):
+        return True
+    return all(resized >= cropped for resized, cropped in zip(*pairs, strict=True))
