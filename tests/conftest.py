@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(os.environ.get("GCF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
 
 
-def folder(name: str) -> Path:
+def shared_folder(name: str) -> Path:
     path = SHARED / name
     if not path.is_dir():
         pytest.skip(f"no reference data: {path} is absent (GCF_TEST_DATA names another folder)")
@@ -22,10 +22,28 @@ def folder(name: str) -> Path:
 @pytest.fixture(scope="session")
 def parity() -> Path:
     """Procedural weights and the outputs of the original repositories' code."""
-    return folder("parity")
+    return shared_folder("parity")
 
 
 @pytest.fixture(scope="session")
 def real() -> Path:
     """Real videos, labels, weights and broken files."""
-    return folder("real")
+    return shared_folder("real")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """Six small videos: two classes, three videos each, 20 to 43 frames."""
+    import videos
+
+    return videos.write_folder(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="session")
+def reference(folder, tmp_path_factory) -> bytes:
+    """The feature file of `folder` by the tiny plug-in, from an undisturbed run with one decoder."""
+    from stage_one import extract
+
+    out = tmp_path_factory.mktemp("reference") / "f.h5"
+    extract(folder, out, workers=1)
+    return out.read_bytes()

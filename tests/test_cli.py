@@ -13,11 +13,10 @@ import h5py
 import numpy as np
 import pytest
 import videos
+from stage_one import TINY
 
 import gcf.cli
 from gcf import FeatureFile
-
-TINY = str(Path(__file__).with_name("tiny_backbone.py"))
 
 
 def gcf_run(*args, **options):

@@ -1,0 +1,12 @@
+"""What the tests of stage one share: a plug-in small enough to run hundreds of times, and its extraction."""
+
+from pathlib import Path
+
+from gcf import extract_videos
+
+TINY = str(Path(__file__).with_name("tiny_backbone.py"))
+
+
+def extract(source, out, **options):
+    """`extract_videos` with the tiny plug-in, two decoders and small batches."""
+    return extract_videos(source, out, backbone=TINY, **{"batch_size": 4, "workers": 2} | options)

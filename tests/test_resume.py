@@ -1,0 +1,206 @@
+"""Stage one stopped, killed, repeated, out of room: nothing committed is lost, and the bytes are the same."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import videos
+from stage_one import TINY, extract
+
+from gcf import FeatureFile
+from gcf.errors import RecipeError, RefusedError, StoppedError
+from gcf.extract import extractor
+
+RUN = """
+import sys, time
+from gcf import extract_videos
+from gcf.extract import extractor, network
+extractor.PART_VIDEOS = 1
+plain = network.ClipNetwork.__call__
+network.ClipNetwork.__call__ = lambda self, pixels: (time.sleep(0.2), plain(self, pixels))[1]  # time to be killed in
+extract_videos(sys.argv[1], sys.argv[2], backbone=sys.argv[3], batch_size=4, workers=2)
+"""
+
+
+def test_a_run_killed_again_and_again_ends_in_the_same_bytes(folder, tmp_path, reference):
+    out, rng = tmp_path / "f.h5", random.Random(0)
+    for wanted in (1, 2, 4):
+        process = subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(out), TINY])
+        while len(list(tmp_path.glob("f.h5.parts/part-*.h5"))) < wanted and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it was to be killed before its end"
+    extract(folder, out)
+    assert out.read_bytes() == reference
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5"]
+
+
+def test_a_stopped_run_keeps_what_it_has_committed_and_does_not_do_it_again(folder, tmp_path, reference, monkeypatch):
+    out = tmp_path / "f.h5"
+    monkeypatch.setattr(extractor, "PART_VIDEOS", 1)
+    seen = []
+
+    def stop_after_three(self, *, clips):
+        seen.append(clips)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extractor.Progress, "advance", stop_after_three)
+        with pytest.raises(KeyboardInterrupt):
+            extract(folder, out)
+    assert not out.exists()
+    summary = extract(folder, out)
+    assert summary.extracted == 3
+    assert summary.videos == 6
+    assert out.read_bytes() == reference
+
+
+def test_a_second_run_does_nothing_and_a_changed_video_is_done_again(folder, tmp_path):
+    copy, out = tmp_path / "videos", tmp_path / "f.h5"
+    shutil.copytree(folder, copy)
+    assert extract(copy, out).extracted == 6
+    before = out.read_bytes()
+    assert extract(copy, out).extracted == 0
+    assert out.read_bytes() == before
+    videos.write_video(copy / "run" / "v_run_g01_c01.avi", 33, seed=77)
+    assert extract(copy, out).extracted == 1
+    assert FeatureFile(out).videos.num_frames[3] == 33
+
+
+def test_another_list_of_videos_is_refused_until_update_is_asked(folder, tmp_path):
+    copy, out = tmp_path / "videos", tmp_path / "f.h5"
+    shutil.copytree(folder, copy)
+    extract(copy, out)
+    videos.write_video(copy / "run" / "new.avi", 20)
+    with pytest.raises(RefusedError, match=r"1 more now, 0 gone, e.g. 'run/new.avi'.*--update"):
+        extract(copy, out)
+    (copy / "jump" / "v_jump_g01_c01.avi").unlink()
+    summary = extract(copy, out, update=True)
+    assert (summary.extracted, summary.videos) == (1, 6)
+    assert "run/new.avi" in FeatureFile(out).ids
+
+
+@pytest.mark.parametrize("change", [{"clip_frames": 8}, {"tail": "drop"}, {"views": 2}, {"dtype": "float32"}])
+def test_another_recipe_is_refused_and_the_file_left_alone(folder, tmp_path, change):
+    out = tmp_path / "f.h5"
+    extract(folder, out)
+    before = out.read_bytes()
+    with pytest.raises(RecipeError, match="another recipe"):
+        extract(folder, out, **change)
+    assert out.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_a_failure_that_was_mended_is_tried_again_on_resumption(folder, tmp_path, monkeypatch):
+    copy, out = tmp_path / "videos", tmp_path / "f.h5"
+    shutil.copytree(folder, copy)
+    (copy / "jump" / "a.avi").write_bytes(b"")
+    monkeypatch.setattr(extractor, "PART_VIDEOS", 1)
+    monkeypatch.setattr(extractor._Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        extract(copy, out)
+    monkeypatch.undo()
+    shutil.copy(copy / "jump" / "v_jump_g01_c01.avi", copy / "jump" / "a.avi")
+    summary = extract(copy, out)
+    assert (summary.extracted, summary.videos, summary.failures) == (1, 7, [])
+
+
+def test_a_video_that_changes_before_the_merge_is_reported_not_lost(folder, tmp_path, monkeypatch):
+    copy, out = tmp_path / "videos", tmp_path / "f.h5"
+    shutil.copytree(folder, copy)
+    merge = extractor._Run.merge
+
+    def touch_then_merge(*args):
+        os.utime(copy / "run" / "v_run_g01_c01.avi", (1, 1))
+        merge(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extractor._Run, "merge", touch_then_merge)
+        summary = extract(copy, out)
+    assert [f[0] for f in summary.failures] == ["run/v_run_g01_c01.avi"]
+    assert "run the same command again" in summary.failures[0][1]
+    assert not summary.complete
+    assert extract(copy, out).failures == []
+
+
+def test_finished_videos_are_committed_while_a_long_one_is_under_way(tmp_path, monkeypatch):
+    videos.write_video(tmp_path / "v" / "a.avi", 20)
+    videos.write_video(tmp_path / "v" / "long.avi", 800)
+    monkeypatch.setattr(extractor, "PART_SECONDS", 0.0)
+    counts, commit = [], extractor.PartFolder.commit
+
+    def counted(self, content):
+        counts.append([v.id for v in content.videos])
+        commit(self, content)
+
+    monkeypatch.setattr(extractor.PartFolder, "commit", counted)
+    extract(tmp_path / "v", tmp_path / "f.h5", workers=2)
+    assert counts == [["a.avi"], ["long.avi"]]
+
+
+def test_parts_of_another_recipe_are_refused_even_without_their_run_file(folder, tmp_path, monkeypatch):
+    out = tmp_path / "f.h5"
+    monkeypatch.setattr(extractor._Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, out)
+    monkeypatch.undo()
+    (tmp_path / "f.h5.parts" / "run.json").unlink()
+    with pytest.raises(RecipeError, match="num_frames"):
+        extract(folder, out, clip_frames=8)
+
+
+def test_a_second_process_on_the_same_output_is_refused_and_a_dead_one_is_no_obstacle(folder, tmp_path):
+    out = tmp_path / "f.h5"
+    code = f"""
+import sys, time
+from pathlib import Path
+from gcf.data.parts import PartFolder
+with PartFolder(Path({str(out)!r})).locked():
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"locked\n"
+        with pytest.raises(RefusedError, match=f"in use by process {holder.pid} on"):
+            extract(folder, out)
+        assert (tmp_path / "f.h5.parts").is_dir(), "the other's work is left alone"
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert extract(folder, out).videos == 6
+
+
+@pytest.mark.parametrize("room", [3000, 20000, 60000])
+def test_a_full_disk_stops_the_run_which_then_resumes(folder, tmp_path, reference, monkeypatch, room):
+    out = tmp_path / "f.h5"
+    monkeypatch.setattr(extractor, "PART_VIDEOS", 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        stopped = None
+        try:
+            extract(folder, out)
+        except StoppedError as error:
+            stopped = error
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    if room < 60000:
+        assert stopped is not None
+        assert stopped.exit_code == 5
+        assert str(out) in str(stopped)
+        assert "run the same command again" in str(stopped)
+        assert not out.exists()
+    extract(folder, out)
+    assert out.read_bytes() == reference
