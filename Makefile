@@ -17,8 +17,8 @@ check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint:
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check gcf tests benchmarks
+	$(BIN)/ruff format --check gcf tests benchmarks
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
