@@ -23,6 +23,15 @@ def test_a_folder_is_searched_whole_and_ids_are_sorted_relative_paths(tmp_path):
     assert ids(tmp_path) == ["a/1.AVI", "a/deep/er/3.webm", "b/2.mp4", "top.mkv"]
 
 
+def test_a_folder_may_be_named_in_any_way(tmp_path, monkeypatch):
+    touch(tmp_path, "v/a/1.avi")
+    monkeypatch.chdir(tmp_path)
+    for name in ("v", "v/", "./v//", str(tmp_path / "v") + "/", "v/../v"):
+        assert ids(name) == ["a/1.avi"]
+    monkeypatch.chdir(tmp_path / "v")
+    assert ids(".") == ["a/1.avi"]
+
+
 def test_two_videos_of_one_name_in_different_folders_are_two_videos(tmp_path):
     touch(tmp_path, "a/v.mp4", "b/v.mp4")
     assert ids(tmp_path) == ["a/v.mp4", "b/v.mp4"]
