@@ -95,19 +95,21 @@ def training_options(command):
     """What train-head and ablate share."""
     options = [
         annotations_option,
-        click.option(
-            "--cv", metavar="group|official|K", help="Cross-validate: leave one group out, published splits, K folds."
-        ),
+        click.option("--cv", type=Cv(), help="Cross-validate: leave one group out, published splits, K folds."),
         click.option(
             "--seeds", type=int, help="How many seeds, counted from --seed.  [default: 1 to train, 5 to compare]"
         ),
         click.option("--seed", default=0, help="Of initial values, batches and random clips."),
         click.option("--num-clips", default=10, help="Clips a video at most."),
         click.option(
-            "--clip-policy", default="uniform", help="Which clips of a longer video: uniform, first, random, all."
+            "--clip-policy",
+            default="uniform",
+            help="Which clips of a longer video: uniform, first, random, all (--gate token).",
         ),
         click.option(
-            "--epochs", type=int, help="Passes over the training videos at most.  [default: by the data's size]"
+            "--epochs",
+            type=int,
+            help="Passes over the training videos at most.  [default: 100, or what makes 200 steps]",
         ),
         click.option("--batch-size", default=128, help="Videos a batch."),
         click.option("--lr", type=float, help="Initial rate.  [default: 0.1; 0.01 when frozen]"),

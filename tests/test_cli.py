@@ -133,7 +133,14 @@ MISTAKES = {
     "absent feature file": (["info", "{tmp}/none.h5"], 4, "no such file"),
     "unknown head": (["train-head", "{features}", "-o", "{tmp}/run", "--head", "gcf-257"], 2, "unknown head"),
     "unknown cv": (["train-head", "{features}", "-o", "{tmp}/run", "--cv", "leave"], 2, "cv"),
-    "too many folds": (["train-head", "{features}", "-o", "{tmp}/run", "--cv", "50"], 2, "50"),
+    "too many folds": (["train-head", "{features}", "-o", "{tmp}/run", "--cv", "50"], 4, "folds"),
+    "gate beside init": (["train-head", "{features}", "--init", "{tmp}", "--gate", "token"], 2, "not both"),
+    "gate of a linear head": (["train-head", "{features}", "--head", "mean", "--gate", "token"], 2, "has no gate"),
+    "unknown device": (["train-head", "{features}", "-o", "{tmp}/run", "--device", "tpu9"], 2, "cannot be used here"),
+    "negative seed": (["train-head", "{features}", "-o", "{tmp}/run", "--seed", "-1"], 2, "seed"),
+    "unknown policy": (["ablate", "{features}", "-o", "{tmp}/run", "--clip-policy", "best"], 2, "unknown clip policy"),
+    "impossible run folder": (["train-head", "{features}", "-o", "{features}/run"], 4, "cannot be made"),
+    "run folder in use": (["train-head", "{features}", "-o", "{tmp}"], 4, "not empty, and not a run"),
     "unknown preset": (["ablate", "{features}", "-o", "{tmp}/run", "--preset", "all"], 2, "unknown preset"),
     "no such head": (["predict", "{tmp}", "{videos}"], 4, "head.json"),
     "unknown weights shown": (["weights", "show", "resnext101", "k999"], 2, "k999"),
@@ -298,3 +305,21 @@ def test_merge_shows_what_came_of_it(folder, features, tmp_path, invoke):
     assert json.loads(out)["videos"] == 10
     assert (tmp_path / "all.h5").read_bytes() == features.read_bytes()
     assert invoke("merge", tmp_path / "1.h5", tmp_path / "2.h5")[0] == 4
+
+
+@pytest.mark.parametrize("options", [["--cv", "3"], ["--cv", "group"], ["--clip-policy", "all"]])
+def test_ablate_takes_every_protocol_and_policy(features, tmp_path, invoke, options):
+    code, out, err = invoke(
+        "ablate", features, "-o", tmp_path / "t", "--seeds", "1", "--epochs", "1", "--json", *options
+    )
+    assert code == 0, err
+    assert [row["name"] for row in json.loads(out)["rows"]][-1] == "gcf-256"
+
+
+def test_a_head_without_a_gate_is_the_fusion_alone(features, tmp_path, invoke):
+    scores = []
+    for name, options in (("a", ["--gate", "none"]), ("b", ["--head", "fusion-only"])):
+        code, out, err = invoke("train-head", features, "-o", tmp_path / name, "--epochs", "3", "--json", *options)
+        assert code == 0, err
+        scores.append(json.loads(out)["loss"])
+    assert scores[0] == scores[1]

@@ -11,7 +11,7 @@ from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
 from gcf.errors import UsageError
 from gcf.head.backbone_clips import backbone_columns
-from gcf.head.config import PRESETS, HeadConfig, Protocol, TrainConfig, split_options
+from gcf.head.config import PRESETS, HeadConfig, Protocol, TrainConfig, head_config, split_options
 from gcf.head.crossval import CENTRAL, Arm, Judged, SeedResult, Trial
 from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes, label_features, make_splits
 from gcf.head.plots import plot_arms, plot_training
@@ -108,8 +108,15 @@ def _arms(preset: str, data: LabelledFeatures, train: TrainConfig) -> tuple[list
     own = backbone_columns(data) is not None
     clip: HeadConfig | None = None if own else PRESETS["clip"]
     arms = [Arm(CENTRAL_ARM, clip, policy=CENTRAL), Arm(REFERENCE, clip)]
-    arms += [Arm(name, fit_to_clips(PRESETS[name], train)) for name in ABLATIONS[preset]]
+    arms += [Arm(name, _fitting(PRESETS[name], train)) for name in ABLATIONS[preset]]
     return arms, "backbone" if own else "linear"
+
+
+def _fitting(head: HeadConfig, train: TrainConfig) -> HeadConfig:
+    """With all clips of a video, a gate for a fixed number of them gives way to the one for any number."""
+    if train.clip_policy == "all" and head.fixed_clips is not None:
+        return head_config(head, gate="token")
+    return fit_to_clips(head, train)
 
 
 def _notes(source: str, train: TrainConfig, data: LabelledFeatures) -> list[str]:
@@ -118,9 +125,13 @@ def _notes(source: str, train: TrainConfig, data: LabelledFeatures) -> list[str]
         "linear": "a linear one trained on the clips of the training videos, because the backbone has none for all of "
         "the data's classes",
     }[source]
+    clips = "all" if train.clip_policy == "all" else f"at most {train.num_clips}, {train.clip_policy}"
+    gates = " Gates are `token`, which take any number of clips." if train.clip_policy == "all" else ""
     return [
         f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose}.",
-        f"Clips of a video: at most {train.num_clips}, {train.clip_policy}.",
+        f"Clips of a video: {clips}.{gates}",
+        "The interval resamples videos and seeds; p is an exact sign-flip test over videos for these seeds. Both take "
+        "videos as independent: where groups share a scene, they are somewhat too sure.",
     ]
 
 

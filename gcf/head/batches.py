@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gcf.data.features import FeatureFile
-from gcf.errors import FeatureFileError
+from gcf.errors import FeatureFileError, UsageError
 from gcf.head.sampling import choose_clips
 
 RESIDENT_BYTES = 1 << 30  # a cache whose float32 copy is smaller is kept in memory, on the training device
@@ -111,3 +111,14 @@ def _not_finite(rows: np.ndarray) -> np.ndarray:
         for start in range(0, len(rows), step)
     ]
     return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+
+
+def usable_device(name: str) -> str:
+    """`auto` is a GPU where there is one. Raises UsageError for a device that this machine has not."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return name

@@ -92,6 +92,10 @@ def head_config(head: "str | HeadConfig", **changes) -> HeadConfig:
         if head not in PRESETS:
             raise UsageError(f"unknown head {head!r}; known: {', '.join(PRESETS)}")
         head = PRESETS[head]
+    if "gate" in changes and head.kind != "gcf":
+        raise UsageError(f"head {head.name} has no gate to choose")
+    if changes.get("gate") == "none" and head.residual == "fused":
+        changes = {"residual": "none"} | changes  # without a gate, b_i beside itself would only be doubled
     return replace(head, **changes)
 
 
@@ -127,6 +131,8 @@ class TrainConfig:
         message = _unknown(self.clip_policy, POLICIES, "clip policy") or _unknown(self.freeze, FREEZES, "freeze")
         counts = {name: getattr(self, name) for name in ("batch_size", "patience", "drops", "num_clips")}
         counts["epochs"] = 1 if self.epochs is None else self.epochs
+        if self.seed < 0:
+            raise UsageError(f"the seed must not be negative, got {self.seed}")
         amounts = {name: getattr(self, name) for name in ("momentum", "dampening", "weight_decay", "sparsity")}
         message = message or "; ".join(
             [f"{name} must be at least 1, got {value}" for name, value in counts.items() if value < 1]

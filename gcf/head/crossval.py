@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gcf.data.splits import Split
 from gcf.head.backbone_clips import backbone_columns, backbone_log_probabilities
-from gcf.head.batches import ClipBatches
+from gcf.head.batches import ClipBatches, usable_device
 from gcf.head.build import build_head, build_shape
 from gcf.head.config import HeadConfig, TrainConfig
 from gcf.head.fit import Trained, evaluation_rng, fit
@@ -92,13 +92,12 @@ class Trial:
 
     def __init__(self, data: LabelledFeatures, splits: Sequence[Split], train: TrainConfig, start: Start):
         self.data, self.splits, self.train, self.start = data, splits, train, start
-        device = train.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = usable_device(train.device)
         self.batches = ClipBatches(
             data.features, data.labels, num_clips=train.num_clips, policy=train.clip_policy, device=device
         )
         self.judged = Judged.of(data, splits)
+        self.many = False  # trainings: whether they need names to be told apart
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[dict[str, SeedResult]]:
         """Yield the results of all arms, seed after seed; progress on standard error where that is a terminal.
@@ -108,7 +107,7 @@ class Trial:
         """
         heads = {arm.head: [a for a in arms if a.head == arm.head] for arm in arms}
         jobs = [(head, number) for head in heads for number in range(len(self.splits))]
-        many = len(jobs) * len(seeds) > 1
+        self.many = many = len(jobs) * len(seeds) > 1
         workers = torch.get_num_threads() if many and all(self._is_small(head) for head in heads) else 1
         with (
             _bar("head", None if many else True, total=len(jobs) * len(seeds)) as bar,
@@ -149,7 +148,8 @@ class Trial:
                 return Verdict(None, {arm.name: self._ask_backbone(videos, arm.policy, seed) for arm in arms})
             module = build_head(head, self.batches.width, len(self.data.classes), seed=seed)
             settings = replace(self.train, seed=seed)
-            trained = fit(self.start.prepare(module), self.batches, self.splits[number], settings, bar=bar)
+            name = f"{head.name}, seed {seed}, split {self.splits[number].name}" if self.many else ""
+            trained = fit(self.start.prepare(module), self.batches, self.splits[number], settings, bar=bar, name=name)
             said = {
                 arm.name: predict(trained.head, self.batches, videos, rng=evaluation_rng(seed), policy=arm.policy)
                 for arm in arms
@@ -170,7 +170,8 @@ class Trial:
         metrics = score(logs, judged.labels)
         gates = [verdict.said[arm].gate for verdict in verdicts]
         if gates[0]:
-            metrics["gate"] = {name: float(np.mean([gate[name] for gate in gates])) for name in gates[0]}
+            sizes = [fold["n"] for fold in folds]  # videos count alike, in whatever fold they are
+            metrics["gate"] = {n: float(np.average([gate[n] for gate in gates], weights=sizes)) for n in gates[0]}
         own = logs[np.arange(len(logs)), judged.labels]
         predicted = logs.argmax(axis=1).astype(np.int32)
         return SeedResult(seed, metrics, folds, [v.trained for v in verdicts], predicted, own, logs)

@@ -35,12 +35,18 @@ class Trained:
 
 
 def fit(
-    head: nn.Module, batches: ClipBatches, split: Split, config: TrainConfig, *, bar: tqdm | None = None
+    head: nn.Module,
+    batches: ClipBatches,
+    split: Split,
+    config: TrainConfig,
+    *,
+    bar: tqdm | None = None,
+    name: str = "",
 ) -> Trained:
     """Train a freshly built (or loaded) head on split.train; weights are chosen by the loss on split.val.
 
-    Only parameters that require a gradient are trained. `bar` shows the steps. Raises GcfError where the loss stops
-    being a number.
+    Only parameters that require a gradient are trained. `bar` shows the steps; `name` tells one training of many.
+    Raises GcfError where the loss stops being a number.
     """
     head = head.to(batches.device).train()
     optimiser = sgd(head, config)
@@ -56,7 +62,7 @@ def fit(
             continue
         row = {"epoch": epoch, "step": epoch * steps, "lr": optimiser.param_groups[0]["lr"], "train_loss": loss.item()}
         row |= validate(head, batches, split.val, config.seed)
-        _refuse_divergence(row, config)
+        _refuse_divergence(row, config, name)
         history.append(row)
         if not best or row["val_loss"] < best["val_loss"]:
             best, kept = row, {name: value.clone() for name, value in head.state_dict().items()}
@@ -96,11 +102,15 @@ def one_pass(
     return torch.stack(losses).mean()
 
 
-def _refuse_divergence(row: dict[str, int | float], config: TrainConfig) -> None:
-    log.info("epoch %(epoch)d: train loss %(train_loss).4f, val loss %(val_loss).4f, lr %(lr)g", row)
+def _refuse_divergence(row: dict[str, int | float], config: TrainConfig, name: str) -> None:
+    level = logging.DEBUG if name else logging.INFO  # one training is followed, hundreds only counted
+    told = (row["epoch"], row["train_loss"], row["val_loss"], row["lr"])
+    log.log(level, "%sepoch %d: train loss %.4f, val loss %.4f, lr %g", name and f"{name}, ", *told)
     if not math.isfinite(row["train_loss"] + row["val_loss"]):
+        which = f" ({name})" if name else ""
         raise GcfError(
-            f"training diverged: loss {row['train_loss']} in epoch {row['epoch']}; lower the rate (now {config.rate})"
+            f"training diverged{which}: loss {row['train_loss']} in epoch {row['epoch']}; lower the rate "
+            f"(now {config.rate})"
         )
 
 

@@ -24,11 +24,14 @@ def run_folder(out: str | os.PathLike | None, *, overwrite: bool = False) -> Ite
     if out is None:
         yield None
         return
-    out = Path(out)
+    out = Path(out).absolute()
     _check_place(out, overwrite=overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
     staging = out.with_name(f".{out.name}.{os.getpid()}{TEMPORARY}")
-    staging.mkdir()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+    except OSError as error:
+        raise RefusedError(f"{out}: cannot be made ({error.strerror}); name another folder") from error
     try:
         yield staging
         for file in staging.rglob("*"):

@@ -9,6 +9,7 @@ import numpy as np
 
 from gcf._version import __version__
 from gcf.data.features import FeatureFile
+from gcf.errors import UsageError
 from gcf.head.config import HeadConfig, TrainConfig, head_config, split_options
 from gcf.head.crossval import Arm, Judged, SeedResult, Trial
 from gcf.head.fit import Trained
@@ -60,6 +61,8 @@ def train_head(
     Raises FeatureFileError, AnnotationError, RecipeError, HeadError, UsageError, and RefusedError for a folder in use.
     """
     protocol, train = split_options(options)
+    if gate is not None and train.init is not None:
+        raise UsageError("the head to start from brings its gate: give init or gate, not both")
     if gate is not None:
         head = head_config(head or "gcf-256", gate=gate)
     data = label_features(features, protocol.annotations)
