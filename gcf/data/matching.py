@@ -18,7 +18,7 @@ def match_names(ids: Sequence[str], names: Collection[str], *, source: str) -> d
 
     A name stands for the id that it equals or ends (`walk/01.avi`, `01.avi` and `01` for `set1/walk/01.avi`). Names
     left over may still stand for a video that no name claimed: by another ending, by an id that the name ends in
-    (`/old/root/walk/01.avi` for `walk/01.avi`), or by the forms of Kinetics and ActivityNet downloads (`ID`,
+    (`/elsewhere/walk/01.avi` for `walk/01.avi`), or by the forms of Kinetics and ActivityNet downloads (`ID`,
     `ID_000010_000020`, `v_ID`). Folders that contradict each other never match.
 
     Raises AnnotationError where a name fits two videos equally well.

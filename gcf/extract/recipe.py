@@ -13,13 +13,11 @@ def make_recipe(backbone: dict, config: ExtractConfig, *, device: str) -> dict:
     kept = {k: v for k, v in backbone.items() if k not in ("name", "classes")}
     return kept | {
         "backbone": backbone["name"],
-        "resize_rule": backbone.get("resize_rule", "pillow"),
         "num_frames": config.clip_frames or min(16, backbone["num_frames"]),
         "tail": config.tail,
         "sampling": "native",
         "views": config.views,
         "views_seed": config.views_seed,
-        "temporal_stride": config.temporal_stride,
         "precision": "fp32" if config.precision == "auto" else config.precision,
         "dtype": config.dtype,
         "batch_size": config.batch_size,
