@@ -12,6 +12,7 @@ from gcf.errors import GcfError
 if TYPE_CHECKING:
     from gcf.data.features import FeatureFile
     from gcf.data.merge import merge_features
+    from gcf.data.synthetic import write_demo_videos
     from gcf.explain.predict import predict_videos
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
@@ -30,6 +31,7 @@ _PLACES = {
     "merge_features": "gcf.data.merge",
     "predict_videos": "gcf.explain.predict",
     "train_head": "gcf.head.training",
+    "write_demo_videos": "gcf.data.synthetic",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "merge_features",
     "predict_videos",
     "train_head",
+    "write_demo_videos",
 ]
 
 

@@ -241,6 +241,10 @@ def evaluate(head, features, as_json, **options):
 @click.option("--backbone", metavar="FILE.py|NAME", help="The head's own, where it was a plug-in.")
 @click.option("--weights", metavar="PATH|ID", help="The head's own, where they were a file.")
 @click.option("--top", default=5, help="How many classes to show.")
+@click.option(
+    "--pictures", type=_path(), metavar="DIR", help="Draw each video: a frame of every clip, its gate and evidence."
+)
+@click.option("--truth", type=_path(exists=True), metavar="FILE", help="Intervals to draw, ActivityNet-style JSON.")
 @device_option
 @click.option("--workers", type=int, help="Decoder processes.  [default: processors - 1]")
 @json_option
@@ -251,6 +255,24 @@ def predict(head, videos, as_json, **options):
     found = predict_videos(head, videos, progress=True, **options)
     show({"videos": found}, describe(found), as_json)
     return INCOMPLETE if any(p.error or p.note for p in found) else 0
+
+
+@cli.command("demo-videos")
+@click.argument("folder", type=_path(), metavar="DIR")
+@click.option("--videos", default=600, help="How many.")
+@click.option("--seed", default=0, help="The same seed gives the same videos.")
+@click.option("--trimmed", is_flag=True, help="One motion from end to end, instead of two actions among distractors.")
+@json_option
+def demo_videos(folder, as_json, **options):
+    """Make synthetic videos with known truth in DIR: labels.csv for training, truth.json for localisation.
+
+    Each shows two actions of a sprite (bounce, grow, orbit, spin) among distractors; its class is the pair of them.
+    truth.json has the intervals in seconds and the sprite's box in every frame. The same command again resumes.
+    """
+    from gcf.data.synthetic import write_demo_videos
+
+    made = write_demo_videos(folder, progress=True, **options)
+    show(made, made.describe(), as_json)
 
 
 @cli.command()

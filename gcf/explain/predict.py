@@ -2,17 +2,21 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from gcf.data.recipe import INCIDENTAL, differences
-from gcf.data.schema import VideoFeatures, id_key
-from gcf.errors import RecipeError, UsageError
+from gcf.data.schema import Clips, VideoFeatures, id_key
+from gcf.data.segments import Segment, read_segments
+from gcf.errors import RecipeError, RefusedError, UsageError, VideoError
+from gcf.explain.pictures import Reading, draw_video
 from gcf.extract.config import ExtractConfig
-from gcf.extract.find import find_videos
+from gcf.extract.find import VideoPath, find_videos
 from gcf.extract.pipeline import load_network, stream_features
 from gcf.extract.progress import Progress
+from gcf.head.output import HeadOutput
 from gcf.head.saved import SavedHead, load_head
 
 
@@ -20,7 +24,7 @@ from gcf.head.saved import SavedHead, load_head
 class VideoPrediction:
     """A video's most probable classes, best first, as (name, probability); or why there are none.
 
-    note: why only a part of the video could be used, '' where it is whole.
+    note: why only a part of the video could be used, or why there is no picture of it; '' where all is well.
     """
 
     id: str
@@ -35,7 +39,7 @@ def describe(predictions: Sequence[VideoPrediction]) -> str:
     lines = []
     for p in predictions:
         classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in p.classes)
-        partial = f"  (partial: {p.note})" if p.note else ""
+        partial = f"  ({p.note})" if p.note else ""
         lines.append(f"{p.id!r}: {p.error or classes}{partial}")
     return "\n".join(lines)
 
@@ -47,21 +51,28 @@ def predict_videos(
     backbone: str | None = None,
     weights: str | None = None,
     top: int = 5,
+    pictures: str | os.PathLike | None = None,
+    truth: str | os.PathLike | None = None,
     progress: bool = False,
     **options,
 ) -> list[VideoPrediction]:
     """Classify videos with a trained head, in the order of their ids.
 
     The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
+    pictures: a folder that gets ID.png for each video, a frame of every clip over its gate and evidence. truth: a file
+    of annotated intervals (ActivityNet-style JSON) to be drawn, too.
     options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError where the backbone, weights or
     preprocessing would not be those that the head was trained on. A broken video has `error` and no classes.
     """
     if top < 1:
         raise UsageError(f"top must be at least 1, not {top}")
+    if truth is not None and pictures is None:
+        raise UsageError("truth is drawn into pictures: name their folder, too")
     head = head if isinstance(head, SavedHead) else load_head(head)
     config = _config(head.recipe, options)
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
     weights = weights or ("default" if backbone else head.recipe["weights"])
+    drawing = None if pictures is None else _Pictures.of(pictures, truth, found)
     network, recipe = load_network(backbone or head.recipe["backbone"], weights, config)
     wrong = differences(recipe, head.recipe, ignore=INCIDENTAL)
     if wrong:
@@ -70,7 +81,9 @@ def predict_videos(
     with Progress(total=len(found), done=0, shown=progress) as bar:
         for video_id, outcome in stream_features(found, network, recipe, config):
             if isinstance(outcome, VideoFeatures):
-                predictions.append(_classify(head, outcome, top))
+                chosen, answer = _answer(head, outcome)
+                prediction = _classify(head, outcome, answer, top)
+                predictions.append(drawing.draw(prediction, outcome, chosen, answer) if drawing else prediction)
                 bar.advance(clips=len(outcome.descriptors))
             else:
                 predictions.append(VideoPrediction(video_id, [], 0, outcome.error))
@@ -84,9 +97,52 @@ def _config(recipe: dict, options: dict) -> ExtractConfig:
     return ExtractConfig(**kept, clip_frames=recipe["num_frames"], **options)
 
 
-def _classify(head: SavedHead, video: VideoFeatures, top: int) -> VideoPrediction:
-    chosen = video.descriptors[head.choose(len(video.descriptors)), 0].astype(np.float32)
-    probabilities = head(chosen[None]).logits[0].softmax(dim=-1).numpy()
+def _answer(head: SavedHead, video: VideoFeatures) -> tuple[np.ndarray, HeadOutput]:
+    """The clips that the head reads, and what it says."""
+    chosen = head.choose(len(video.descriptors))
+    return chosen, head(video.descriptors[None, chosen, 0].astype(np.float32))
+
+
+def _classify(head: SavedHead, video: VideoFeatures, answer: HeadOutput, top: int) -> VideoPrediction:
+    probabilities = answer.logits[0].softmax(dim=-1).numpy()
     best = np.argsort(-probabilities, kind="stable")[:top]
     named = [(head.classes[k], float(probabilities[k])) for k in best]
     return VideoPrediction(video.id, named, len(video.descriptors), note=video.info.note)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Where pictures go, where the videos are, and what is annotated."""
+
+    folder: Path
+    paths: dict[str, str]
+    segments: dict[str, list[Segment]]
+
+    @classmethod
+    def of(cls, folder: str | os.PathLike, truth: str | os.PathLike | None, found: Sequence[VideoPath]) -> "_Pictures":
+        folder = Path(folder)
+        segments = {} if truth is None else read_segments(truth, [v.id for v in found])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RefusedError(f"{folder}: cannot be made ({error.strerror}); name another folder") from error
+        return cls(folder, {v.id: v.path for v in found}, segments)
+
+    def draw(
+        self, prediction: VideoPrediction, video: VideoFeatures, chosen: np.ndarray, answer: HeadOutput
+    ) -> VideoPrediction:
+        """Draw one video; the prediction, with a note where there could be no picture."""
+        clips = Clips(**{name: values[chosen] for name, values in vars(video.clips).items()})
+        name, probability = prediction.classes[0]
+        reading = Reading(
+            title=f"{video.id}: {name} {100 * probability:.0f} %",
+            evidence=None if answer.evidence is None else answer.evidence[0, :, int(answer.logits[0].argmax())].numpy(),
+            gate=None if answer.gate is None else answer.gate[0].numpy(),
+            segments=self.segments.get(video.id, ()),
+        )
+        place = self.folder / f"{video.id}.png"
+        try:
+            draw_video(place, self.paths[video.id], clips, reading, origin=float(video.clips.start_time[0]))
+        except (OSError, VideoError) as error:
+            return replace(prediction, note="; ".join(filter(None, [prediction.note, f"no picture: {error}"])))
+        return prediction

@@ -71,11 +71,16 @@ def centre_view(frame: np.ndarray, geometry: Geometry) -> np.ndarray:
     return frame[top : top + geometry.crop[0], left : left + geometry.crop[1]]
 
 
+def crop_square(size: tuple[int, int], view: View) -> tuple[int, int, int]:
+    """(left, top, side) of what a view cuts out of frames of `size` (H, W), in pixels."""
+    side = max(1, int(min(size) * view.scale))
+    left, top = (round(share * (free - side)) for share, free in zip(view.position, size[::-1], strict=True))
+    return left, top, side
+
+
 def augmented_view(frame: np.ndarray, view: View, crop: tuple[int, int]) -> np.ndarray:
     """Frame (H, W, 3) uint8 -> (h, w, 3) uint8: multi-scale corner crop resized by Pillow, then the flip."""
-    height, width = frame.shape[:2]
-    side = max(1, int(min(height, width) * view.scale))
-    left, top = (round(share * (free - side)) for share, free in zip(view.position, (width, height), strict=True))
+    left, top, side = crop_square(frame.shape[:2], view)
     pixels = _resize_pillow(np.ascontiguousarray(frame[top : top + side, left : left + side]), crop)
     return pixels[:, ::-1] if view.flip else pixels
 

@@ -15,9 +15,7 @@ def read_database(path: Path, text: str, *, split: str | None = None) -> Annotat
     A video-level classifier has no right answer there; refusing the file would refuse ActivityNet for a few videos.
     """
     refuse_split(path, split, "this JSON format")
-    root = _parse(path, text)
-    if not isinstance(root, dict) or not isinstance(root.get("database"), dict):
-        raise AnnotationError(f"{path}: no object 'database'; {EXPECTED}")
+    root = read_root(path, text)
     classes = _declared_classes(path, root)
     collector, several = Collector(path), []
     for name, entry in root["database"].items():
@@ -35,6 +33,14 @@ def read_database(path: Path, text: str, *, split: str | None = None) -> Annotat
     return Annotations(
         str(path), collector.sorted_classes() if classes is None else classes, collector.videos, notes=notes
     )
+
+
+def read_root(path: Path, text: str) -> dict:
+    """The parsed file, which has an object `database`. Raises AnnotationError where it has none."""
+    root = _parse(path, text)
+    if not isinstance(root, dict) or not isinstance(root.get("database"), dict):
+        raise AnnotationError(f"{path}: no object 'database'; {EXPECTED}")
+    return root
 
 
 def _parse(path: Path, text: str) -> object:

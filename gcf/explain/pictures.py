@@ -1,0 +1,111 @@
+"""One picture per video: a frame of every clip, and below it what the head made of that clip."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gcf.data.atomic import atomic_file
+from gcf.data.schema import Clips
+from gcf.data.segments import Segment
+from gcf.errors import VideoError
+from gcf.extract.video import Video
+
+INCHES, DPI = 12.0, 110
+TALLEST = 4.0  # inches of the strip of frames
+MOST_CLIPS = 40  # more would be too narrow to see
+FRAME_PIXELS = 320  # a frame in the strip is no larger
+TIMES_SHOWN = 16  # labels that fit on the axis
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a head made of a video's C clips: evidence (C,) for the class in the title, gate (C,), None without one."""
+
+    title: str
+    evidence: np.ndarray | None
+    gate: np.ndarray | None
+    segments: Sequence[Segment] = ()
+
+
+def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Reading, *, origin: float) -> None:
+    """Write a PNG: frames of at most 40 clips over evidence as bars and gate as dots; segments are shaded.
+
+    Clips stand side by side, whatever lies between them; a segment reaches from the clip where it begins to the one
+    where it ends. origin: the time stamp of the video's first frame, from which segments count. Raises VideoError or
+    OSError where the video cannot be read again or the picture not written.
+    """
+    count = len(clips.start_frame)
+    places = np.unique(np.linspace(0, count - 1, min(count, MOST_CLIPS)).round().astype(int))
+    shown = Clips(**{name: values[places] for name, values in vars(clips).items()})
+    frames = middle_frames(video, shown)
+    figure = Figure(figsize=(1, 1), layout="constrained")
+    strip = min(TALLEST, INCHES * 0.92 / len(frames) * max(f.shape[0] / f.shape[1] for f in frames))
+    figure.set_size_inches(INCHES, strip + 2.6)
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(strip, 2.0))
+    _draw_frames(top, frames, _printable(reading.title))
+    _draw_segments(below, shown, reading.segments, origin)
+    values = (None if v is None else v[places] for v in (reading.evidence, reading.gate))
+    _draw_reading(below, *values)
+    ticks = np.arange(0, len(frames), -(-len(frames) // TIMES_SHOWN))
+    which = f"clip, by its start in s{f'; {len(frames)} of {count}' if len(frames) < count else ''}"
+    below.set(xticks=ticks, xticklabels=[f"{shown.start_time[t] - origin:.1f}" for t in ticks], xlabel=which)
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in letters that the font has not
+        figure.savefig(file, dpi=DPI, format="png")
+
+
+def middle_frames(video: str | os.PathLike, clips: Clips) -> list[np.ndarray]:
+    """The middle frame (h, w, 3) uint8 of every clip, made small; clips in the order of time."""
+    wanted = (clips.start_frame + clips.num_frames // 2).tolist()
+    found = {}
+    for number, (frame, _, _) in enumerate(Video(video)):
+        if number in wanted:
+            small = Image.fromarray(frame)
+            small.thumbnail((FRAME_PIXELS, FRAME_PIXELS))
+            found[number] = np.asarray(small)
+        if number >= wanted[-1]:
+            break
+    if len(found) < len(set(wanted)):
+        raise VideoError("not the video that was classified: it has fewer frames now")
+    return [found[number] for number in wanted]
+
+
+def _draw_frames(axes, frames: Sequence[np.ndarray], title: str) -> None:
+    for place, frame in enumerate(frames):
+        axes.imshow(frame, extent=(place + 0.02, place + 0.98, 0, 1), aspect="auto")
+    axes.set(xlim=(0, len(frames)), ylim=(0, 1), yticks=[])
+    axes.set_title(title, parse_math=False)
+    axes.tick_params(bottom=False, labelbottom=False)
+
+
+def _draw_reading(axes, evidence: np.ndarray | None, gate: np.ndarray | None) -> None:
+    axes.axhline(0, color="grey", linewidth=0.8)
+    if evidence is not None:
+        places = np.arange(len(evidence)) + 0.5
+        axes.bar(places, evidence, width=0.8, color="tab:blue", label="evidence, its share of the logit")
+    if gate is not None:
+        right = axes.twinx()
+        right.plot(np.arange(len(gate)) + 0.5, gate, "o", color="tab:orange", label="gate")
+        right.set(ylim=(0, 1), ylabel="gate")
+
+
+def _draw_segments(axes, clips: Clips, segments: Sequence[Segment], origin: float) -> None:
+    """Shade what is annotated; seconds become places on an axis where clips stand side by side."""
+    seconds = np.append(clips.start_time, clips.end_time[-1]) - origin
+    for number, segment in enumerate(segments):
+        start, end = np.interp([segment.start, segment.end], seconds, np.arange(len(seconds)))
+        axes.axvspan(start, end, color="tab:green", alpha=0.18, label="" if number else "annotated")
+
+
+def _printable(text: str) -> str:
+    """Names that are no UTF-8 show their bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
