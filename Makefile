@@ -1,9 +1,10 @@
 # make test: from a clean checkout to a green suite. make check: the same checks in an environment that exists.
+# make demo: the environment, then `gcf demo` in the folder gcf-demo.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test check lint clean
+.PHONY: test check lint demo clean
 
 test: $(VENV)/.installed
 	$(MAKE) check
@@ -17,8 +18,11 @@ check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint:
-	$(BIN)/ruff check gcf tests benchmarks
-	$(BIN)/ruff format --check gcf tests benchmarks
+	$(BIN)/ruff check gcf tests benchmarks scripts
+	$(BIN)/ruff format --check gcf tests benchmarks scripts
+
+demo: $(VENV)/.installed
+	$(BIN)/gcf demo gcf-demo
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

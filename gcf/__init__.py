@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gcf.data.features import FeatureFile
     from gcf.data.merge import merge_features
     from gcf.data.synthetic import write_demo_videos
+    from gcf.explain.demo import run_demo
     from gcf.explain.predict import predict_videos
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
@@ -30,6 +31,7 @@ _PLACES = {
     "load_head": "gcf.head.saved",
     "merge_features": "gcf.data.merge",
     "predict_videos": "gcf.explain.predict",
+    "run_demo": "gcf.explain.demo",
     "train_head": "gcf.head.training",
     "write_demo_videos": "gcf.data.synthetic",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "load_head",
     "merge_features",
     "predict_videos",
+    "run_demo",
     "train_head",
     "write_demo_videos",
 ]

@@ -6,6 +6,7 @@ Letters mean the same in every command: -h help, -o output.
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -242,7 +243,10 @@ def evaluate(head, features, as_json, **options):
 @click.option("--weights", metavar="PATH|ID", help="The head's own, where they were a file.")
 @click.option("--top", default=5, help="How many classes to show.")
 @click.option(
-    "--pictures", type=_path(), metavar="DIR", help="Draw each video: a frame of every clip, its gate and evidence."
+    "--pictures",
+    type=_path(),
+    metavar="DIR",
+    help="Draw each video: a frame of every clip, its evidence, gate, attention.",
 )
 @click.option("--truth", type=_path(exists=True), metavar="FILE", help="Intervals to draw, ActivityNet-style JSON.")
 @device_option
@@ -273,6 +277,27 @@ def demo_videos(folder, as_json, **options):
 
     made = write_demo_videos(folder, progress=True, **options)
     show(made, made.describe(), as_json)
+
+
+@cli.command()
+@click.argument("folder", type=_path(), metavar="[DIR]", default="gcf-demo")
+@click.option("--videos", default=600, help="How many to make.")
+@click.option("--seeds", default=5, help="How many to compare the heads with.")
+@click.option("--seed", default=0, help="Of the videos.")
+@json_option
+def demo(folder, as_json, **options):
+    """Show the whole road on synthetic videos in DIR (gcf-demo), each step with its command; needs no network.
+
+    Makes videos, extracts with the small backbone that comes with gcf, trains and compares heads, classifies a new
+    video, draws pictures. Minutes on two cores; the same command again uses what is there.
+    """
+    from gcf.explain.demo import run_demo
+
+    say = partial(click.echo, err=True) if as_json else partial(show, None, as_json=False)
+    found = run_demo(folder, say=say, progress=True, **options)
+    if as_json:
+        show(found, "", as_json)
+    return 0 if found.complete else INCOMPLETE
 
 
 @cli.command()
@@ -342,7 +367,7 @@ def weights_list(as_json):
 
     found = list_weights()
     rows = [("backbone", "id", "classes", "download", "here")]
-    rows += [(w.backbone, w.id, w.num_classes, "direct" if w.direct else "by hand", w.cached or "no") for w in found]
+    rows += [(w.backbone, w.id, w.num_classes, w.origin, w.cached or "no") for w in found]
     show({"weights": found}, columns(rows), as_json)
 
 

@@ -241,7 +241,8 @@ def test_descriptions_are_plain_json_and_say_whether_the_file_is_there(home, che
     assert shown["cached"] == str(home / TINY_K600)
     assert len(shown["classes"]) == 600
     assert describe_weights("mobilenetv2_1.0x", "kinetics600")["cached"] is None
-    assert [info.backbone for info in list_weights() if info.cached] == ["mobilenetv2_0.2x"]
+    here = [(info.backbone, info.origin) for info in list_weights() if info.cached]
+    assert here == [("mobilenetv2_0.2x", "by hand"), ("shufflenetv2_0.25x", "packaged")]
 
 
 def test_pulling_gives_the_path_of_the_checked_file(home):

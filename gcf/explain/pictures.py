@@ -25,16 +25,21 @@ TIMES_SHOWN = 16  # labels that fit on the axis
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a head made of a video's C clips: evidence (C,) for the class in the title, gate (C,), None without one."""
+    """What a head made of a video's C clips; None where it has no such thing.
+
+    evidence (C,): share of the logit of the class in the title. gate (C,). attention (C,): how much the fusion took
+    from each clip, the mean over all clips that took; it sums to 1.
+    """
 
     title: str
     evidence: np.ndarray | None
     gate: np.ndarray | None
+    attention: np.ndarray | None = None
     segments: Sequence[Segment] = ()
 
 
 def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Reading, *, origin: float) -> None:
-    """Write a PNG: frames of at most 40 clips over evidence as bars and gate as dots; segments are shaded.
+    """Write a PNG: frames of at most 40 clips over evidence as bars, gate and attention as points; segments shaded.
 
     Clips stand side by side, whatever lies between them; a segment reaches from the clip where it begins to the one
     where it ends. origin: the time stamp of the video's first frame, from which segments count. Raises VideoError or
@@ -50,13 +55,13 @@ def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Read
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(strip, 2.0))
     _draw_frames(top, frames, _printable(reading.title))
     _draw_segments(below, shown, reading.segments, origin)
-    values = (None if v is None else v[places] for v in (reading.evidence, reading.gate))
-    _draw_reading(below, *values)
+    _draw_bars(below, reading.evidence, places)
+    _draw_shares(below.twinx(), reading, places)
     ticks = np.arange(0, len(frames), -(-len(frames) // TIMES_SHOWN))
     which = f"clip, by its start in s{f'; {len(frames)} of {count}' if len(frames) < count else ''}"
     below.set(xticks=ticks, xticklabels=[f"{shown.start_time[t] - origin:.1f}" for t in ticks], xlabel=which)
     if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
-        figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+        figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in letters that the font has not
@@ -87,15 +92,24 @@ def _draw_frames(axes, frames: Sequence[np.ndarray], title: str) -> None:
     axes.tick_params(bottom=False, labelbottom=False)
 
 
-def _draw_reading(axes, evidence: np.ndarray | None, gate: np.ndarray | None) -> None:
+def _draw_bars(axes, evidence: np.ndarray | None, places: np.ndarray) -> None:
     axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(ylabel="evidence")
     if evidence is not None:
-        places = np.arange(len(evidence)) + 0.5
-        axes.bar(places, evidence, width=0.8, color="tab:blue", label="evidence, its share of the logit")
-    if gate is not None:
-        right = axes.twinx()
-        right.plot(np.arange(len(gate)) + 0.5, gate, "o", color="tab:orange", label="gate")
-        right.set(ylim=(0, 1), ylabel="gate")
+        middles = np.arange(len(places)) + 0.5
+        axes.bar(
+            middles, evidence[places], width=0.8, color="tab:blue", alpha=0.5, label="evidence, share of the logit"
+        )
+
+
+def _draw_shares(axes, reading: Reading, places: np.ndarray) -> None:
+    """What lies between 0 and 1, on an axis of its own."""
+    middles = np.arange(len(places)) + 0.5
+    if reading.attention is not None:
+        axes.plot(middles, reading.attention[places], "s-", color="tab:red", label="attention that the clip receives")
+    if reading.gate is not None:
+        axes.plot(middles, reading.gate[places], "o", color="tab:orange", label="gate")
+    axes.set(ylim=(0, 1), ylabel="gate, attention")
 
 
 def _draw_segments(axes, clips: Clips, segments: Sequence[Segment], origin: float) -> None:

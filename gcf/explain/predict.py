@@ -59,8 +59,8 @@ def predict_videos(
     """Classify videos with a trained head, in the order of their ids.
 
     The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
-    pictures: a folder that gets ID.png for each video, a frame of every clip over its gate and evidence. truth: a file
-    of annotated intervals (ActivityNet-style JSON) to be drawn, too.
+    pictures: a folder that gets ID.png for each video, a frame of every clip over its evidence, gate and attention.
+    truth: a file of annotated intervals (ActivityNet-style JSON) to be drawn, too.
     options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError where the backbone, weights or
     preprocessing would not be those that the head was trained on. A broken video has `error` and no classes.
     """
@@ -138,6 +138,7 @@ class _Pictures:
             title=f"{video.id}: {name} {100 * probability:.0f} %",
             evidence=None if answer.evidence is None else answer.evidence[0, :, int(answer.logits[0].argmax())].numpy(),
             gate=None if answer.gate is None else answer.gate[0].numpy(),
+            attention=None if answer.attention is None else answer.attention[0].mean(dim=0).numpy(),
             segments=self.segments.get(video.id, ()),
         )
         place = self.folder / f"{video.id}.png"

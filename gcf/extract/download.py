@@ -34,13 +34,14 @@ class Source:
     """Where a file of weights comes from.
 
     `urls`: direct addresses, tried in order. `folder`: a page where a person can fetch it. `sha256`: hex digest or
-    its first digits, '' where none was published.
+    its first digits, '' where none was published. `packaged`: it comes with gcf, nothing is to be fetched.
     """
 
     file: str
     urls: tuple[str, ...] = ()
     folder: str = ""
     sha256: str = ""
+    packaged: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from gcf.data.motions import PRIMITIVES
 from gcf.errors import UsageError
 from gcf.extract.backbones.registry import BACKBONES, find_backbone
 from gcf.extract.download import Source
@@ -48,7 +49,10 @@ class Pixels:
 
 @dataclass(frozen=True)
 class WeightsSpec:
-    """One published file of weights. `class_list`: "kinetics400" | "kinetics600", '' where the order is unknown."""
+    """One published file of weights.
+
+    `class_list`: "kinetics400" | "kinetics600" | "primitives", '' where the order is unknown.
+    """
 
     backbone: str
     id: str
@@ -64,13 +68,16 @@ class WeightsSpec:
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """One line of `gcf weights list`; `cached` is the file's path where it is there already."""
+    """One line of `gcf weights list`; `cached` is the file's path where it is there already.
+
+    origin: "direct" (it downloads by itself), "by hand", or "packaged" (it comes with gcf).
+    """
 
     backbone: str
     id: str
     num_classes: int
     names_known: bool
-    direct: bool
+    origin: str
     file: str
     cached: Path | None
 
@@ -100,6 +107,11 @@ def _hara(backbone: str, file: str) -> WeightsSpec:
 
 RESNEXT_MIRROR = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/models/resnext101.pth"  # a bare state dict
 RESNEXT_HARA = Source("resnext-101-kinetics.pth", (YOWO + "resnext-101-kinetics.pth", RESNEXT_MIRROR), HARA_2018_FOLDER)
+# Trained on synthetic videos alone: the card is backbones/packaged/shufflenetv2_0.25x_primitives.md
+PACKAGED_FILE = Source(
+    "shufflenetv2_0.25x_primitives.safetensors", sha256="97958eac8b10e80a6a1548eed1c76871", packaged=True
+)
+PACKAGED_PIXELS = Pixels("RGB", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PUBLISHED = (
     WeightsSpec("resnext101", "kinetics400-hara", RESNEXT_HARA, 400, "kinetics400", HARA_2018),
     _efficient("resnext101", "resnext_101"),
@@ -111,10 +123,12 @@ PUBLISHED = (
     _efficient("shufflenetv2_1.5x", "shufflenetv2_1.5x", direct=True),
     _efficient("shufflenetv2_1.0x", "shufflenetv2_1.0x", direct=True),
     _efficient("shufflenetv2_0.25x", "shufflenetv2_0.25x", direct=True),
+    WeightsSpec("shufflenetv2_0.25x", "primitives", PACKAGED_FILE, len(PRIMITIVES), "primitives", PACKAGED_PIXELS),
     _hara("r2plus1d_50", "r2p1d50_K_200ep.pth"),
     _hara("r3d_50", "r3d50_K_200ep.pth"),
     _hara("r3d_101", "r3d101_K_200ep.pth"),
 )
+TORCHVISION_URL = "https://download.pytorch.org/models/"
 # torchvision's: (backbone, id) -> file, so that a listing need not import torchvision; all else is asked of its enums
 TORCHVISION = {
     ("r3d_18", "kinetics400-v1"): "r3d_18-b3b3357e.pth",
@@ -177,6 +191,7 @@ def assumed_pixels(backbone: str, num_classes: int) -> Pixels:
     Where none are public: those of Efficient-3DCNNs, with which the paper's networks were trained.
     """
     specs = [find_weights(backbone, weights_id) for weights_id in weights_ids(backbone)]
+    specs = [spec for spec in specs if not spec.source.packaged]  # no network of a user's was trained like those
     alike = [spec for spec in specs if spec.num_classes == num_classes]
     return (alike or [default_weights(backbone)])[0].pixels if specs else EFFICIENT
 
@@ -189,6 +204,8 @@ def class_names(class_list: str) -> list[str]:
     kinetics_600_labels.txt, the order in which okankop/Efficient-3DCNNs annotation_Kinetics/kinetics-600_val.csv
     brings them, from which that repository numbers its classes (utils/kinetics_json.py).
     """
+    if class_list == "primitives":
+        return list(PRIMITIVES)
     if class_list == "kinetics400":
         from torchvision.models import get_model_weights
 
@@ -199,16 +216,20 @@ def class_names(class_list: str) -> list[str]:
 
 def list_weights() -> list[WeightsInfo]:
     """Everything in the table, in its order."""
-    ours = [
-        (spec.backbone, spec.id, spec.num_classes, bool(spec.class_list), bool(spec.source.urls), spec.source.file)
-        for spec in PUBLISHED
-    ]
+    ours = [(spec.backbone, spec.id, spec.num_classes, bool(spec.class_list), spec.source) for spec in PUBLISHED]
     theirs = [
-        (name, weights_id, BACKBONES[name].num_classes, True, True, file)
+        (name, weights_id, BACKBONES[name].num_classes, True, Source(file, (f"{TORCHVISION_URL}{file}",)))
         for (name, weights_id), file in TORCHVISION.items()
     ]
-    paths = [cached_path(Source(row[-1])) for row in ours + theirs]
-    return [WeightsInfo(*row, path if path.exists() else None) for row, path in zip(ours + theirs, paths, strict=True)]
+    return [_listed(*row) for row in ours + theirs]
+
+
+def _listed(backbone: str, weights_id: str, num_classes: int, names_known: bool, source: Source) -> WeightsInfo:
+    path = cached_path(source)
+    origin = "packaged" if source.packaged else "direct" if source.urls else "by hand"
+    return WeightsInfo(
+        backbone, weights_id, num_classes, names_known, origin, source.file, path if path.exists() else None
+    )
 
 
 def describe_weights(backbone: str, weights_id: str) -> dict:

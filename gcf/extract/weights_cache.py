@@ -15,6 +15,7 @@ from gcf.extract.download import Source, by_hand, download, file_sha256
 
 log = logging.getLogger("gcf")
 PLACED_BY_HAND = "placed by hand"
+PACKAGED = Path(__file__).parent / "backbones" / "packaged"
 
 
 def weights_folder() -> Path:
@@ -28,7 +29,7 @@ def weights_folder() -> Path:
 
 def cached_path(source: Source) -> Path:
     """Where a file of weights is, or would be."""
-    return weights_folder() / source.file
+    return (PACKAGED if source.packaged else weights_folder()) / source.file
 
 
 def obtain(source: Source) -> tuple[Path, str]:
@@ -37,6 +38,8 @@ def obtain(source: Source) -> tuple[Path, str]:
     Raises WeightsError when it cannot be had, when it is not what was published, or not what it was before.
     """
     path, address = cached_path(source), ""
+    if source.packaged:
+        return path, _packaged_digest(source, path)
     if not path.exists() and not source.urls:
         raise WeightsError(f"{source.file} has no direct address; {by_hand(source, path)}")
     if path.exists():
@@ -57,6 +60,14 @@ def seen_digests(path: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{_notes(path)}: not readable ({error}); delete it to trust {path.name} anew") from error
+
+
+def _packaged_digest(source: Source, path: Path) -> str:
+    digest = file_sha256(path) if path.exists() else ""
+    if not digest or not digest.startswith(source.sha256):
+        fault = "not what came with gcf" if digest else "missing, though it is a part of gcf"
+        raise WeightsError(f"{path}: {fault}; install gcf again")
+    return digest
 
 
 def _notes(path: Path) -> Path:
