@@ -190,16 +190,28 @@ def test_a_nan_in_the_descriptors_is_refused_by_name(features, tmp_path, invoke)
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_run_cleanly_and_it_resumes(folder, features, tmp_path, number, code):
-    slow = tmp_path / "slow.py"
-    text = Path(TINY).read_text().replace("return self.conv(", "import time; time.sleep(0.4); return self.conv(")
-    slow.write_text(text)
+    waiting, go = tmp_path / "waiting", tmp_path / "go"
+    slow = tmp_path / "slow.py"  # its fourth batch waits for `go`; some videos are done by then
+    text = Path(TINY).read_text().replace("return self.conv(", "self.wait(); return self.conv(")
+    slow.write_text(
+        text.replace(
+            "    def descriptor(",
+            f"""    def wait(self):
+        import pathlib, time
+        self.batches = getattr(self, "batches", 0) + 1
+        if self.batches >= 4 and not pathlib.Path({str(go)!r}).exists():
+            pathlib.Path({str(waiting)!r}).touch()
+            time.sleep(100)
+
+    def descriptor(""",
+        )
+    )
     out = tmp_path / "f.h5"
     command = [sys.executable, "-m", "gcf.cli", "extract", str(folder), str(out), "--backbone", str(slow)]
     command += ["--batch-size", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "f.h5.parts" / "run.json").exists() and process.poll() is None:
+    while not waiting.exists() and process.poll() is None:
         time.sleep(0.05)
-    time.sleep(3)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -207,6 +219,7 @@ def test_a_signal_stops_the_run_cleanly_and_it_resumes(folder, features, tmp_pat
     assert "Traceback" not in err
     assert list((tmp_path / "f.h5.parts").glob("part-*.h5"))
     assert not out.exists()
+    go.touch()
     assert gcf_run(*command[3:])[0] == 0
     assert FeatureFile(out).num_videos == 10
 
