@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--videos", type=int, default=6000)
     parser.add_argument("--held-out-videos", type=int, default=1200)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--loaders", type=int, default=2, help="processes that decode; they do not change the result")
