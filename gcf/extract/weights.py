@@ -109,7 +109,7 @@ RESNEXT_MIRROR = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/mode
 RESNEXT_HARA = Source("resnext-101-kinetics.pth", (YOWO + "resnext-101-kinetics.pth", RESNEXT_MIRROR), HARA_2018_FOLDER)
 # Trained on synthetic videos alone: the card is backbones/packaged/shufflenetv2_0.25x_primitives.md
 PACKAGED_FILE = Source(
-    "shufflenetv2_0.25x_primitives.safetensors", sha256="97958eac8b10e80a6a1548eed1c76871", packaged=True
+    "shufflenetv2_0.25x_primitives.safetensors", sha256="f06974ba8d3072251f97acfab7160b26", packaged=True
 )
 PACKAGED_PIXELS = Pixels("RGB", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PUBLISHED = (
