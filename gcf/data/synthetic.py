@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gcf.data.atomic import atomic_file, left_behind
+from gcf.data.formats.common import subset_of
 from gcf.data.motions import MOTIONS
 from gcf.data.plans import Act, Plan, plan_videos
 from gcf.data.scenes import draw_frames, draw_scene
@@ -222,11 +223,10 @@ def _seconds(frame: int, rate: Fraction) -> float:
 
 
 def _labels(plans: Sequence[Plan]) -> str:
-    words = {"training": "train", "validation": "val", "testing": "test", "": ""}
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["path", "label", "subset", "group"])
-    rows.writerows([plan.id, plan.label, words[plan.subset], plan.group] for plan in plans)
+    rows.writerows([plan.id, plan.label, subset_of(plan.subset, plan.id), plan.group] for plan in plans)
     return text.getvalue()
 
 
