@@ -1,4 +1,4 @@
-"""Imports run one way: errors <- data <- {extract, head} <- explain <- cli."""
+"""Imports run one way: errors <- data <- {extract, head} <- explain <- commands <- cli."""
 
 import ast
 import subprocess
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "extract": {"errors", "data", "extract", "_version"},
     "head": {"errors", "data", "head", "_version"},
     "explain": {"errors", "data", "extract", "head", "explain", "_version"},
+    "commands": {"errors", "data", "extract", "head", "explain", "commands", "terminal", "_version"},
 }
 
 

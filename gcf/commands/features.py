@@ -1,0 +1,97 @@
+"""Commands that make and read feature files."""
+
+import click
+
+from gcf.commands.options import (
+    INCOMPLETE,
+    Shard,
+    annotations_option,
+    backbone_option,
+    device_option,
+    json_option,
+    path_type,
+    weights_option,
+)
+from gcf.terminal import show
+
+
+@click.command()
+@click.argument("videos", nargs=-1, required=True)
+@click.argument("out", type=path_type(), metavar="OUT.h5")
+@backbone_option
+@weights_option
+@annotations_option
+@click.option("--views", default=1, help="Centre view plus VIEWS - 1 augmented ones (multi-scale crop, flip).")
+@click.option("--views-seed", default=0, help="Seed of the augmented views.")
+@device_option
+@click.option("--precision", default="auto", help="auto (fp32), fp32, bf16, fp16; recorded in the file.")
+@click.option("--workers", type=int, help="Decoder processes.  [default: processors - 1]")
+@click.option("--batch-size", default=8, help="Clips a forward pass; fixed for a file.")
+@click.option("--shard", type=Shard(), help="Only the i-th of n shares of the videos; then `gcf merge`.")
+@click.option("--tail", default="loop", help="The last short clip: loop, repeat-last, drop.")
+@click.option("--clip-frames", type=int, help="Frames a clip.  [default: 16, fewer where trained with fewer]")
+@click.option("--dtype", default="float16", help="Of the stored descriptors: float16 or float32.")
+@click.option(
+    "--temporal-stride", default="trained", help="trained, or none: no strides along time, as the paper asks."
+)
+@click.option("--update", is_flag=True, help="Accept that videos were added or removed since OUT.h5 was made.")
+@json_option
+def extract(videos, out, as_json, **options):
+    """Cache the clip descriptors of VIDEOS (a folder, files, or a text/CSV list) in OUT.h5.
+
+    Every non-overlapping clip goes once through the frozen backbone. The same command again resumes. Videos that
+    cannot be read are recorded with the reason and the exit code is 3.
+
+    \b
+    gcf extract videos/ feats.h5
+    gcf extract videos/ feats.h5 --backbone mobilenetv2 --weights kinetics_mobilenetv2_1.0x_RGB_16_best.pth
+    gcf extract videos/ feats.h5 --backbone my_network.py --annotations labels.csv
+    """
+    from gcf.extract.extractor import extract_videos
+
+    summary = extract_videos(videos, out, progress=True, **options)
+    show(summary, summary.describe(), as_json)
+    return 0 if summary.complete else INCOMPLETE
+
+
+@click.command()
+@click.argument("parts", nargs=-1, required=True, type=path_type())
+@click.argument("out", type=path_type(), metavar="OUT.h5")
+@json_option
+def merge(parts, out, as_json):
+    """Merge feature files of one recipe, such as those of --shard, into OUT.h5."""
+    from gcf.data.info import describe, summarise
+    from gcf.data.merge import merge_features
+
+    merged = merge_features(parts, out)
+    show(summarise(merged), describe(merged), as_json)
+
+
+@click.command()
+@click.argument("file", type=path_type())
+@json_option
+def info(file, as_json):
+    """Say in words what the feature file FILE holds."""
+    from gcf.data.features import FeatureFile
+    from gcf.data.info import describe, summarise
+
+    features = FeatureFile(file)
+    show(summarise(features), describe(features), as_json)
+
+
+@click.command("demo-videos")
+@click.argument("folder", type=path_type(), metavar="DIR")
+@click.option("--videos", default=600, help="How many.")
+@click.option("--seed", default=0, help="The same seed gives the same videos.")
+@click.option("--trimmed", is_flag=True, help="One motion from end to end, instead of two actions among distractors.")
+@json_option
+def demo_videos(folder, as_json, **options):
+    """Make synthetic videos with known truth in DIR: labels.csv for training, truth.json for localisation.
+
+    Each shows two actions of a sprite (bounce, grow, orbit, spin) among distractors; its class is the pair of them.
+    truth.json has the intervals in seconds and the sprite's box in every frame. The same command again resumes.
+    """
+    from gcf.data.synthetic import write_demo_videos
+
+    made = write_demo_videos(folder, progress=True, **options)
+    show(made, made.describe(), as_json)

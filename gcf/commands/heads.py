@@ -1,0 +1,63 @@
+"""Commands that train, compare and judge heads on a feature file."""
+
+import click
+
+from gcf.commands.options import annotations_option, json_option, output_option, path_type, run_folder, training_options
+from gcf.terminal import show
+
+
+@click.command("train-head")
+@click.argument("features", type=path_type(), metavar="FEATS.h5")
+@output_option
+@click.option(
+    "--head", help="A preset: gcf-256, gcf-256-b, gcf-256-g0, gcf-1024, fusion-only, attention-only, mean, clip."
+)
+@click.option("--gate", help="Another gate: clips (squeeze-excite across 10 clips), token (any number of clips), none.")
+@click.option("--init", type=path_type(exists=True), metavar="HEAD", help="Start from a trained head.")
+@click.option("--freeze", default="none", help="With --init: none, or all-but-classifier.")
+@training_options
+def train_head(features, out, as_json, **options):
+    """Train a head on the cached descriptors FEATS.h5 and judge it on the test videos, once, at the end.
+
+    \b
+    gcf train-head feats.h5 -o run
+    gcf train-head feats.h5 -o run --annotations labels.csv --cv group
+    gcf train-head ucf.h5 -o transfer --init kinetics_run --freeze all-but-classifier
+    """
+    from gcf.head.training import train_head
+
+    run = train_head(features, out or run_folder(features, "head"), **options)
+    show(run.metrics, run.describe(), as_json)
+
+
+@click.command()
+@click.argument("features", type=path_type(), metavar="FEATS.h5")
+@output_option
+@click.option("--preset", default="modules", help="Which comparison: modules (the paper's Table 2, and mean).")
+@training_options
+def ablate(features, out, as_json, **options):
+    """Compare heads on FEATS.h5 over the same videos, splits, clips and seeds; differences are paired.
+
+    \b
+    gcf ablate feats.h5 -o table
+    gcf ablate feats.h5 -o table --cv group --seeds 5
+    """
+    from gcf.head.ablation import ablate
+
+    found = ablate(features, out or run_folder(features, "ablation"), **options)
+    show(found.metrics, f"{found.markdown}\nin {found.path}", as_json)
+
+
+@click.command("eval")
+@click.argument("head", type=path_type(), metavar="HEAD")
+@click.argument("features", type=path_type(), metavar="FEATS.h5")
+@annotations_option
+@click.option("--subset", help="train, val, test or all.  [default: test where there is one, else all]")
+@json_option
+def evaluate(head, features, as_json, **options):
+    """Judge the trained head HEAD (a run folder) on the labelled videos of FEATS.h5."""
+    from gcf.head.evaluate import evaluate_head
+    from gcf.head.summary import describe
+
+    metrics = evaluate_head(head, features, **options)
+    show(metrics, describe(metrics), as_json)

@@ -1,0 +1,105 @@
+"""Options that commands share. Letters mean the same in every command: -h help, -o output."""
+
+from pathlib import Path
+
+import click
+
+INCOMPLETE = 3  # the exit code where all is done, and some videos failed
+
+
+def path_type(**options) -> click.Path:
+    """A path as pathlib has it."""
+    return click.Path(path_type=Path, **options)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+annotations_option = click.option(
+    "--annotations",
+    type=path_type(exists=True),
+    metavar="FILE",
+    help="Labels, subsets and groups: CSV (path,label[,subset][,group]), UCF-101 or HMDB-51 lists, Kinetics CSV, "
+    "ActivityNet-style JSON; recognised by itself. Without it, sub-folders name the classes.",
+)
+device_option = click.option("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
+backbone_option = click.option(
+    "--backbone", default="resnext101", metavar="NAME|FILE.py", help="See `gcf backbones`; or a plug-in file."
+)
+weights_option = click.option(
+    "--weights",
+    default="default",
+    metavar="ID|PATH|random",
+    help="See `gcf weights list`; or a checkpoint file; `random` is for trying the pipeline only.",
+)
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    "out",
+    type=path_type(),
+    metavar="RUN_DIR",
+    help="Folder for metrics, predictions, plots, heads.  [default: FEATS-head or FEATS-ablation, beside FEATS.h5]",
+)
+
+
+class Cv(click.ParamType):
+    """group, official, or a number of folds."""
+
+    name = "group|official|K"
+
+    def convert(self, value, param, ctx):  # noqa: ARG002 - click's signature
+        """An int where it is a number."""
+        return int(value) if str(value).isdigit() else value
+
+
+def run_folder(features: Path, kind: str) -> Path:
+    """Where a run goes that was given no folder: beside its features."""
+    return features.with_name(f"{features.stem}-{kind}")
+
+
+def training_options(command):
+    """What train-head and ablate share."""
+    options = [
+        annotations_option,
+        click.option("--cv", type=Cv(), help="Cross-validate: leave one group out, published splits, K folds."),
+        click.option(
+            "--seeds", type=int, help="How many seeds, counted from --seed.  [default: 1 to train, 5 to compare]"
+        ),
+        click.option("--seed", default=0, help="Of initial values, batches and random clips."),
+        click.option("--num-clips", default=10, help="Clips a video at most."),
+        click.option(
+            "--clip-policy",
+            default="uniform",
+            help="Which clips of a longer video: uniform, first, random, all (--gate token).",
+        ),
+        click.option(
+            "--epochs",
+            type=int,
+            help="Passes over the training videos at most.  [default: 100, or what makes 200 steps]",
+        ),
+        click.option("--batch-size", default=128, help="Videos a batch."),
+        click.option("--lr", type=float, help="Initial rate.  [default: 0.1; 0.01 when frozen]"),
+        click.option("--weight-decay", default=1e-3, help="Of SGD."),
+        click.option("--sparsity", default=1e-4, help="Lambda of the gate's L1 term."),
+        device_option,
+        click.option("--overwrite", is_flag=True, help="Replace an earlier run in RUN_DIR."),
+        json_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+class Shard(click.ParamType):
+    """i/n, the i-th of n shares, from 1."""
+
+    name = "i/n"
+
+    def convert(self, value, param, ctx):
+        """(i, n)."""
+        if isinstance(value, tuple):
+            return value
+        i, slash, n = value.partition("/")
+        if not (slash and i.isdigit() and n.isdigit()):
+            self.fail(f"{value!r} is not of the form i/n, such as 1/4", param, ctx)
+        return int(i), int(n)
