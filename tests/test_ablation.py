@@ -7,8 +7,9 @@ from caches import easy_cache, write_cache
 from compare import assert_bitwise_equal
 
 from gcf.errors import AnnotationError, RefusedError, UsageError
-from gcf.head import crossval
 from gcf.head.ablation import ablate
+from gcf.head.crossval import Trial
+from gcf.head.stack import Stack
 from gcf.head.statistics import paired_difference
 from gcf.head.training import train_head
 
@@ -100,39 +101,30 @@ def test_c_clip_is_the_linear_clip_classifier_on_the_central_clip_of_the_whole_v
 
 def test_two_comparisons_leave_the_same_bytes_however_many_threads_worked(compared, monkeypatch):
     features, folder, _ = compared
-    calls = []
-
-    def one_by_one(jobs, function, *, workers):
-        calls.append(workers)
-        for job in reversed(jobs):
-            yield job, function(job)
-
-    monkeypatch.setattr(crossval, "side_by_side", one_by_one)
+    monkeypatch.setattr(Trial, "_workers", lambda _: 3)
     again = folder.parent / "again"
     ablate(features, again, cv=3, seeds=2, **SHORT)
-    assert len(calls) == 2
     for file in folder.iterdir():
         assert (again / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_the_arms_see_the_same_batches_in_the_same_order(tmp_path, monkeypatch):
+def test_every_arm_and_seed_takes_its_step_on_the_very_same_batches(tmp_path, monkeypatch):
     features = easy_cache(tmp_path / "f.h5", clips=(12, 20))
     seen = {}
-    original = crossval.fit
+    original = Stack.step
 
-    def watched(head, batches, split, config, *, bar=None, name=""):
-        order = [b.labels.tolist() + b.descriptors.flatten().tolist() for b in batches.shuffled(
-            split.train, 8, rng=np.random.default_rng([config.seed, 0]))]  # fmt: skip
-        seen.setdefault(config.seed, []).append(order)
-        return original(head, batches, split, config, bar=bar, name=name)
+    def watched(self, batch):
+        seen.setdefault(id(self), []).append(batch)
+        return original(self, batch)
 
-    monkeypatch.setattr(crossval, "fit", watched)
-    ablate(features, seeds=2, epochs=2, clip_policy="random")
-    assert set(seen) == {0, 1}
-    for orders in seen.values():
-        assert len(orders) == 5  # C-Clip and D-Clips share one training
-        assert all(order == orders[0] for order in orders)
-    assert seen[0][0] != seen[1][0]
+    monkeypatch.setattr(Stack, "step", watched)
+    ablate(features, seeds=2, epochs=3, batch_size=8, clip_policy="random")
+    assert len(seen) == 5  # the two seeds of an arm are one stack, C-Clip and D-Clips share theirs
+    first, *others = seen.values()
+    assert len(first) == 3 * 3
+    assert all(len(other) == len(first) for other in others)
+    assert all(one is same for other in others for one, same in zip(first, other, strict=True))
+    assert len({batch.descriptors.sum().item() for batch in first}) == 9  # drawn anew in every pass
 
 
 def test_without_test_videos_and_without_cv_five_folds_are_used_and_it_says_so(tmp_path):

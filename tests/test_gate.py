@@ -30,7 +30,7 @@ def test_at_initialisation_the_gate_sees_its_clips_and_learns():
     head = build_head(PRESETS["gcf-256"], 64, 4)
     descriptors = torch.rand(8, 10, 64, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(8, 10, dtype=torch.bool)
-    training_loss(head, descriptors, mask, torch.arange(8) % 4, sparsity=0).backward()
+    training_loss(head(descriptors, mask), mask, torch.arange(8) % 4, sparsity=0).backward()
     for weight in (head.gate.reduce.weight, head.gate.expand.weight):
         assert weight.grad.abs().max() > 0
 
@@ -73,15 +73,14 @@ def test_the_loss_is_cross_entropy_plus_lambda_times_the_sparsity():
     output = head(descriptors, mask)
     probabilities = output.logits.softmax(1)[torch.arange(4), labels]
     expected = -probabilities.log().mean() + 0.25 * output.gate[mask].sum() / 4
-    torch.testing.assert_close(training_loss(head, descriptors, mask, labels, sparsity=0.25), expected)
+    torch.testing.assert_close(training_loss(output, mask, labels, sparsity=0.25), expected)
 
 
 def test_the_clip_classifier_learns_from_every_real_clip_by_itself():
     head = build_head(PRESETS["clip"], 16, 3)
     descriptors = torch.rand(2, 4, 16, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
-    loss = training_loss(
-        head, descriptors.masked_fill(~mask[..., None], torch.nan), mask, torch.tensor([2, 0]), sparsity=1
-    )
+    said = head(descriptors.masked_fill(~mask[..., None], torch.nan), mask)
+    loss = training_loss(said, mask, torch.tensor([2, 0]), sparsity=1)
     clips = head.classifier(torch.cat([descriptors[0, :3], descriptors[1, :1]])).log_softmax(1)
     torch.testing.assert_close(loss, -(clips[0, 2] + clips[1, 2] + clips[2, 2] + clips[3, 0]) / 4)

@@ -3,9 +3,9 @@ import pytest
 import torch
 from caches import easy_cache, write_cache
 from compare import FLOAT32_FORWARD, relative_error
+from stage_two import clip_batches
 
 from gcf.head.backbone_clips import backbone_columns, backbone_log_probabilities
-from gcf.head.batches import ClipBatches
 from gcf.head.build import build_head
 from gcf.head.config import PRESETS
 from gcf.head.labelled import label_features
@@ -65,7 +65,7 @@ def test_the_backbone_speaks_over_the_classes_of_the_data_alone(tmp_path):
     data, logits = cached_logits(tmp_path, ["high_jump", "Abseiling"], ["abseiling", "zumba", "high jump"])
     columns = backbone_columns(data)
     assert columns == [2, 0]
-    batches = ClipBatches(data.features, data.labels, num_clips=20, policy="all")
+    batches = clip_batches(data.features, data.labels, num_clips=20, policy="all")
     said = backbone_log_probabilities(batches, np.arange(4), columns, rng=np.random.default_rng(0))
     central = backbone_log_probabilities(batches, np.arange(4), columns, rng=np.random.default_rng(0), policy="central")
     for n, clip_logits in enumerate(logits):

@@ -3,10 +3,11 @@ import pytest
 import torch
 from caches import easy_cache, write_cache
 from compare import assert_bitwise_equal
+from stage_two import clip_batches
 
 from gcf.errors import FeatureFileError
-from gcf.head import batches as batches_module
-from gcf.head.batches import ClipBatches, check_finite
+from gcf.head import finite, residency
+from gcf.head.finite import check_finite
 from gcf.head.sampling import choose_clips
 
 RNG = np.random.default_rng
@@ -62,11 +63,12 @@ def features_with_views(tmp_path, dtype="float16"):
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_batch_holds_the_very_rows_of_the_file(tmp_path, monkeypatch, dtype, resident):
     if not resident:
-        monkeypatch.setattr(batches_module, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(residency, "SHARE", 0)
     features = features_with_views(tmp_path, dtype)
-    loader = ClipBatches(features, features.labels, num_clips=10, policy="uniform")
-    assert (loader.resident is not None) == resident
-    batch = loader.load(np.array([1, 3]))
+    loader = clip_batches(features)
+    assert loader.descriptors.residency.kind == ("memory" if resident else "map")
+    assert (loader.descriptors.copy is not None) == resident
+    batch = loader.load(np.array([1, 3]), rng=RNG(0))
     assert batch.labels.tolist() == [1, 1]
     assert batch.mask.sum(dim=1).tolist() == [10, 6]
     chosen = choose_clips(np.array([13]), 10, "uniform")[0][0]
@@ -76,7 +78,7 @@ def test_a_batch_holds_the_very_rows_of_the_file(tmp_path, monkeypatch, dtype, r
 
 def test_training_draws_views_and_evaluation_keeps_to_the_centre(tmp_path):
     features = features_with_views(tmp_path)
-    loader = ClipBatches(features, features.labels, num_clips=10, policy="uniform")
+    loader = clip_batches(features)
     drawn = set()
     rng = RNG(0)
     for _ in range(20):
@@ -90,7 +92,7 @@ def test_training_draws_views_and_evaluation_keeps_to_the_centre(tmp_path):
 
 def test_one_pass_shows_every_video_once(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
-    loader = ClipBatches(features, np.arange(features.num_videos), num_clips=10, policy="uniform")
+    loader = clip_batches(features, np.arange(features.num_videos))
     videos = np.arange(3, 30)
     for passes in (loader.shuffled(videos, 8, rng=RNG(0)), loader.in_order(videos, 8, rng=RNG(0))):
         assert sorted(torch.cat([b.labels for b in passes]).tolist()) == videos.tolist()
@@ -98,7 +100,7 @@ def test_one_pass_shows_every_video_once(tmp_path):
 
 def test_training_shuffles_anew_in_every_pass_and_evaluation_never(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
-    loader = ClipBatches(features, np.arange(features.num_videos), num_clips=10, policy="uniform")
+    loader = clip_batches(features, np.arange(features.num_videos))
     videos, rng = np.arange(30), RNG(0)
     one, other = (torch.cat([b.labels for b in loader.shuffled(videos, 8, rng=rng)]).tolist() for _ in range(2))
     assert len({tuple(one), tuple(other), tuple(videos.tolist())}) == 3
@@ -108,7 +110,7 @@ def test_training_shuffles_anew_in_every_pass_and_evaluation_never(tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_values_that_are_not_finite_are_refused_naming_the_videos(tmp_path, monkeypatch, dtype, value):
-    monkeypatch.setattr(batches_module, "CHECK_BYTES", 64)  # several pieces
+    monkeypatch.setattr(finite, "CHECK_BYTES", 64)  # several pieces
     videos = [np.ones((n, 5)) for n in (2, 13, 1, 6, 2, 2)]
     for n in (1, 2, 3, 5):
         videos[n][-1, 4] = value

@@ -1,19 +1,16 @@
-import logging
-
 import numpy as np
 import pytest
 import torch
 from caches import easy_cache
 from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
+from stage_two import ask_one, clip_batches, train_one
 
 from gcf.data.splits import holdout
 from gcf.errors import GcfError, UsageError
-from gcf.head.batches import ClipBatches
 from gcf.head.build import build_head
 from gcf.head.config import PRESETS, TrainConfig, head_config
-from gcf.head.fit import evaluation_rng, fit, sgd
 from gcf.head.labelled import label_features
-from gcf.head.prediction import predict
+from gcf.head.stack import Stack
 from gcf.head.threads import one_thread
 
 HEADS = [
@@ -31,13 +28,7 @@ def _alone():
 
 def problem(tmp_path, **content):
     features = easy_cache(tmp_path / "f.h5", **content)
-    batches = ClipBatches(features, features.labels, num_clips=10, policy="uniform")
-    return features, batches, holdout(features.labels, features.subsets, features.groups)
-
-
-def trained(config, batches, split, **settings):
-    settings = TrainConfig(**settings)
-    return fit(build_head(config, batches.width, 3, seed=settings.seed), batches, split, settings)
+    return features, clip_batches(features), holdout(features.labels, features.subsets, features.groups)
 
 
 def numpy_sgd(weight, bias, x, labels, config, steps):
@@ -59,11 +50,14 @@ def numpy_sgd(weight, bias, x, labels, config, steps):
 def test_training_the_mean_head_is_the_papers_sgd_written_in_numpy(tmp_path):
     features, batches, split = problem(tmp_path)
     config = TrainConfig(epochs=40)
-    start = [p.detach().numpy().astype(np.float64) for p in build_head(PRESETS["mean"], batches.width, 3).parameters()]
+    start = [
+        p.detach().numpy().astype(np.float64)
+        for p in build_head(PRESETS["mean"], batches.descriptors.width, 3).parameters()
+    ]
     rows = [features.descriptors[features.offsets[n] : features.offsets[n + 1], 0].astype(float) for n in split.train]
     chosen = [r if len(r) <= 10 else r[(2 * np.arange(10) + 1) * len(r) // 20] for r in rows]
     x = np.stack([r.mean(axis=0) for r in chosen])
-    run = trained(PRESETS["mean"], batches, split, epochs=40)
+    run = train_one(PRESETS["mean"], batches, split, epochs=40)
     assert run.record["step"] == run.record["steps"] == 40  # one batch is a pass here, and it is still improving
     expected = numpy_sgd(*start, x, features.labels[split.train], config, 40)
     for actual, value in zip(run.head.parameters(), expected, strict=True):
@@ -71,14 +65,13 @@ def test_training_the_mean_head_is_the_papers_sgd_written_in_numpy(tmp_path):
 
 
 def test_momentum_is_dampened_so_that_the_effective_rate_is_lr():
-    head = torch.nn.Linear(1, 1, bias=False)
-    optimiser = sgd(head, TrainConfig(weight_decay=0))
-    before = head.weight.item()
+    stack = Stack([torch.nn.Linear(1, 1, bias=False)], TrainConfig(weight_decay=0))
+    before = stack.weights["weight"].item()
     for _ in range(100):
-        head.weight.grad = torch.ones(1, 1)
-        optimiser.step()
-    assert (before - head.weight.item()) / 100 == pytest.approx(0.1, rel=1e-4)
-    group = optimiser.param_groups[0]
+        stack.optimiser.param_groups[0]["params"][0].grad = torch.ones(1, 1)
+        stack.optimiser.step()
+    assert (before - stack.weights["weight"].item()) / 100 == pytest.approx(0.1, rel=1e-4)
+    group = stack.optimiser.param_groups[0]
     assert (group["momentum"], group["dampening"], TrainConfig().weight_decay) == (0.9, 0.9, 1e-3)
 
 
@@ -87,7 +80,7 @@ def test_two_seeded_runs_are_bitwise_equal_and_another_seed_differs(tmp_path, co
     _, batches, split = problem(tmp_path)
     state = torch.get_rng_state()
     one, same, other = (
-        trained(config, batches, split, seed=s, epochs=12, batch_size=8).head.state_dict() for s in (1, 1, 2)
+        train_one(config, batches, split, seed=s, epochs=12, batch_size=8).head.state_dict() for s in (1, 1, 2)
     )
     assert torch.equal(torch.get_rng_state(), state)
     for name in one:
@@ -99,9 +92,9 @@ def test_two_seeded_runs_are_bitwise_equal_and_another_seed_differs(tmp_path, co
 @pytest.mark.parametrize("policy", ["uniform", "random"])
 def test_every_head_learns_what_is_easy(tmp_path, config, policy):
     features, _, split = problem(tmp_path, per_class=24, clips=(2, 14))
-    batches = ClipBatches(features, features.labels, num_clips=10, policy=policy)
-    run = trained(config, batches, split)
-    said = predict(run.head, batches, split.test, rng=evaluation_rng(0)).log_probabilities
+    batches = clip_batches(features, policy=policy)
+    run = train_one(config, batches, split)
+    said = ask_one(run.head, batches, split.test).log_probabilities
     assert (said.argmax(axis=1) == features.labels[split.test]).mean() >= 0.95
     assert run.history[-1]["train_loss"] < 0.5 * run.history[0]["train_loss"]
 
@@ -110,24 +103,23 @@ def test_the_weights_kept_are_those_of_the_lowest_validation_loss(tmp_path):
     _, batches, split = problem(tmp_path)
     half = split.val[::2]
     batches.labels[half] = (batches.labels[half] + 1) % 3  # so that validation soon gets worse
-    run = trained(HEADS[0], batches, split, epochs=160)
+    run = train_one(HEADS[0], batches, split, epochs=160)
     losses = [row["val_loss"] for row in run.history]
     best = int(np.argmin(losses))
     assert best < len(losses) - 1
     assert run.record["step"] == run.history[best]["step"]
-    logs = predict(run.head, batches, split.val, rng=evaluation_rng(0)).log_probabilities
+    logs = ask_one(run.head, batches, split.val).log_probabilities
     own = -logs[np.arange(len(split.val)), batches.labels[split.val]].astype(np.float64).mean()
     assert own == pytest.approx(losses[best], rel=1e-6)
 
 
 def test_the_test_videos_decide_nothing(tmp_path):
     _, batches, split = problem(tmp_path)
-    one = trained(HEADS[0], batches, split, epochs=40)
-    batches.resident[
-        torch.from_numpy(np.concatenate([np.arange(*batches.features.offsets[n : n + 2]) for n in split.test]))
-    ] = 99.0
+    one = train_one(HEADS[0], batches, split, epochs=40)
+    offsets = batches.descriptors.features.offsets
+    batches.descriptors.copy[torch.from_numpy(np.concatenate([np.arange(*offsets[n : n + 2]) for n in split.test]))] = 9
     batches.labels[split.test] = 0
-    other = trained(HEADS[0], batches, split, epochs=40)
+    other = train_one(HEADS[0], batches, split, epochs=40)
     for name, value in one.head.state_dict().items():
         assert_bitwise_equal(value, other.head.state_dict()[name])
     assert one.history == other.history
@@ -136,7 +128,7 @@ def test_the_test_videos_decide_nothing(tmp_path):
 def test_training_ends_when_three_drops_of_the_rate_have_brought_nothing(tmp_path):
     _, batches, split = problem(tmp_path)
     batches.labels[split.val] = (batches.labels[split.val] + 1) % 3  # never improves
-    run = trained(PRESETS["mean"], batches, split, epochs=10_000, patience=2)
+    run = train_one(PRESETS["mean"], batches, split, epochs=10_000, patience=2)
     rates = [row["lr"] for row in run.history]
     assert rates == pytest.approx([0.1] * 3 + [0.01] * 2 + [0.001] * 2 + [0.0001] * 2)
 
@@ -144,21 +136,14 @@ def test_training_ends_when_three_drops_of_the_rate_have_brought_nothing(tmp_pat
 def test_training_that_diverges_says_so(tmp_path):
     _, batches, split = problem(tmp_path)
     with pytest.raises(GcfError, match=r"training diverged.*lower the rate \(now 1e\+30\)"):
-        trained(HEADS[0], batches, split, lr=1e30)
-
-
-def test_each_validation_is_logged(tmp_path, caplog):
-    _, batches, split = problem(tmp_path)
-    with caplog.at_level(logging.INFO, "gcf"):
-        trained(PRESETS["mean"], batches, split, epochs=40)
-    assert [m.split(":")[0] for m in caplog.messages] == ["epoch 20", "epoch 40"]
+        train_one(HEADS[0], batches, split, lr=1e30)
 
 
 def test_random_clips_are_drawn_anew_in_training_and_once_for_evaluation(tmp_path):
     features, _, split = problem(tmp_path, clips=(20, 30))
-    batches = ClipBatches(features, features.labels, num_clips=4, policy="random")
-    head = build_head(PRESETS["mean"], batches.width, 3)
-    one, same = (predict(head, batches, split.test, rng=evaluation_rng(0)).log_probabilities for _ in range(2))
+    batches = clip_batches(features, num_clips=4, policy="random")
+    head = build_head(PRESETS["mean"], batches.descriptors.width, 3)
+    one, same = (ask_one(head, batches, split.test).log_probabilities for _ in range(2))
     assert_bitwise_equal(one, same)
     rng = np.random.default_rng(0)
     first, second = (next(iter(batches.shuffled(split.test[:1], 8, rng=rng))).descriptors for _ in range(2))
@@ -167,11 +152,11 @@ def test_random_clips_are_drawn_anew_in_training_and_once_for_evaluation(tmp_pat
 
 def test_gate_health_counts_real_clips(tmp_path):
     _, batches, split = problem(tmp_path)
-    head = build_head(HEADS[0], batches.width, 3).eval()
-    health = predict(head, batches, split.test, rng=evaluation_rng(0)).gate
+    head = build_head(HEADS[0], batches.descriptors.width, 3).eval()
+    health = ask_one(head, batches, split.test).gate
     gates = []
     for n in split.test:
-        batch = batches.load(np.array([n]))
+        batch = batches.load(np.array([n]), rng=np.random.default_rng(0))
         gates.append(head(batch.descriptors, batch.mask).gate[batch.mask].detach().numpy())
     every = np.concatenate(gates)
     assert health["mean_alpha"] == pytest.approx(every.mean(), rel=1e-5)
@@ -203,7 +188,7 @@ def test_the_defaults_are_the_papers_recipe():
     assert (c.sparsity, c.num_clips, c.clip_policy, c.epochs) == (1e-4, 10, "uniform", None)
 
 
-def test_the_rate_is_a_tenth_and_a_hundredth_where_only_the_classifier_is_trained():
+def test_the_rate_is_a_tenth_and_a_hundredth_where_only_the_classifier_is_train_one():
     assert TrainConfig().rate == 0.1
     assert TrainConfig(freeze="all-but-classifier", init="somewhere").rate == 0.01
     assert TrainConfig(freeze="all-but-classifier", init="somewhere", lr=0.5).rate == 0.5

@@ -160,6 +160,20 @@ class FeatureFile:
         """(T, K) float16, a read-only memory map; None where the backbone had no classifier."""
         return self._map("logits", 0, self.num_clips)
 
+    def gather(self, rows: np.ndarray | slice) -> np.ndarray:
+        """The descriptors (R, V, D) of these rows, in memory."""
+        return np.array(self.descriptors[rows])
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """Ask the system to read descriptors start to stop into its cache while other work goes on."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        place, width = self._rows["descriptors"], self.descriptors[:1].nbytes
+        with self.path.open("rb") as file:
+            os.posix_fadvise(
+                file.fileno(), place.offset + start * width, (stop - start) * width, os.POSIX_FADV_WILLNEED
+            )
+
     @property
     def num_videos(self) -> int:
         """N, the videos that gave clips."""

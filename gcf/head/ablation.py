@@ -10,11 +10,13 @@ import numpy as np
 from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
 from gcf.errors import UsageError
+from gcf.head.arms import CENTRAL, Arm
 from gcf.head.backbone_clips import backbone_columns
 from gcf.head.config import PRESETS, HeadConfig, Protocol, TrainConfig, head_config, split_options
-from gcf.head.crossval import CENTRAL, Arm, Judged, SeedResult, Trial
+from gcf.head.crossval import Trial
 from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes, label_features, make_splits
 from gcf.head.plots import plot_arms, plot_training
+from gcf.head.results import Judged, SeedResult
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.summary import history_rows, seed_entry, summarise
 from gcf.head.tables import REFERENCE, markdown_table, table_rows
@@ -68,11 +70,9 @@ def ablate(
     seeds = [train.seed + i for i in range(protocol.seeds or DEFAULT_SEEDS)]
     trial = Trial(data, splits, train, Start())
     judged = trial.judged
-    results: dict[str, list[SeedResult]] = {arm.name: [] for arm in arms}
     with run_folder(out, overwrite=overwrite) as folder:
-        for of_seed in trial.run(arms, seeds):
-            for name, result in of_seed.items():
-                results[name].append(result.slim())
+        outcome = trial.run(arms, seeds)
+        results = outcome.results
         rows = table_rows(results, judged)
         metrics = {"format": FORMAT, "kind": "ablate", "preset": preset, "judged_on": judged.subset}
         metrics |= {"clip_classifier": source, "rows": rows}
@@ -81,7 +81,8 @@ def ablate(
             for name, found in results.items()
         }
         metrics["coverage"] = coverage(data, splits)
-        metrics["notes"] = [*notes, *_notes(source, train, data), *coverage_notes(metrics["coverage"])]
+        metrics["residency"] = trial.descriptors.residency.to_json()
+        metrics["notes"] = [*notes, *_notes(source, train, data), *coverage_notes(metrics["coverage"]), *outcome.notes]
         found = Ablation(rows, metrics, None if out is None else Path(out))
         if folder is not None:
             write_json(folder / "config.json", {"preset": preset, "train": train.to_json()} | protocol.to_json())

@@ -40,7 +40,9 @@ def backbone_log_probabilities(
     """D-Clips from the cached clip logits (n, K): softmax over the data's classes alone, averaged over the clips."""
     found = []
     for start in range(0, len(videos), BATCH_SIZE):
-        rows, mask = batches.select(videos[start : start + BATCH_SIZE], rng=rng, policy=policy)
-        logits: Tensor = torch.from_numpy(batches.features.logits[rows][..., columns]).float()
+        part = videos[start : start + BATCH_SIZE]
+        clips, mask = batches.select(part, rng=rng, policy=policy)
+        rows = batches.descriptors.starts[part][:, None] + clips
+        logits: Tensor = torch.from_numpy(batches.descriptors.features.logits[rows][..., columns]).float()
         found.append(average_probabilities(logits, torch.from_numpy(mask)).numpy())
     return np.concatenate(found)

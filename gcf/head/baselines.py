@@ -35,8 +35,9 @@ class ClipHead(nn.Module):
         self.classifier = nn.Linear(descriptor_width, num_classes)
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
-        """Descriptors (B, C, D), mask (B, C) -> logits (B, K), the log of the averaged probabilities."""
-        return HeadOutput(average_probabilities(self.clip_logits(descriptors, mask), mask))
+        """Descriptors (B, C, D), mask (B, C) -> logits (B, K), the log of the averaged probabilities; clip logits."""
+        clip_logits = self.clip_logits(descriptors, mask)
+        return HeadOutput(average_probabilities(clip_logits, mask), clip_logits=clip_logits)
 
     def clip_logits(self, descriptors: Tensor, mask: Tensor) -> Tensor:
         """Logits of each clip (B, C, K), computed from 0 on padding."""

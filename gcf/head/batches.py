@@ -1,6 +1,6 @@
-"""Batches of descriptors straight from the memory map: no loader processes, no HDF5 on the way."""
+"""Batches of descriptors: no loader processes, and no HDF5 on the way."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,70 +8,91 @@ import torch
 from torch import Tensor
 
 from gcf.data.features import FeatureFile
-from gcf.errors import FeatureFileError, UsageError
+from gcf.head.order import blocks, draw
+from gcf.head.residency import MAP, choose_residency
 from gcf.head.sampling import choose_clips
 
-RESIDENT_BYTES = 1 << 30  # a cache whose float32 copy is smaller is kept in memory, on the training device
-CHECK_BYTES = 1 << 26
-EXPONENT = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}  # all ones: infinite or not a number
+COPY_BYTES = 1 << 26
+BLOCK_BYTES = 4 << 20  # read at one go where descriptors stay in the file: long enough for any disk to be quick
+WINDOW_BYTES = 256 << 20  # what a batch is drawn from there, while the next is being read
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """descriptors (B, C, D) float32, mask (B, C) bool, labels (B,) int64, on one device."""
+    """descriptors (B, C, D) float32, mask (B, C) bool, labels (B,) int64 or (B, K) float32, on one device."""
 
     descriptors: Tensor
     mask: Tensor
     labels: Tensor
 
 
+class Descriptors:
+    """The descriptors of a feature file where heads can read them: on the device, in memory, or in the file.
+
+    Rows are numbered flat: view v of clip t is t * V + v. `once`: they are read a single time, so nothing is copied.
+    """
+
+    def __init__(self, features: FeatureFile, *, device: str = "cpu", once: bool = False):
+        self.features, self.device = features, torch.device(device)
+        self.starts, self.counts = features.offsets[:-1], np.diff(features.offsets)
+        rows, self.num_views, self.width = features.descriptors.shape
+        self.row_bytes = self.num_views * self.width * features.descriptors.dtype.itemsize
+        self.residency = choose_residency(rows * self.row_bytes, self.device)
+        self.copy = None
+        if self.residency.kind != MAP and not once:
+            self.copy = self._copy().to(self.device if self.residency.kind == "device" else "cpu")
+
+    def _copy(self) -> Tensor:
+        """All rows (T * V, D) in memory, in the type of the file."""
+        rows = self.features.num_clips
+        found = np.empty((rows, self.num_views, self.width), self.features.descriptors.dtype)
+        step = max(1, COPY_BYTES // max(1, self.row_bytes))
+        for start in range(0, rows, step):
+            found[start : start + step] = self.features.gather(slice(start, start + step))
+        return torch.from_numpy(found).flatten(0, 1)
+
+    def gather(self, flat: np.ndarray) -> Tensor:
+        """Descriptors (..., D) float32 of flat row numbers (...)."""
+        if self.copy is not None:
+            found = self.copy[torch.from_numpy(flat).to(self.copy.device)]
+        else:
+            clips, views = np.divmod(flat, self.num_views)
+            rows = self.features.gather(clips.ravel())[np.arange(flat.size), views.ravel()]
+            found = torch.from_numpy(rows.reshape(*flat.shape, self.width))
+        return found.to(self.device).float()
+
+    def expect(self, runs: Sequence[np.ndarray]) -> None:
+        """Have the file read the rows of these runs of videos soon, from the first of a run to its last."""
+        for run in runs:
+            self.features.read_ahead(int(self.starts[run[0]]), int(self.starts[run[-1]] + self.counts[run[-1]]))
+
+
 class ClipBatches:
     """The clips of labelled videos, `num_clips` of each chosen by `policy`.
 
-    Small caches are copied to the device once; large ones are gathered from the map, one batch at a time.
+    labels (N,) class numbers, or (N, K) with 1 for every class that a video shows. Several of these may read the same
+    `descriptors`.
     """
 
-    def __init__(self, features: FeatureFile, labels: np.ndarray, *, num_clips: int, policy: str, device: str = "cpu"):
-        self.features, self.device = features, torch.device(device)
-        self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(self.device)
+    def __init__(self, descriptors: Descriptors, labels: np.ndarray, *, num_clips: int, policy: str):
+        self.descriptors, self.device = descriptors, descriptors.device
+        labels = np.asarray(labels)
+        kind = np.int64 if labels.ndim == 1 else np.float32
+        self.labels = torch.from_numpy(labels.astype(kind)).to(self.device)
+        self.classes = labels if labels.ndim == 1 else labels.argmax(axis=1)  # to draw by, where that is asked for
         self.num_clips, self.policy = num_clips, policy
-        self.starts, self.counts = features.offsets[:-1], np.diff(features.offsets)
-        rows, self.num_views, self.width = features.descriptors.shape
-        self.flat = features.descriptors.reshape(rows * self.num_views, self.width)  # view v of row t: t * V + v
-        self.resident = None
-        if self.flat.size * 4 <= RESIDENT_BYTES:
-            self.resident = torch.from_numpy(self.flat.astype(np.float32)).to(self.device)
 
     def select(
         self, videos: np.ndarray, *, rng: np.random.Generator | None = None, policy: str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers (B, C) and mask (B, C) of the chosen clips."""
-        indices, mask = choose_clips(self.counts[videos], self.num_clips, policy or self.policy, rng=rng)
-        return self.starts[videos][:, None] + indices, mask
+        """Clip numbers (B, C) within each video, and mask (B, C), of the chosen clips."""
+        return choose_clips(self.descriptors.counts[videos], self.num_clips, policy or self.policy, rng=rng)
 
-    def load(
-        self,
-        videos: np.ndarray,
-        *,
-        rng: np.random.Generator | None = None,
-        policy: str | None = None,
-        any_view: bool = False,
-    ) -> Batch:
-        """One batch of these videos; `any_view` draws a view for each video, otherwise it is the centre view, 0."""
-        rows, mask = self.select(videos, rng=rng, policy=policy)
-        views = rng.integers(self.num_views, size=(len(videos), 1)) if any_view and self.num_views > 1 else 0
-        flat = rows * self.num_views + views
-        if self.resident is not None:
-            descriptors = self.resident[torch.from_numpy(flat).to(self.device)]
-        else:
-            descriptors = torch.from_numpy(self.flat[flat]).to(self.device).float()
-        labels = self.labels[torch.from_numpy(videos).to(self.device)]
-        return Batch(descriptors, torch.from_numpy(mask).to(self.device), labels)
-
-    def shuffled(self, videos: np.ndarray, size: int, *, rng: np.random.Generator) -> Iterator[Batch]:
-        """One pass over the videos in a random order, with random views: the training batches."""
-        for part in _parts(rng.permutation(videos), size):
-            yield self.load(part, rng=rng, any_view=True)
+    def load(self, videos: np.ndarray, *, rng: np.random.Generator, policy: str | None = None) -> Batch:
+        """One batch of these videos, centre view."""
+        clips, mask = self.select(videos, rng=rng, policy=policy)
+        rows = self.descriptors.starts[videos][:, None] + clips
+        return self._batch(videos, self.descriptors.gather(rows * self.descriptors.num_views), mask)
 
     def in_order(
         self, videos: np.ndarray, size: int, *, rng: np.random.Generator, policy: str | None = None
@@ -80,45 +101,45 @@ class ClipBatches:
         for part in _parts(np.asarray(videos), size):
             yield self.load(part, rng=rng, policy=policy)
 
+    def shuffled(
+        self, videos: np.ndarray, size: int, *, rng: np.random.Generator, sampling: str = "shuffle"
+    ) -> Iterator[Batch]:
+        """One pass over the videos in a random order, a random view of each: the training batches."""
+        for part in self._training_parts(videos, size, rng, sampling):
+            clips, mask = self.select(part, rng=rng)
+            rows = self.descriptors.starts[part][:, None] + clips
+            flat = rows * self.descriptors.num_views + self._views(len(part), rng)
+            yield self._batch(part, self.descriptors.gather(flat), mask)
+
+    def _training_parts(
+        self, videos: np.ndarray, size: int, rng: np.random.Generator, sampling: str
+    ) -> Iterator[np.ndarray]:
+        """The videos of each batch of one pass; what lies in the file is asked for one window ahead."""
+        source = self.descriptors
+        if source.copy is not None or sampling != "shuffle":
+            yield from _parts(draw(videos, self.classes[videos], sampling, rng=rng), size)
+            return
+        sizes = source.counts[videos] * source.row_bytes
+        windows = list(blocks(videos, sizes, block=BLOCK_BYTES, window=WINDOW_BYTES, rng=rng))
+        waiting = videos[:0]
+        for number, window in enumerate(windows):
+            if number + 1 < len(windows):
+                source.expect(windows[number + 1])
+            pool = rng.permutation(np.concatenate([waiting, *window]))
+            last = number + 1 == len(windows)
+            end = len(pool) if last else len(pool) - len(pool) % size
+            yield from _parts(pool[:end], size)
+            waiting = pool[end:]
+
+    def _views(self, count: int, rng: np.random.Generator) -> np.ndarray | int:
+        views = self.descriptors.num_views
+        return rng.integers(views, size=(count, 1)) if views > 1 else 0
+
+    def _batch(self, videos: np.ndarray, descriptors: Tensor, mask: np.ndarray) -> Batch:
+        labels = self.labels[torch.from_numpy(videos).to(self.device)]
+        return Batch(descriptors, torch.from_numpy(mask).to(self.device), labels)
+
 
 def _parts(videos: np.ndarray, size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(videos), size):
         yield videos[start : start + size]
-
-
-def check_finite(features: FeatureFile, videos: np.ndarray) -> None:
-    """Raise FeatureFileError naming the videos among these whose descriptors or logits are not all finite."""
-    bad = np.zeros(features.num_clips, dtype=bool)
-    for array in (features.descriptors, features.logits):
-        if array is not None:
-            bad |= _not_finite(array.reshape(len(array), -1))
-    counts = np.concatenate([[0], np.cumsum(bad)])
-    affected = [n for n in videos if counts[features.offsets[n + 1]] > counts[features.offsets[n]]]
-    if affected:
-        names = ", ".join(features.ids[n] for n in affected[:3])
-        raise FeatureFileError(
-            f"{features.path}: {len(affected)} videos have NaN or infinite values ({names}"
-            f"{', ...' if len(affected) > 3 else ''}); extract them again"
-        )
-
-
-def _not_finite(rows: np.ndarray) -> np.ndarray:
-    """Rows with a NaN or infinity, by the exponent bits: several times faster than isfinite on float16."""
-    kind, exponent = EXPONENT[rows.dtype.itemsize]
-    step = max(1, CHECK_BYTES // max(1, rows.shape[1] * rows.dtype.itemsize))
-    found = [
-        ((rows[start : start + step].view(kind) & exponent) == exponent).any(axis=1)
-        for start in range(0, len(rows), step)
-    ]
-    return np.concatenate(found) if found else np.zeros(0, dtype=bool)
-
-
-def usable_device(name: str) -> str:
-    """`auto` is a GPU where there is one. Raises UsageError for a device that this machine has not."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return name

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from gcf.errors import UsageError
+from gcf.head.order import SAMPLINGS
 
 if TYPE_CHECKING:
     from gcf.data.annotations import Annotations
@@ -17,6 +18,8 @@ RESIDUALS = ("fused", "input", "linear", "none")
 POLICIES = ("uniform", "first", "random", "all")
 MOST_LAYERS = 100  # a saved config that says more is damaged
 FREEZES = ("none", "all-but-classifier")
+PRECISIONS = ("auto", "fp32", "bf16")
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 def _unknown(value: str, known: tuple[str, ...], what: str) -> str:
@@ -107,8 +110,11 @@ class TrainConfig:
     patience: validations without improvement before the rate is divided by 10; after `drops` of them training ends.
     num_clips and clip_policy choose the clips of a video, for training and evaluation alike. Where the features have
     several views, training draws one for each video and pass; evaluation keeps to the centre one.
+    sampling: "shuffle" shows each video once a pass, "balanced" draws as many so that every class is as likely.
+    class_weights: "balanced" weighs the loss of a video by 1 / (number of its class), with a mean of 1.
     init: a saved head to start from; freeze "all-but-classifier" trains its last layer alone.
-    device: "auto" (a GPU where there is one), or a torch device.
+    device: "auto" (a GPU where there is one), or a torch device. precision of the products in linear layers: "auto" is
+    bf16 where steps are large, the hardware has it, and a trial shows that it changes nothing that matters.
     """
 
     epochs: int | None = None
@@ -122,13 +128,23 @@ class TrainConfig:
     drops: int = 3
     num_clips: int = 10
     clip_policy: str = "uniform"
+    sampling: str = "shuffle"
+    class_weights: str = "none"
     seed: int = 0
     init: "str | os.PathLike | SavedHead | None" = None
     freeze: str = "none"
     device: str = "auto"
+    precision: str = "auto"
 
     def __post_init__(self):
-        message = _unknown(self.clip_policy, POLICIES, "clip policy") or _unknown(self.freeze, FREEZES, "freeze")
+        choices = (
+            (self.clip_policy, POLICIES, "clip policy"),
+            (self.freeze, FREEZES, "freeze"),
+            (self.sampling, SAMPLINGS, "sampling"),
+            (self.class_weights, CLASS_WEIGHTS, "class weights"),
+            (self.precision, PRECISIONS, "precision"),
+        )
+        message = next((found for choice in choices if (found := _unknown(*choice))), "")
         counts = {name: getattr(self, name) for name in ("batch_size", "patience", "drops", "num_clips")}
         counts["epochs"] = 1 if self.epochs is None else self.epochs
         if self.seed < 0:

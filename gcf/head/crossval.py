@@ -1,182 +1,206 @@
-"""Every arm on every split with every seed, on the same clips of the same videos in the same order."""
+"""Every arm on every split with every seed, over the same clips of the same videos in the same order."""
 
+import itertools
+import logging
+import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from gcf.data.splits import Split
-from gcf.head.backbone_clips import backbone_columns, backbone_log_probabilities
-from gcf.head.batches import ClipBatches, usable_device
-from gcf.head.build import build_head, build_shape
-from gcf.head.config import HeadConfig, TrainConfig
-from gcf.head.fit import Trained, evaluation_rng, fit
+from gcf.head.arms import Arm
+from gcf.head.batches import Descriptors
+from gcf.head.build import build_shape
+from gcf.head.config import TrainConfig
+from gcf.head.fit import Course, Listener, evaluation_rng
 from gcf.head.labelled import LabelledFeatures
-from gcf.head.metrics import score
-from gcf.head.prediction import Prediction, predict
+from gcf.head.precision import LARGE_STEP, TRIAL_STEPS, PrecisionTrial, has_bfloat16, step_size, try_bfloat16
+from gcf.head.residency import MAP, usable_device
+from gcf.head.results import Judged, SeedResult, Verdict, pool
+from gcf.head.schedule import most_passes
+from gcf.head.sitting import Sitting, SplitOutcome, Training, shared_settings
+from gcf.head.stack import Stack
 from gcf.head.threads import is_small, one_thread, side_by_side
 from gcf.head.transfer import Start
 
-CENTRAL = "central"
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One row of a comparison: a head and the clips it is judged on (None: the policy's; CENTRAL: the central one).
+@dataclass(eq=False)
+class Outcome:
+    """results: one per seed for each arm that did not fail; failures: why the others did, by arm.
 
-    Without a head, the backbone's own clip classifier speaks, from the cached logits.
+    heads: {(arm, seed, split): the trained head}, where they were asked for. notes: what was chosen by itself.
     """
 
-    name: str
-    head: HeadConfig | None
-    policy: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class SeedResult:
-    """What one arm did with one seed over all splits: pooled metrics, and the parts they come from.
-
-    For the n judged videos in the order of `Judged`: log_probabilities (n, K), predicted (n,), true_log_probability
-    (n,). trained: one per split, None for the backbone's own classifier.
-    """
-
-    seed: int
-    metrics: dict
-    folds: list[dict]
-    trained: list[Trained | None]
-    predicted: np.ndarray
-    true_log_probability: np.ndarray
-    log_probabilities: np.ndarray | None
-
-    def slim(self) -> "SeedResult":
-        """Without the heads and the (n, K) array: dozens of results have to stay in memory together."""
-        trained = [None if run is None else replace(run, head=None) for run in self.trained]
-        return replace(self, trained=trained, log_probabilities=None)
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """The videos that the splits judge heads on, one split after the other: videos (n,), folds (n,), labels (n,).
-
-    `subset` is "test", or "val" where no split has a test video.
-    """
-
-    videos: np.ndarray
-    folds: np.ndarray
-    labels: np.ndarray
-    subset: str
-
-    @classmethod
-    def of(cls, data: LabelledFeatures, splits: Sequence[Split]) -> "Judged":
-        """The test videos of all splits, or their val videos."""
-        subset = "test" if any(len(s.test) for s in splits) else "val"
-        parts = [getattr(s, subset) for s in splits]
-        videos = np.concatenate(parts)
-        return cls(videos, np.repeat(np.arange(len(parts)), [len(p) for p in parts]), data.labels[videos], subset)
-
-
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """One head (or the backbone's classifier) on one split: how it was trained and what it said in each arm's way."""
-
-    trained: Trained | None
-    said: dict[str, Prediction]
+    results: dict[str, list[SeedResult]]
+    failures: dict[str, str]
+    heads: dict[tuple[str, int, int], nn.Module] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class Trial:
-    """What all arms share: data, splits, training settings, and where a trained head starts."""
+    """What all arms share: data, splits, training settings, and where a trained head starts.
 
-    def __init__(self, data: LabelledFeatures, splits: Sequence[Split], train: TrainConfig, start: Start):
+    keep_heads: the trained heads, and all probabilities, are wanted. listener hears of every validation.
+    """
+
+    def __init__(
+        self,
+        data: LabelledFeatures,
+        splits: Sequence[Split],
+        train: TrainConfig,
+        start: Start,
+        *,
+        keep_heads: bool = False,
+        listener: Listener | None = None,
+    ):
         self.data, self.splits, self.train, self.start = data, splits, train, start
-        device = usable_device(train.device)
-        self.batches = ClipBatches(
-            data.features, data.labels, num_clips=train.num_clips, policy=train.clip_policy, device=device
-        )
+        self.keep_heads, self.listener = keep_heads, listener
+        self.descriptors = Descriptors(data.features, device=usable_device(train.device))
+        log.info(self.descriptors.residency.describe())
         self.judged = Judged.of(data, splits)
-        self.many = False  # trainings: whether they need names to be told apart
+        self.trials: dict[Training, PrecisionTrial] = {}
 
-    def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[dict[str, SeedResult]]:
-        """Yield the results of all arms, seed after seed; progress on standard error where that is a terminal.
+    def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Outcome:
+        """All arms on all splits with all seeds; progress on standard error where that is a terminal.
 
-        Arms with the same head share its training. Small heads are trained side by side, each by one thread: every
-        number is the same as one after the other.
+        The seeds of an arm are trained as one stack, arms with the same head and settings share their training, and
+        arms with the same clips share their batches. Several splits are judged side by side, each by one thread.
         """
-        heads = {arm.head: [a for a in arms if a.head == arm.head] for arm in arms}
-        jobs = [(head, number) for head in heads for number in range(len(self.splits))]
-        self.many = many = len(jobs) * len(seeds) > 1
-        workers = torch.get_num_threads() if many and all(self._is_small(head) for head in heads) else 1
-        with (
-            _bar("head", None if many else True, total=len(jobs) * len(seeds)) as bar,
-            _bar("step", None if workers == 1 else True) as steps,
-        ):
-            for seed in seeds:
-                verdicts, judge = {}, partial(self._judge, heads, seed, steps)
-                for job, verdict in side_by_side(jobs, judge, workers=workers):
-                    verdicts[job] = verdict
-                    bar.update()
-                yield {
-                    arm.name: self._pool(arm.name, seed, [verdicts[arm.head, n] for n in range(len(self.splits))])
-                    for arm in arms
-                }
+        diets = self._diets(arms)
+        self._try_precisions(diets, seeds)
+        workers = self._workers()
+        with tqdm(total=self._steps(diets), unit="step", file=sys.stderr, disable=None, leave=False) as bar:
+            judge = partial(self._judge, diets, seeds, bar, workers)
+            found = dict(side_by_side(range(len(self.splits)), judge, workers=workers))
+        by_split = [found[number] for number in range(len(self.splits))]
+        failures = {name: why for outcome in by_split for name, why in outcome.failures.items()}
+        results = {
+            arm.name: [self._pool(arm.name, seed, by_split) for seed in seeds]
+            for arm in arms
+            if arm.name not in failures
+        }
+        heads = {(*key, number): head for number, outcome in enumerate(by_split) for key, head in outcome.heads.items()}
+        return Outcome(results, failures, heads, self._notes())
 
-    def _is_small(self, head: HeadConfig | None) -> bool:
-        if head is None:
-            return True
-        shape = build_shape(head, self.batches.width, len(self.data.classes))
-        videos = min(self.train.batch_size, max(len(s.train) for s in self.splits))
-        parameters = sum(p.numel() for p in shape.parameters())
-        on_cpu = self.batches.device.type == "cpu"
-        return on_cpu and is_small(videos=videos, clips=self.train.num_clips, parameters=parameters)
+    def _diets(self, arms: Sequence[Arm]) -> list[dict[Arm, Training]]:
+        """The arms with what they read, those together that share their batches."""
+        trainings = {arm: Training(arm.head, arm.settings(self.train)) for arm in arms}
+        diets: dict[tuple, dict[Arm, Training]] = {}
+        for arm, training in trainings.items():
+            diets.setdefault(training.diet, {})[arm] = training
+        return list(diets.values())
+
+    def _sitting(self, diet: dict[Arm, Training], number: int) -> Sitting:
+        settings = shared_settings(list(diet.values()), self.train)
+        return Sitting(self.data, self.descriptors, self.splits[number], settings, judged=self.judged.subset)
 
     def _judge(
-        self,
-        heads: Mapping[HeadConfig | None, Sequence[Arm]],
-        seed: int,
-        bar: tqdm,
-        job: tuple[HeadConfig | None, int],
-    ) -> Verdict:
-        """Train a head on one split and let it speak for its arms; None is the backbone's own clip classifier."""
-        head, number = job
-        arms = heads[head]
-        videos = self.judged.videos[self.judged.folds == number]
-        with one_thread(self._is_small(head)):
-            if head is None:
-                return Verdict(None, {arm.name: self._ask_backbone(videos, arm.policy, seed) for arm in arms})
-            module = build_head(head, self.batches.width, len(self.data.classes), seed=seed)
-            settings = replace(self.train, seed=seed)
-            name = f"{head.name}, seed {seed}, split {self.splits[number].name}" if self.many else ""
-            trained = fit(self.start.prepare(module), self.batches, self.splits[number], settings, bar=bar, name=name)
-            said = {
-                arm.name: predict(trained.head, self.batches, videos, rng=evaluation_rng(seed), policy=arm.policy)
-                for arm in arms
-            }
-            return Verdict(trained, said)
+        self, diets: Sequence[dict[Arm, Training]], seeds: Sequence[int], bar: tqdm, workers: int, number: int
+    ) -> SplitOutcome:
+        """Train what the arms read on one split, and let it speak for them."""
+        outcome = SplitOutcome()
+        with one_thread(workers > 1 or self._is_small(diets, len(seeds))):
+            for diet in diets:
+                self._judge_diet(diet, seeds, bar, number, outcome)
+        return outcome
 
-    def _ask_backbone(self, videos: np.ndarray, policy: str | None, seed: int) -> Prediction:
-        columns, rng = backbone_columns(self.data), evaluation_rng(seed)
-        return Prediction(backbone_log_probabilities(self.batches, videos, columns, rng=rng, policy=policy), {})
+    def _judge_diet(
+        self, diet: dict[Arm, Training], seeds: Sequence[int], bar: tqdm, number: int, outcome: SplitOutcome
+    ) -> None:
+        sitting = self._sitting(diet, number)
+        courses = {
+            training: Course(training.head.name, self._stack(sitting, training, seeds), training.settings)
+            for training in dict.fromkeys(diet.values())
+            if training.head is not None
+        }
+        sitting.train(list(courses.values()), bar=bar, listener=self.listener)
+        failed = {training: course.failure for training, course in courses.items() if course.failure is not None}
+        outcome.failures |= {arm.name: failed[training] for arm, training in diet.items() if training in failed}
+        well = [arm for arm, training in diet.items() if training not in failed]
+        stacks = {arm: courses[diet[arm]].stack for arm in well if arm.head is not None}
+        said = sitting.ask(well, stacks, seeds)
+        steps = self._steps_in_a_pass(number, sitting.settings)
+        for arm in well:
+            records = courses[diet[arm]].trained(steps) if arm in stacks else [None] * len(seeds)
+            for member, (seed, record, (what, temperature)) in enumerate(zip(seeds, records, said[arm], strict=True)):
+                outcome.verdicts[arm.name, seed] = Verdict(record, what, temperature)
+                if self.keep_heads and arm in stacks:
+                    outcome.heads[arm.name, seed] = stacks[arm].head(member).cpu()
 
-    def _pool(self, arm: str, seed: int, verdicts: Sequence[Verdict]) -> SeedResult:
-        """All splits of one arm and seed as one result."""
-        judged, folds = self.judged, []
-        for number, (split, verdict) in enumerate(zip(self.splits, verdicts, strict=True)):
-            labels = judged.labels[judged.folds == number]
-            folds.append({"name": split.name} | score(verdict.said[arm].log_probabilities, labels))
-        logs = np.concatenate([verdict.said[arm].log_probabilities for verdict in verdicts])
-        metrics = score(logs, judged.labels)
-        gates = [verdict.said[arm].gate for verdict in verdicts]
-        if gates[0]:
-            sizes = [fold["n"] for fold in folds]  # videos count alike, in whatever fold they are
-            metrics["gate"] = {n: float(np.average([gate[n] for gate in gates], weights=sizes)) for n in gates[0]}
-        own = logs[np.arange(len(logs)), judged.labels]
-        predicted = logs.argmax(axis=1).astype(np.int32)
-        return SeedResult(seed, metrics, folds, [v.trained for v in verdicts], predicted, own, logs)
+    def _stack(self, sitting: Sitting, training: Training, seeds: Sequence[int], precision: str | None = None) -> Stack:
+        return sitting.stack(training, seeds, self.start, precision or self.trials[training].used)
 
+    def _try_precisions(self, diets: Sequence[dict[Arm, Training]], seeds: Sequence[int]) -> None:
+        """Decide for every training, on the first split, whether its linear layers multiply in bfloat16."""
+        for diet in diets:
+            sitting = self._sitting(diet, 0)
+            settings = sitting.settings
+            rng = evaluation_rng(settings.seed)
+            passing = sitting.batches.in_order(self.splits[0].train, settings.batch_size, rng=rng)
+            first = list(itertools.islice(passing, TRIAL_STEPS)) if self._may_round() else []
+            for training in diet.values():
+                if training.head is not None and training not in self.trials:
+                    self.trials[training] = self._try(sitting, training, seeds, first)
 
-def _bar(unit: str, disable: bool | None, *, total: int | None = None) -> tqdm:
-    """Progress on standard error; `disable` None shows it on a terminal only."""
-    return tqdm(total=total, unit=unit, desc=f"{unit}s", file=sys.stderr, disable=disable, leave=False)
+    def _may_round(self) -> bool:
+        return self.train.precision != "fp32" and has_bfloat16(self.descriptors.device)
+
+    def _try(self, sitting: Sitting, training: Training, seeds: Sequence[int], first: Sequence) -> PrecisionTrial:
+        if self.train.precision == "bf16" and not first:
+            return PrecisionTrial("bf16", None)
+        if not first:
+            return PrecisionTrial("fp32", None)
+        stack = self._stack(sitting, training, seeds, "fp32")
+        size = step_size(stack, videos=len(first[0].mask), clips=first[0].mask.shape[1])
+        if self.train.precision == "auto" and size < LARGE_STEP:
+            return PrecisionTrial("fp32", None)
+        found = try_bfloat16(partial(self._stack, sitting, training, seeds), first)
+        return PrecisionTrial("bf16", found.worst) if self.train.precision == "bf16" else found
+
+    def _pool(self, arm: str, seed: int, by_split: Sequence[SplitOutcome]) -> SeedResult:
+        result = pool(seed, [outcome.verdicts[arm, seed] for outcome in by_split], self.splits, self.judged)
+        return result if self.keep_heads else result.slim()
+
+    def _workers(self) -> int:
+        """Splits at a time: processors are better shared by splits than by products."""
+        on_cpu = self.descriptors.device.type == "cpu" and self.descriptors.residency.kind != MAP
+        return min(torch.get_num_threads(), len(self.splits)) if on_cpu else 1
+
+    def _is_small(self, diets: Sequence[dict[Arm, Training]], copies: int) -> bool:
+        """Whether no step of any training is worth a second thread."""
+        videos = min(self.train.batch_size, max(len(split.train) for split in self.splits))
+        return self.descriptors.device.type == "cpu" and all(
+            is_small(videos=videos, clips=training.settings.num_clips, parameters=copies * self._parameters(training))
+            for diet in diets
+            for training in diet.values()
+        )
+
+    def _parameters(self, training: Training) -> int:
+        if training.head is None:
+            return 0
+        shape = build_shape(training.head, self.descriptors.width, len(self.data.classes))
+        return sum(p.numel() for p in shape.parameters())
+
+    def _steps_in_a_pass(self, number: int, settings: TrainConfig) -> int:
+        return math.ceil(len(self.splits[number].train) / settings.batch_size)
+
+    def _steps(self, diets: Sequence[dict[Arm, Training]]) -> int:
+        """Optimisation steps at most, those of arms that share their batches counted once."""
+        total = 0
+        for diet in diets:
+            settings = shared_settings(list(diet.values()), self.train)
+            for number in range(len(self.splits)):
+                steps = self._steps_in_a_pass(number, settings)
+                total += steps * most_passes(steps, settings.epochs)
+        return total
+
+    def _notes(self) -> list[str]:
+        tried = [trial.describe(training.head.name) for training, trial in self.trials.items()]
+        return list(dict.fromkeys(note for note in tried if note))

@@ -7,12 +7,14 @@ import numpy as np
 from gcf.data.annotations import Annotations
 from gcf.data.features import FeatureFile
 from gcf.errors import AnnotationError, UsageError
-from gcf.head.batches import ClipBatches
+from gcf.head.batches import ClipBatches, Descriptors
+from gcf.head.config import TrainConfig
 from gcf.head.fit import evaluation_rng
 from gcf.head.labelled import LabelledFeatures, label_features
 from gcf.head.metrics import score
 from gcf.head.prediction import predict
 from gcf.head.saved import SavedHead, load_head
+from gcf.head.stack import Stack
 
 SUBSETS = ("train", "val", "test", "all")
 
@@ -45,10 +47,10 @@ def evaluate_head(
         raise AnnotationError(f"{data.features.path}: no {subset} video of a class that the head knows")
     notes = ["The videos judged may be among those that the head was trained on."] if subset in ("all", "train") else []
     training = head.training
-    batches = ClipBatches(
-        data.features, labels, num_clips=training["num_clips"], policy=training["clip_policy"], device="cpu"
-    )
-    said = predict(head.module, batches, videos, rng=evaluation_rng(training.get("seed", 0)))
+    descriptors = Descriptors(data.features, once=True)
+    batches = ClipBatches(descriptors, labels, num_clips=training["num_clips"], policy=training["clip_policy"])
+    stack = Stack([head.module], TrainConfig())
+    ((said,),) = predict([stack], batches, videos, rng=evaluation_rng(training.get("order_seed", 0)))
     return (
         {"judged_on": subset, "head": head.config.name}
         | score(said.log_probabilities, labels[videos])

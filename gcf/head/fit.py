@@ -1,127 +1,187 @@
-"""Training one head on one split: the paper's SGD, the rate and the choice of weights led by `val` alone."""
+"""Training many heads in one pass over the batches: the paper's SGD, rates and weights led by `val` alone."""
 
 import logging
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from gcf.data.splits import Split
 from gcf.errors import GcfError
 from gcf.head.batches import Batch, ClipBatches
 from gcf.head.config import TrainConfig
-from gcf.head.loss import training_loss
 from gcf.head.prediction import predict
 from gcf.head.schedule import Plateau, most_passes, passes_per_validation
+from gcf.head.stack import Stack
 
 log = logging.getLogger(__name__)
 ORDER, DRAW = 0, 1  # streams of random numbers: the order of batches and training clips; the clips of an evaluation
+Listener = Callable[[str, int, dict], None]  # of validations: name of the course, member, history row
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Trained:
-    """A head with the weights of its best validation, the record of that, and one history row per validation.
+    """How one head was trained: the record of its best validation, and one history row per validation."""
 
-    `head` is None once it has been let go.
-    """
-
-    head: nn.Module | None
     record: dict[str, int | float]
     history: list[dict[str, int | float]]
 
 
+@dataclass(eq=False)
+class Course:
+    """One stack of heads on its way through training; after it, `trained` has one entry per head, in order.
+
+    failure: why the course was given up, None where all went well.
+    """
+
+    name: str
+    stack: Stack
+    settings: TrainConfig
+    failure: str | None = None
+    losses: list[Tensor] = field(default_factory=list)  # of the steps since the last pass began, (active,) each
+
+    def __post_init__(self):
+        size = len(self.stack.active)
+        settings = self.settings
+        self.plateaus = [Plateau(patience=settings.patience, drops=settings.drops) for _ in range(size)]
+        self.histories: list[list[dict]] = [[] for _ in range(size)]
+        self.best: list[dict] = [{} for _ in range(size)]
+        self.ended = [0] * size  # the pass in which a head was finished
+
+    @property
+    def alive(self) -> bool:
+        """Whether a head of it is still trained."""
+        return self.failure is None and bool(self.stack.active)
+
+    def step(self, batch: Batch) -> None:
+        """One step of all heads; a fault of theirs ends this course, and no other."""
+        try:
+            self.losses.append(self.stack.step(batch))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if "out of memory" in str(error) or "DefaultCPUAllocator" in str(error):
+                raise
+            self.failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+    def observe(self, epoch: int, steps: int, losses: Sequence[dict], listener: Listener | None) -> None:
+        """Take in a validation of every active head: remember, lower rates, let finished heads go."""
+        train = torch.stack(self.losses).mean(dim=0).tolist()
+        rates, staying, better = self.stack.rates(), [], []
+        for place, member in enumerate(self.stack.active):
+            row = {"epoch": epoch, "step": epoch * steps, "lr": rates[place], "train_loss": train[place]}
+            row |= losses[place]
+            if self._diverged(row, member):
+                return
+            self.histories[member].append(row)
+            if listener is not None:
+                listener(self.name, member, row)
+            if not self.best[member] or row["val_loss"] < self.best[member]["val_loss"]:
+                self.best[member] = row
+                better.append(place)
+            factor = self.plateaus[member].observe(row["val_loss"])
+            self.ended[member] = epoch
+            if factor is not None:
+                rates[place] = self.settings.rate * factor
+                staying.append(place)
+        self.stack.remember(better)
+        self.stack.set_rates(rates)
+        if len(staying) < len(self.stack.active):
+            self.stack.keep(staying)
+
+    def _diverged(self, row: dict[str, int | float], member: int) -> bool:
+        told = (self.name, member, row["epoch"], row["train_loss"], row["val_loss"], row["lr"])
+        log.debug("%s, head %d, epoch %d: train loss %.4f, val loss %.4f, lr %g", *told)
+        if math.isfinite(row["train_loss"] + row["val_loss"]):
+            return False
+        self.failure = (
+            f"training diverged: loss {row['train_loss']} in epoch {row['epoch']}; lower the rate (now "
+            f"{self.settings.rate})"
+        )
+        return True
+
+    def trained(self, steps: int) -> list[Trained]:
+        """The record of every head, for passes of so many steps."""
+        return [
+            Trained(best | {"epochs": end, "steps": end * steps}, history)
+            for best, end, history in zip(self.best, self.ended, self.histories, strict=True)
+        ]
+
+
 def fit(
-    head: nn.Module,
+    courses: Sequence[Course],
     batches: ClipBatches,
     split: Split,
     config: TrainConfig,
     *,
     bar: tqdm | None = None,
-    name: str = "",
-) -> Trained:
-    """Train a freshly built (or loaded) head on split.train; weights are chosen by the loss on split.val.
+    listener: Listener | None = None,
+) -> None:
+    """Train all courses on split.train in one pass: each batch is gathered once and every head takes a step on it.
 
-    Only parameters that require a gradient are trained. `bar` shows the steps; `name` tells one training of many.
-    Raises GcfError where the loss stops being a number.
+    `config` says what they share (batches, clips, passes, the seed of the order); what is their own is in their
+    settings. Weights are chosen by the loss on split.val. Afterwards every stack has all its heads, with the weights of
+    their best validation, in float32. `bar` counts steps of all that are planned; an early end is taken off its total.
     """
-    head = head.to(batches.device).train()
-    optimiser = sgd(head, config)
     rng = np.random.default_rng([config.seed, ORDER])
     steps = math.ceil(len(split.train) / config.batch_size)  # in a pass
     limit, interval = most_passes(steps, config.epochs), passes_per_validation(steps)
-    plateau, history, best, kept = Plateau(patience=config.patience, drops=config.drops), [], {}, {}
     bar = tqdm(disable=True) if bar is None else bar
-    bar.reset(total=limit * steps)
     for epoch in range(1, limit + 1):
-        loss = one_pass(head, optimiser, batches.shuffled(split.train, config.batch_size, rng=rng), config, bar)
+        passing = batches.shuffled(split.train, config.batch_size, rng=rng, sampling=config.sampling)
+        one_pass([course for course in courses if course.alive], passing, bar)
         if epoch % interval and epoch < limit:
             continue
-        row = {"epoch": epoch, "step": epoch * steps, "lr": optimiser.param_groups[0]["lr"], "train_loss": loss.item()}
-        row |= validate(head, batches, split.val, config.seed)
-        _refuse_divergence(row, config, name)
-        history.append(row)
-        if not best or row["val_loss"] < best["val_loss"]:
-            best, kept = row, {name: value.clone() for name, value in head.state_dict().items()}
-        factor = plateau.observe(row["val_loss"])
-        if factor is None:
+        validate([course for course in courses if course.alive], batches, split.val, (epoch, steps), config, listener)
+        if not any(course.alive for course in courses):
             break
-        for group in optimiser.param_groups:
-            group["lr"] = config.rate * factor
-    head.load_state_dict(kept)
-    optimiser.zero_grad()  # gradients are as large as the weights, and trained heads are kept
-    return Trained(head.eval(), best | {"epochs": epoch, "steps": epoch * steps}, history)
+    if bar.total is not None:
+        bar.total -= (limit - epoch) * steps
+    for course in courses:
+        course.stack.restore()
+        course.stack.precision = "fp32"
 
 
-def sgd(head: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """The paper's optimiser over what is to be trained."""
-    return torch.optim.SGD(
-        [p for p in head.parameters() if p.requires_grad],
-        lr=config.rate,
-        momentum=config.momentum,
-        dampening=config.dampening,
-        weight_decay=config.weight_decay,
-    )
-
-
-def one_pass(
-    head: nn.Module, optimiser: torch.optim.Optimizer, batches: Iterable[Batch], config: TrainConfig, bar: tqdm
-) -> Tensor:
-    """One pass over the training batches; returns the mean of their losses, without waiting for a GPU."""
-    losses = []
-    for batch in batches:
-        loss = training_loss(head, batch.descriptors, batch.mask, batch.labels, sparsity=config.sparsity)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.detach())
+def one_pass(courses: Sequence[Course], passing, bar: tqdm) -> None:
+    """One pass over the training batches."""
+    for course in courses:
+        course.losses = []
+    for batch in passing:
+        for course in courses:
+            if course.alive:
+                course.step(batch)
         bar.update()
-    return torch.stack(losses).mean()
 
 
-def _refuse_divergence(row: dict[str, int | float], config: TrainConfig, name: str) -> None:
-    level = logging.DEBUG if name else logging.INFO  # one training is followed, hundreds only counted
-    told = (row["epoch"], row["train_loss"], row["val_loss"], row["lr"])
-    log.log(level, "%sepoch %d: train loss %.4f, val loss %.4f, lr %g", name and f"{name}, ", *told)
-    if not math.isfinite(row["train_loss"] + row["val_loss"]):
-        which = f" ({name})" if name else ""
-        raise GcfError(
-            f"training diverged{which}: loss {row['train_loss']} in epoch {row['epoch']}; lower the rate "
-            f"(now {config.rate})"
-        )
-
-
-def validate(head: nn.Module, batches: ClipBatches, videos: np.ndarray, seed: int) -> dict[str, float]:
-    """Mean cross-entropy and top-1 on videos."""
-    logs = predict(head, batches, videos, rng=evaluation_rng(seed)).log_probabilities
+def validate(
+    courses: Sequence[Course],
+    batches: ClipBatches,
+    videos: np.ndarray,
+    now: tuple[int, int],
+    config: TrainConfig,
+    listener: Listener | None,
+) -> None:
+    """Mean loss and top-1 (multi-label: exact matches) of every active head on `videos`, taken in by its course."""
     labels = batches.labels.cpu().numpy()[videos]
-    own = logs[np.arange(len(videos)), labels].astype(np.float64)
+    said = predict([course.stack for course in courses], batches, videos, rng=evaluation_rng(config.seed))
+    for course, predictions in zip(courses, said, strict=True):
+        course.observe(*now, [judge(p.log_probabilities, labels) for p in predictions], listener)
+
+
+def judge(logs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """val_loss and val_top1 from log probabilities (n, K) and labels (n,)."""
+    own = logs[np.arange(len(labels)), labels].astype(np.float64)
     return {"val_loss": float(-own.mean()), "val_top1": float((logs.argmax(axis=1) == labels).mean())}
 
 
 def evaluation_rng(seed: int) -> np.random.Generator:
-    """The same random clips for every evaluation and every arm of one seed."""
+    """The same random clips for every evaluation and every arm."""
     return np.random.default_rng([seed, DRAW])
+
+
+def refuse_failure(course: Course) -> None:
+    """Raise GcfError where a course was given up."""
+    if course.failure is not None:
+        raise GcfError(f"{course.name}: {course.failure}")

@@ -5,6 +5,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from gcf.head.output import real_rows, spread
+
 
 def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor, *, normalise: str = "softmax") -> Tensor:
     """A of equation 1: queries and keys (B, C, E), mask (B, C) -> (B, C, C), rows and columns of padding are 0.
@@ -23,9 +25,9 @@ def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor, *, normalise:
 
 
 class FusionLayer(nn.Module):
-    """One layer of equation 1: the R real clips (R, width_in) and mask (B, C) -> b (B, C, width), A (B, C, C).
+    """One layer of equation 1: rows of real clips (R, width_in) and mask (B, C) -> b (B, C, width), A (B, C, C).
 
-    Only real clips go through the three large products; no projection has a bias, so padded slots hold 0.
+    No projection has a bias, so padded slots hold 0.
     """
 
     def __init__(self, width_in: int, width: int, *, key_width: int, output: bool = True, normalise: str = "softmax"):
@@ -55,10 +57,5 @@ class Fusion(nn.Module):
         """Return b of the last layer and its attention."""
         fused, attention = self.layers[0](real, mask)
         for layer in self.layers[1:]:
-            fused, attention = layer(fused[mask], mask)
+            fused, attention = layer(real_rows(fused, mask), mask)
         return fused, attention
-
-
-def spread(real: Tensor, mask: Tensor) -> Tensor:
-    """Put the rows of the real clips back into their slots: real (R, W), mask (B, C) -> (B, C, W), 0 elsewhere."""
-    return real.new_zeros(*mask.shape, real.shape[-1]).index_put((mask,), real)

@@ -4,13 +4,12 @@ Hsiao, Chen, Ho: GCF-Net: Gated Clip Fusion Network for Video Action Recognition
 (arXiv 2102.01285). No public code exists; the widths of the presets are reconstructed from prose and Table 3.
 """
 
-import torch
 from torch import Tensor, nn
 
 from gcf.head.config import HeadConfig
-from gcf.head.fusion import Fusion, spread
+from gcf.head.fusion import Fusion
 from gcf.head.gate import ClipsGate, TokenGate
-from gcf.head.output import HeadOutput, num_real
+from gcf.head.output import HeadOutput, num_real, real_rows, spread
 
 
 class GCFNet(nn.Module):
@@ -52,7 +51,7 @@ class GCFNet(nn.Module):
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
         """Whatever stands in the padded slots, the result is that of the real clips alone."""
-        real = descriptors[mask]  # (R, D)
+        real = real_rows(descriptors, mask)  # (R, D)
         real = real if self.project is None else self.project(real)  # (R, width_in)
         fused, attention = (spread(real, mask), None) if self.fusion is None else self.fusion(real, mask)  # b (B, C, d)
         gate = None if self.gate is None else self.gate(fused, mask)  # alpha (B, C)
@@ -60,7 +59,7 @@ class GCFNet(nn.Module):
         weights = mask * share if gate is None else gate * share  # alpha_i / C, equations 4 to 7
         if self.config.residual == "fused":
             weights = weights + mask * share  # r_i = (1 + alpha_i) b_i needs no second copy of b
-        video = torch.einsum("bc,bcd->bd", weights.to(fused.dtype), fused)  # v
+        video = (weights.to(fused.dtype).unsqueeze(1) @ fused).squeeze(1)  # v
         added = self._other_residual(real, mask)
         if added is not None:
             video = video + added.sum(dim=1) * share

@@ -10,8 +10,8 @@ from gcf.data.annotations import Annotations, label_videos, read_annotations
 from gcf.data.features import FeatureFile
 from gcf.data.splits import Split, folds, holdout, published
 from gcf.errors import AnnotationError, UsageError
-from gcf.head.batches import check_finite
 from gcf.head.config import Protocol
+from gcf.head.finite import check_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,12 @@ class LabelledFeatures:
     groups: Sequence[str]
     published: dict[str, Sequence[str]]
     missing: tuple[str, ...]
+    targets: np.ndarray | None = None  # (N, K) bool where a video may show several classes
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What heads learn and are judged by: labels (N,), or targets (N, K) where a video may show several classes."""
+        return self.labels if self.targets is None else self.targets
 
 
 def label_features(

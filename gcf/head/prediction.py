@@ -1,13 +1,14 @@
-"""What a head says of videos: log probabilities, and how its gate behaved."""
+"""What heads say of videos: log probabilities, and how their gates behaved."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gcf.head.batches import ClipBatches
-from gcf.head.output import HeadOutput
+from gcf.head.batches import Batch, ClipBatches
+from gcf.head.stack import Stack
 
 BATCH_SIZE = 128
 SATURATED = 0.05  # a gate this close to 0 or 1 hardly learns any more
@@ -22,20 +23,43 @@ class Prediction:
 
 
 def predict(
-    head: nn.Module, batches: ClipBatches, videos: np.ndarray, *, rng: np.random.Generator, policy: str | None = None
-) -> Prediction:
-    """Run a head over videos in eval mode (and put it back): the same `rng` state draws the same random clips."""
-    logs, health, training = [], GateHealth(), head.training
-    head.eval()
-    try:
-        with torch.inference_mode():
-            for batch in batches.in_order(videos, BATCH_SIZE, rng=rng, policy=policy):
-                output: HeadOutput = head(batch.descriptors, batch.mask)
-                logs.append(output.logits.float().log_softmax(dim=-1))
-                health.add(output.gate, batch.mask)
-    finally:
-        head.train(training)
-    return Prediction(torch.cat(logs).cpu().numpy(), health.fractions())
+    stacks: Sequence[Stack],
+    batches: ClipBatches,
+    videos: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    policy: str | None = None,
+) -> list[list[Prediction]]:
+    """What every active head of every stack says of the same clips: a list per stack, of its heads in order.
+
+    The same state of `rng` draws the same random clips.
+    """
+    return speak(stacks, batches.in_order(videos, BATCH_SIZE, rng=rng, policy=policy))
+
+
+def speak(stacks: Sequence[Stack], passing: Iterable[Batch]) -> list[list[Prediction]]:
+    """The same for batches that are there already."""
+    logs: list[list[Tensor]] = [[] for _ in stacks]
+    health = [[GateHealth() for _ in stack.active] for stack in stacks]
+    for batch in passing:
+        for number, stack in enumerate(stacks):
+            logits, gates = stack.outputs(batch)
+            logs[number].append(log_probabilities(logits, batch.labels))
+            for member, of_head in enumerate(health[number]):
+                of_head.add(None if gates is None else gates[member], batch.mask)
+    return [
+        [Prediction(values, h.fractions()) for values, h in zip(_joined(parts), of_stack, strict=True)]
+        for parts, of_stack in zip(logs, health, strict=True)
+    ]
+
+
+def log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of classes that exclude each other (labels (B,)) or not (labels (B, K)): logits (..., K) -> the same shape."""
+    return logits.log_softmax(dim=-1) if labels.ndim == 1 else torch.nn.functional.logsigmoid(logits)
+
+
+def _joined(parts: Sequence[Tensor]) -> np.ndarray:
+    return torch.cat(list(parts), dim=1).cpu().numpy()
 
 
 class GateHealth:

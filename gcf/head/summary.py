@@ -6,7 +6,7 @@ from statistics import stdev
 import numpy as np
 
 from gcf.data.splits import Split
-from gcf.head.crossval import SeedResult
+from gcf.head.results import SeedResult
 
 AVERAGED = ("top1", "top5", "mean_class", "loss")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gcf.head.crossval import Judged, SeedResult
+from gcf.head.results import Judged, SeedResult
 from gcf.head.statistics import paired_difference
 from gcf.head.summary import summarise
 

@@ -1,25 +1,30 @@
 """`gcf train-head`: train one head and leave a run folder."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from gcf._version import __version__
 from gcf.data.features import FeatureFile
-from gcf.errors import UsageError
+from gcf.errors import GcfError, UsageError
+from gcf.head.arms import Arm
 from gcf.head.config import HeadConfig, TrainConfig, head_config, split_options
-from gcf.head.crossval import Arm, Judged, SeedResult, Trial
+from gcf.head.crossval import Trial
 from gcf.head.fit import Trained
 from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes, label_features, make_splits
 from gcf.head.plots import plot_training
+from gcf.head.results import Judged, SeedResult
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.saved import SavedHead, save_head
 from gcf.head.summary import describe, history_rows, seed_entry, summarise
 from gcf.head.transfer import starting_point
 
+log = logging.getLogger(__name__)
 PREDICTIONS = "predictions.npz"
 
 
@@ -69,21 +74,31 @@ def train_head(
     splits = make_splits(data, protocol)
     config, start = starting_point(head, train, data)
     seeds = [train.seed + i for i in range(protocol.seeds or 1)]
-    trial = Trial(data, splits, train, start)
+    alone = len(seeds) * len(splits) == 1
+    trial = Trial(data, splits, train, start, keep_heads=True, listener=_log_validation if alone else None)
     with run_folder(out, overwrite=overwrite) as folder:
-        results = [found[config.name] for found in trial.run([Arm(config.name, config)], seeds)]
-        judged = trial.judged
+        outcome = trial.run([Arm(config.name, config)], seeds)
+        if outcome.failures:
+            raise GcfError(f"{config.name}: {outcome.failures[config.name]}")
+        results, judged = outcome.results[config.name], trial.judged
         heads = {
-            (result.seed, number): _saved(config, data, train, splits[number].name, result.seed, run)
+            (result.seed, number): _saved(
+                config,
+                data,
+                train,
+                (splits[number].name, result.seed),
+                run,
+                outcome.heads[config.name, result.seed, number],
+            )
             for result in results
             for number, run in enumerate(result.trained)
-            if run is not None
         }
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
         settings = {"head": asdict(config), "train": train.to_json(), "protocol": protocol.to_json()}
         metrics = {"format": FORMAT, "kind": "train-head", "judged_on": judged.subset}
         metrics |= summarise(results) | settings | {"coverage": coverage(data, splits)}
-        metrics["notes"] = _notes(judged) + coverage_notes(metrics["coverage"])
+        metrics["residency"] = trial.descriptors.residency.to_json()
+        metrics["notes"] = [*_notes(judged), *coverage_notes(metrics["coverage"]), *outcome.notes]
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results
@@ -99,6 +114,11 @@ def train_head(
             write_json(folder / "config.json", settings)
             write_json(folder / METRICS, metrics)
     return TrainingRun(metrics, tuple(heads.values()), None if out is None else Path(out))
+
+
+def _log_validation(_name: str, _member: int, row: dict) -> None:
+    """One training is followed, hundreds are only counted."""
+    log.info("epoch %(epoch)d: train loss %(train_loss).4f, val loss %(val_loss).4f, lr %(lr)g", row)
 
 
 def _notes(judged: Judged) -> list[str]:
@@ -117,13 +137,19 @@ def _place(key: tuple[int, int], num_seeds: int, num_splits: int) -> str:
 
 
 def _saved(
-    config: HeadConfig, data: LabelledFeatures, train: TrainConfig, split: str, seed: int, run: Trained
+    config: HeadConfig,
+    data: LabelledFeatures,
+    train: TrainConfig,
+    whose: tuple[str, int],
+    run: Trained,
+    module: nn.Module,
 ) -> SavedHead:
-    record = {"gcf": __version__, "split": split, "seed": seed} | run.record
+    split, seed = whose
+    record = {"gcf": __version__, "split": split, "seed": seed, "order_seed": train.seed} | run.record
     record |= {"num_clips": train.num_clips, "clip_policy": train.clip_policy, "settings": train.to_json()}
     record["features_sha256"] = data.features.recipe_sha256
     width = data.features.descriptors.shape[2]
-    return SavedHead(run.head.cpu(), config, width, data.classes, data.features.recipe, record)
+    return SavedHead(module, config, width, data.classes, data.features.recipe, record)
 
 
 def judged_arrays(data: LabelledFeatures, judged: Judged, results: Sequence[SeedResult]) -> dict[str, np.ndarray]:

@@ -1,0 +1,176 @@
+"""Copies of one head that learn side by side: every product of theirs is one large one."""
+
+import copy
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from gcf.head.batches import Batch
+from gcf.head.config import TrainConfig
+from gcf.head.loss import training_loss
+from gcf.head.output import HeadOutput
+from gcf.head.products import Products
+
+log = logging.getLogger(__name__)
+FUSED = ("cpu", "cuda")  # devices for which torch has the optimiser as one kernel
+TRIAL = (2, 3)  # videos and clips of the batch on which vmap is tried
+AGREEMENT = 1e-3  # relative; rounding alone stays two orders of magnitude below
+
+
+class Stack:
+    """S heads of one shape, each with its own weights and rate, that see the same batches and do not see each other.
+
+    Their weights are stacked (S, ...) and run through torch.func.vmap; a head that vmap cannot take (a GRU) is run one
+    after the other, with the same results up to rounding. `active` says which of the S are still trained.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[nn.Module],
+        settings: TrainConfig,
+        *,
+        precision: str = "fp32",
+        class_weights: Tensor | None = None,
+    ):
+        self.template, self.settings, self.precision = heads[0], settings, precision
+        self.class_weights = class_weights
+        self.active = list(range(len(heads)))
+        trained = {name for name, p in heads[0].named_parameters() if p.requires_grad}
+        own = [dict(head.named_parameters()) | dict(head.named_buffers()) for head in heads]
+        stacked = {name: torch.stack([values[name].detach() for values in own]) for name in own[0]}
+        self.fixed = {name: value for name, value in stacked.items() if name not in trained}
+        self.weights = {name: value for name, value in stacked.items() if name in trained}
+        self.best = {name: value.clone() for name, value in self.weights.items()}
+        self._all_fixed = self.fixed
+        self.each = self._one_by_one
+        self.optimiser = self._optimiser([settings.rate] * len(heads))
+
+    def try_together(self, descriptor_width: int, labels: Tensor) -> None:
+        """Run the heads through vmap from now on, if it can take them and gives what they give one by one."""
+        device = next(iter(self.weights.values())).device
+        generator = torch.Generator().manual_seed(0)
+        descriptors = torch.randn(*TRIAL, descriptor_width, generator=generator).to(device)
+        mask = torch.ones(TRIAL, dtype=torch.bool, device=device)
+        batch = Batch(descriptors, mask, labels[: TRIAL[0]])
+        expected = self._losses(batch)
+        self.each = self._together
+        try:
+            found = self._losses(batch)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # what vmap says of what it cannot
+            log.debug("%s is run one by one: %s", type(self.template).__name__, str(error).splitlines()[0])
+            self.each = self._one_by_one
+            return
+        if not torch.allclose(found, expected, rtol=AGREEMENT, equal_nan=True):
+            self.each = self._one_by_one
+
+    def step(self, batch: Batch) -> Tensor:
+        """One optimisation step of every active head; their losses (active,), without waiting for a GPU."""
+        losses = self._losses(batch)
+        gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()), allow_unused=True)
+        for views, gradient in zip(self._views.values(), gradients, strict=True):
+            rows = itertools.repeat(None) if gradient is None else gradient.contiguous()  # the fused kernel needs it
+            for view, row in zip(views, rows, strict=False):
+                view.grad = row
+        self.optimiser.step()
+        return losses.detach()
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What every active head says in eval mode: logits (active, B, K), gate (active, B, C) or None."""
+        training = self.template.training
+        self.template.eval()
+        try:
+            with torch.inference_mode(), Products(self.precision):
+                logits, *gate = self.each(self._answer, batch.descriptors, batch.mask)
+        finally:
+            self.template.train(training)
+        return logits.float(), gate[0] if gate else None
+
+    def remember(self, places: Iterable[int]) -> None:
+        """Keep the weights that the heads at these places among the active ones have now."""
+        places = list(places)
+        members = [self.active[place] for place in places]
+        for name, value in self.weights.items():
+            self.best[name][members] = value.detach()[places]
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """The rate of each active head from now on."""
+        for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def rates(self) -> list[float]:
+        """The rate of each active head."""
+        return [group["lr"] for group in self.optimiser.param_groups]
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Train only the heads at these places among the active ones any further; with none, `restore` goes on."""
+        if not places:
+            self.active = []
+            return
+        momenta = {name: [self.optimiser.state.get(v, {}) for v in views] for name, views in self._views.items()}
+        rates = self.rates()
+        self.active = [self.active[place] for place in places]
+        self.weights = {name: value.detach()[list(places)] for name, value in self.weights.items()}
+        self.fixed = {name: value[list(places)] for name, value in self.fixed.items()}
+        self.optimiser = self._optimiser([rates[place] for place in places])
+        for name, views in self._views.items():
+            for view, place in zip(views, places, strict=True):
+                self.optimiser.state[view].update(momenta[name][place])
+
+    def restore(self) -> None:
+        """All S heads again, with the weights that were remembered."""
+        self.active = list(range(len(next(iter(self.best.values())))))
+        self.weights = {name: value.clone() for name, value in self.best.items()}
+        self.fixed = self._all_fixed
+        self.optimiser = self._optimiser([self.settings.rate] * len(self.active))
+
+    def head(self, member: int) -> nn.Module:
+        """Head number `member` of all S with its remembered weights, in eval mode."""
+        head = copy.deepcopy(self.template)
+        own = dict(head.named_parameters()) | dict(head.named_buffers())
+        with torch.no_grad():
+            for name, values in (self.best | self._all_fixed).items():
+                own[name].copy_(values[member])
+        return head.eval()
+
+    def _optimiser(self, rates: Sequence[float]) -> torch.optim.SGD:
+        """The paper's optimiser, a parameter group per head: views of the stacked weights, so that it works on them."""
+        self.weights = {name: value.requires_grad_() for name, value in self.weights.items()}
+        self._views = {name: list(value.detach().unbind()) for name, value in self.weights.items()}
+        settings = self.settings
+        return torch.optim.SGD(
+            [{"params": [v[n] for v in self._views.values()], "lr": rate} for n, rate in enumerate(rates)],
+            lr=settings.rate,
+            momentum=settings.momentum,
+            dampening=settings.dampening,
+            weight_decay=settings.weight_decay,
+            fused=next(iter(self.weights.values())).device.type in FUSED,
+        )
+
+    def _losses(self, batch: Batch) -> Tensor:
+        with Products(self.precision):
+            return self.each(self._loss, batch.descriptors, batch.mask, batch.labels)
+
+    def _together(self, function: Callable, *batch: Tensor):
+        in_dims = (0,) + (None,) * len(batch)
+        return torch.vmap(function, in_dims=in_dims)(self.weights | self.fixed, *batch)
+
+    def _one_by_one(self, function: Callable, *batch: Tensor):
+        values = self.weights | self.fixed
+        said = [function({name: v[n] for name, v in values.items()}, *batch) for n in range(len(self.active))]
+        return torch.stack(said) if isinstance(said[0], Tensor) else [torch.stack(x) for x in zip(*said, strict=True)]
+
+    def _call(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor) -> HeadOutput:
+        return functional_call(self.template, values, (descriptors, mask))
+
+    def _loss(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        output = self._call(values, descriptors, mask)
+        sparsity = self.settings.sparsity
+        return training_loss(output, mask, labels, sparsity=sparsity, class_weights=self.class_weights)
+
+    def _answer(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        output = self._call(values, descriptors, mask)
+        return (output.logits,) if output.gate is None else (output.logits, output.gate)

@@ -1,0 +1,37 @@
+"""One head trained or asked by itself, for tests of what the comparison does with many."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from gcf.errors import GcfError
+from gcf.head.batches import ClipBatches, Descriptors
+from gcf.head.build import build_head
+from gcf.head.config import TrainConfig
+from gcf.head.fit import Course, evaluation_rng, fit
+from gcf.head.prediction import Prediction, predict
+from gcf.head.stack import Stack
+
+
+def clip_batches(features, labels=None, *, num_clips=10, policy="uniform", once=False) -> ClipBatches:
+    labels = features.labels if labels is None else labels
+    return ClipBatches(Descriptors(features, once=once), labels, num_clips=num_clips, policy=policy)
+
+
+def train_one(config, batches, split, **settings) -> SimpleNamespace:
+    """head, record and history of one training."""
+    settings = TrainConfig(**settings)
+    head = build_head(config, batches.descriptors.width, int(batches.labels.max()) + 1, seed=settings.seed)
+    stack = Stack([head], settings)
+    stack.try_together(batches.descriptors.width, batches.labels[:2])
+    course = Course(config.name, stack, settings)
+    fit([course], batches, split, settings)
+    if course.failure:
+        raise GcfError(course.failure)
+    (trained,) = course.trained(-(-len(split.train) // settings.batch_size))
+    return SimpleNamespace(head=stack.head(0), record=trained.record, history=trained.history)
+
+
+def ask_one(head, batches, videos, *, seed=0) -> Prediction:
+    ((said,),) = predict([Stack([head], TrainConfig())], batches, np.asarray(videos), rng=evaluation_rng(seed))
+    return said
