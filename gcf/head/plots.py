@@ -1,6 +1,6 @@
 """Plots as PNG files, drawn without a display and without pyplot's global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -25,8 +25,9 @@ def plot_training(path: Path, rows: Sequence[dict]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def plot_arms(path: Path, rows: Sequence[dict]) -> None:
-    """Top-1 of each arm with the spread over seeds, and its difference to D-Clips with the 95 % interval."""
+def plot_arms(path: Path, rows: Sequence[dict], *, reference: str = "D-Clips") -> None:
+    """Top-1 of each arm with the spread over seeds, and its difference to the reference with the 95 % interval."""
+    rows = [row for row in rows if row["mean"] is not None]
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [row["name"] for row in rows]
@@ -39,5 +40,23 @@ def plot_arms(path: Path, rows: Sequence[dict]) -> None:
             right.plot([100 * row["low"], 100 * row["high"]], [place, place], color="tab:blue")
             right.plot([100 * row["delta"]], [place], "o", color="tab:blue")
     right.axvline(0, color="grey", linewidth=0.8)
-    right.set(xlabel="difference to D-Clips, points")
+    right.set(xlabel=f"difference to {reference}, points")
+    figure.savefig(path, dpi=120)
+
+
+def plot_reliability(path: Path, curves: Mapping[str, Sequence[dict]]) -> None:
+    """Accuracy over confidence, one line for the rows of each `calibration.reliability`; honest is the diagonal.
+
+    The larger a dot, the more videos it stands for.
+    """
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=0.8)
+    for number, (name, rows) in enumerate(curves.items()):
+        confidence, accuracy = [[row[key] for row in rows] for key in ("confidence", "accuracy")]
+        total = sum(row["count"] for row in rows)
+        axes.plot(confidence, accuracy, color=f"C{number}", label=name)
+        axes.scatter(confidence, accuracy, [10 + 150 * row["count"] / total for row in rows], color=f"C{number}")
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gcf.head.batches import Batch, ClipBatches
+from gcf.head.gate_health import GateHealth
 from gcf.head.stack import Stack
 
 BATCH_SIZE = 128
-SATURATED = 0.05  # a gate this close to 0 or 1 hardly learns any more
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,40 +60,3 @@ def log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _joined(parts: Sequence[Tensor]) -> np.ndarray:
     return torch.cat(list(parts), dim=1).cpu().numpy()
-
-
-class GateHealth:
-    """Collects how open the gate is: the sparsity term pushes it towards 0, and 0.5 may select no clip at all."""
-
-    def __init__(self):
-        self.sums: Tensor | None = None
-        self.clips = self.videos = 0
-
-    def add(self, gate: Tensor | None, mask: Tensor) -> None:
-        """Take in alpha (B, C) of one batch."""
-        if gate is None:
-            return
-        alpha = gate[mask]
-        found = torch.stack(
-            [
-                alpha.sum(),
-                (alpha > 0.5).sum(),
-                ((alpha < SATURATED) | (alpha > 1 - SATURATED)).sum(),
-                (gate > 0.5).any(dim=1).sum(),
-            ]
-        )
-        self.sums = found if self.sums is None else self.sums + found
-        self.clips += len(alpha)
-        self.videos += len(gate)
-
-    def fractions(self) -> dict[str, float]:
-        """Mean alpha and shares; {} where there was no gate."""
-        if self.sums is None:
-            return {}
-        total, above, saturated, selecting = self.sums.tolist()
-        return {
-            "mean_alpha": total / self.clips,
-            "share_above_half": above / self.clips,
-            "share_saturated": saturated / self.clips,
-            "videos_with_clip_above_half": selecting / self.videos,
-        }

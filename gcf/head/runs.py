@@ -76,8 +76,8 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    """Rows under the keys of the first one; None is empty."""
+    """Rows under the keys of all of them, in the order of their first appearance; None and absent are empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)

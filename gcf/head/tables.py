@@ -1,56 +1,160 @@
-"""The comparison as a table: one row per arm, for people (md) and programs (csv, json)."""
+"""The comparison as a table: one row per arm, for people (md, tex) and programs (csv, json)."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from gcf.head.results import Judged, SeedResult
-from gcf.head.statistics import paired_difference
+from gcf.head.statistics import PairedDifference, holm, paired_difference
 from gcf.head.summary import summarise
 
 REFERENCE = "d-clips"
+COMPARED = (
+    *("delta", "low", "high", "p", "p_holm", "mcnemar_p", "mcnemar_holm"),
+    *("gained", "lost", "units", "smallest", "detectable"),
+)
+ADJUSTED = {"p_holm": "p", "mcnemar_holm": "mcnemar_p"}
 
 
-def table_rows(arms: Mapping[str, Sequence[SeedResult]], judged: Judged) -> list[dict]:
-    """One row per arm: mean and std of top-1 over the seeds, the paired difference to D-Clips; fractions throughout."""
-    right = {
-        name: np.stack([r.predicted == judged.labels for r in results]) for name, results in arms.items()
-    }  # (S, n)
-    rows = []
-    for name, results in arms.items():
-        summary = summarise(results)
-        row = {"name": name, "mean": summary.pop("top1"), "std": summary.pop("std"), "seeds": len(results)}
-        if name == REFERENCE:
-            row |= {"delta": None, "low": None, "high": None, "p": None}
-        else:
-            row |= vars(paired_difference(right[name], right[REFERENCE], judged.videos))
-        rows.append(row | summary)
-    return rows
+def table_rows(
+    arms: Mapping[str, Sequence[SeedResult]],
+    judged: Judged | Mapping[str, Judged],
+    *,
+    reference: str = REFERENCE,
+    groups: Sequence[str] | Mapping | None = None,
+    failed: Mapping[str, str] | None = None,
+) -> list[dict]:
+    """One row per arm: mean and std of top-1 over the seeds, the paired difference to the reference; fractions.
+
+    judged: what all arms were judged on, or what each was (its videos then have to mean the same in all of them, like
+    ids). groups[video] is the group of a judged video, '' for none. An arm that cannot be paired with the reference
+    says why under "not_compared". failed: why an arm has no results; its row has only that, under "failed".
+    p_holm and mcnemar_holm are adjusted for all the arms that are compared (Holm).
+    """
+    failed = {name: "it has no results" for name, results in arms.items() if not results} | dict(failed or {})
+    own = judged if isinstance(judged, Mapping) else dict.fromkeys(arms, judged)
+    rows = {}
+    for name in [*arms, *(name for name in failed if name not in arms)]:
+        if name in failed:
+            rows[name] = {"name": name, "mean": None, "failed": failed[name]}
+            continue
+        summary = summarise(arms[name])
+        row = {"name": name, "mean": summary.pop("top1"), "std": summary.pop("std"), "seeds": len(arms[name])}
+        row |= dict.fromkeys(COMPARED) | {"not_compared": None}
+        if name != reference:
+            there = reference in arms and reference not in failed
+            reason = _why_not(arms, own, name, reference) if there else f"{reference} has no results to compare with."
+            row["not_compared"] = reason
+            if reason is None:
+                row |= vars(_difference(arms, own, name, reference, groups))
+        rows[name] = row | summary
+    _adjust([row for row in rows.values() if row.get("p") is not None])
+    return list(rows.values())
 
 
-def markdown_table(rows: Sequence[dict]) -> str:
-    """The rows as GitHub draws them, in percent."""
-    lines = [
-        "| arm | top-1 % | seeds ± | folds, min to max | mean class % | k/n | against D-Clips | 95 % interval | p |",
-        "|---|---|---|---|---|---|---|---|---|",
+def _why_not(
+    arms: Mapping[str, Sequence[SeedResult]], judged: Mapping[str, Judged], name: str, reference: str
+) -> str | None:
+    """Why two arms cannot be paired, in a sentence; None where they can."""
+    ours, theirs = judged[name], judged[reference]
+    counts = [len(arms[arm][0].predicted) for arm in (name, reference)]
+    if counts[0] != counts[1] or not np.array_equal(np.sort(ours.videos), np.sort(theirs.videos)):
+        return f"Judged on {counts[0]} videos that are not the {counts[1]} of {reference}."
+    if not np.array_equal(ours.videos, theirs.videos) or not np.array_equal(ours.folds, theirs.folds):
+        return f"Judged in other splits than {reference}."
+    seeds = [[result.seed for result in arms[arm]] for arm in (name, reference)]
+    if seeds[0] != seeds[1]:
+        shown = [", ".join(map(str, of_arm)) for of_arm in seeds]
+        return f"Run with the seeds {shown[0]}, {reference} with {shown[1]}."
+    return None
+
+
+def _difference(
+    arms: Mapping[str, Sequence[SeedResult]],
+    judged: Mapping[str, Judged],
+    name: str,
+    reference: str,
+    groups: Sequence[str] | Mapping | None,
+) -> PairedDifference:
+    right = [np.stack([judged[arm].right(r.predicted) for r in arms[arm]]) for arm in (name, reference)]  # (S, n)
+    videos = judged[reference].videos
+    return paired_difference(*right, videos, None if groups is None else [groups[v] for v in videos.tolist()])
+
+
+def _adjust(compared: Sequence[dict]) -> None:
+    for adjusted, raw in ADJUSTED.items():
+        for row, value in zip(compared, holm([row[raw] for row in compared]), strict=True):
+            row[adjusted] = value
+
+
+def markdown_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
+    """The rows as GitHub draws them, in percent; below, why an arm is not compared or has failed."""
+    head = _head(reference)
+    lines = [head, ["---"] * len(head), *([_in_markdown(cell) for cell in _cells(row)] for row in rows)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table + "".join(f"\n{name}: {reason}\n" for name, reason in _reasons(rows))
+
+
+def latex_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
+    """The same as a tabular for LaTeX with the package booktabs; the reasons are comments below it."""
+    head = _head(reference)
+    body = [" & ".join(_in_latex(cell) for cell in _cells(row)) + r" \\" for row in rows]
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
+    lines += [" & ".join(map(_in_latex, head)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, *(f"% {name}: {' '.join(why.split())}" for name, why in _reasons(rows))]) + "\n"
+
+
+def _head(reference: str) -> list[str]:
+    return [
+        *("arm", "top-1 %", "seeds ±", "folds, min to max", "mean class %", "k/n"),
+        *(f"against {reference}", "95 % interval", "p (Holm)", "gained/lost"),
     ]
-    for row in rows:
-        cells = [
-            row["name"],
-            f"{100 * row['mean']:.1f}",
-            "" if row["std"] is None else f"{100 * row['std']:.1f}",
-            f"{100 * row['fold_min']:.1f} to {100 * row['fold_max']:.1f}",
-            f"{100 * row['mean_class']:.1f}",
-            f"{row['k']}/{row['n']}",
-        ]
-        if row["delta"] is None:
-            cells += ["", "", ""]
-        else:
-            interval = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
-            cells += [f"{100 * row['delta']:+.1f}", interval, _p(row["p"])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict) -> list[str]:
+    """One row's texts under `_head`."""
+    if row["mean"] is None:
+        return [row["name"], "failed", *[""] * 8]
+    cells = [
+        row["name"],
+        f"{100 * row['mean']:.1f}",
+        "" if row["std"] is None else f"{100 * row['std']:.1f}",
+        f"{100 * row['fold_min']:.1f} to {100 * row['fold_max']:.1f}",
+        f"{100 * row['mean_class']:.1f}",
+        f"{row['k']}/{row['n']}",
+    ]
+    if row["delta"] is None:
+        return [*cells, "not compared" if row["not_compared"] else "", "", "", ""]
+    interval = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+    return [*cells, f"{100 * row['delta']:+.1f}", interval, _p(row["p_holm"]), f"{row['gained']}/{row['lost']}"]
 
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _reasons(rows: Sequence[dict]) -> list[tuple[str, str]]:
+    told = [(row["name"], row.get("failed") or row.get("not_compared")) for row in rows]
+    return [(name, reason) for name, reason in told if reason]
+
+
+def _in_markdown(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "±": r"$\pm$",
+}
+
+
+def _in_latex(text: str) -> str:
+    """Escaped, with the signs of numbers as LaTeX sets them."""
+    escaped = "".join(LATEX.get(char, char) for char in " ".join(text.split()))
+    return re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", escaped)
