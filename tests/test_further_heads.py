@@ -182,6 +182,15 @@ def test_learned_positions_are_for_so_many_clips_and_no_more():
         built(config)(torch.zeros(1, 5, D, dtype=torch.float64), torch.ones(1, 5, dtype=torch.bool))
 
 
+def test_learned_positions_are_made_for_the_clips_that_are_chosen_and_refuse_all_of_them(tmp_path):
+    features = easy_cache(tmp_path / "f.h5")
+    config = head_config("transformer", positions="learned", **SMALL)
+    run = train_head(features, head=config, epochs=1, num_clips=7)
+    assert run.head.module.positions.table.num_embeddings == 7
+    with pytest.raises(UsageError, match=r"fixed number of clips .* choose other positions, or another clip policy"):
+        train_head(features, head=config, epochs=1, clip_policy="all")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gcf.head.config import HeadConfig
-from gcf.head.output import HeadOutput
+from gcf.head.output import HeadOutput, part_shapes
 
 SAME = 1e-5  # of the largest logit: other shapes sum in another order, which moved no preset by more than 1e-6
 COSINE = 0.99  # bfloat16 has 8 bits: sound heads stay above 0.999
@@ -190,16 +190,8 @@ CHECKS: dict[str, Callable[[Subject], Check]] = {
 
 def _faults(subject: Subject, output: HeadOutput) -> list[str]:
     """What is wrong with an answer, in words."""
-    (videos, clips), classes = subject.mask.shape, subject.num_classes
-    expected = {
-        "logits": (videos, classes),
-        "gate": (videos, clips),
-        "evidence": (videos, clips, classes),
-        "attention": (videos, clips, clips),
-        "weights": (videos, clips),
-    }
     faults = []
-    for name, shape in expected.items():
+    for name, shape in part_shapes(*subject.mask.shape, subject.num_classes).items():
         found = getattr(output, name)
         if found is None:
             continue

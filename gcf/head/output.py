@@ -25,6 +25,17 @@ class HeadOutput:
     weights: Tensor | None = None
 
 
+def part_shapes(videos: int, clips: int, classes: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each part of an answer for B videos of C clips and K classes."""
+    return {
+        "logits": (videos, classes),
+        "gate": (videos, clips),
+        "evidence": (videos, clips, classes),
+        "attention": (videos, clips, clips),
+        "weights": (videos, clips),
+    }
+
+
 def num_real(mask: Tensor) -> Tensor:
     """Real clips per video: mask (B, C) -> (B, 1), at least 1 so that a video without any gives zeros, not NaN."""
     return mask.sum(dim=1, keepdim=True).clamp(min=1)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gcf.data.plugin_files import line_in, run_plugin_file, told
 from gcf.errors import HeadError, UsageError
 from gcf.head.config import PRESETS, HeadConfig
-from gcf.head.output import HeadOutput
+from gcf.head.output import HeadOutput, part_shapes
 
 PARTS = tuple(field.name for field in fields(HeadOutput))
 NAME = re.compile(r"[\w.+-]+")
@@ -119,14 +119,7 @@ def _try(path: Path, module: nn.Module, descriptor_width: int, num_classes: int)
         raise UsageError(f"{path}: {error}") from error
     except Exception as error:
         raise UsageError(f"{path}: forward() failed ({told(error)}){line_in(path, error)}") from error
-    shapes = {
-        "logits": (2, num_classes),
-        "gate": (2, 3),
-        "evidence": (2, 3, num_classes),
-        "attention": (2, 3, 3),
-        "weights": (2, 3),
-    }
-    for name, expected in shapes.items():
+    for name, expected in part_shapes(2, 3, num_classes).items():
         found = getattr(output, name)
         if found is not None and not isinstance(found, Tensor):
             raise UsageError(f"{path}: forward() gave {name} of type {type(found).__name__}, not a tensor")
