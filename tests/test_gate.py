@@ -18,11 +18,11 @@ def test_the_squeeze_mean_is_taken_in_float32():
     assert squeeze(fused.double()).dtype == torch.float64
 
 
-def test_a_layer_norm_before_the_squeeze_would_blind_the_gate_and_no_head_has_one():
+def test_a_layer_norm_before_the_squeeze_would_blind_the_gate_and_no_head_with_one_has_it():
     b = torch.randn(2, 10, 256, generator=torch.Generator().manual_seed(0))
     assert squeeze(nn.LayerNorm(256)(b)).abs().max() < 1e-6
     assert squeeze(b).abs().min() > 1e-4
-    for config in PRESETS.values():
+    for config in (config for config in PRESETS.values() if config.kind == "gcf"):
         assert not any("Norm" in type(m).__name__ for m in build_head(config, 32, 3).modules())
 
 

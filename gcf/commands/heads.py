@@ -10,7 +10,10 @@ from gcf.terminal import show
 @click.argument("features", type=path_type(), metavar="FEATS.h5")
 @output_option
 @click.option(
-    "--head", help="A preset: gcf-256, gcf-256-b, gcf-256-g0, gcf-1024, fusion-only, attention-only, mean, clip."
+    "--head",
+    metavar="NAME|FILE.py",
+    help="A preset: gcf-256, gcf-256-b, gcf-256-g0, gcf-1024, fusion-only, attention-only; mean, clip, max, logreg, "
+    "mil, stpn, topk, transformer, gru, nextvlad; or a plug-in file.",
 )
 @click.option("--gate", help="Another gate: clips (squeeze-excite across 10 clips), token (any number of clips), none.")
 @click.option("--init", type=path_type(exists=True), metavar="HEAD", help="Start from a trained head.")

@@ -6,26 +6,42 @@ from torch import nn
 from gcf.head.baselines import ClipHead, MeanHead
 from gcf.head.config import HeadConfig
 from gcf.head.gcf_net import GCFNet
+from gcf.head.initial import initialise
+from gcf.head.nextvlad import NextVladHead
+from gcf.head.plugin import build_plugin
+from gcf.head.pooling import GatedAttentionHead, MaxHead, SparseAttentionHead, TopClipsHead
+from gcf.head.recurrent import RecurrentHead
+from gcf.head.transformer import TransformerHead
+
+PLAIN = {"mean": MeanHead, "clip": ClipHead, "max": MaxHead, "logreg": MeanHead}  # nothing to set but the widths
+SHAPED = {
+    "gcf": GCFNet,
+    "mil": GatedAttentionHead,
+    "stpn": SparseAttentionHead,
+    "topk": TopClipsHead,
+    "transformer": TransformerHead,
+    "gru": RecurrentHead,
+    "nextvlad": NextVladHead,
+}
 
 
 def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, seed: int = 0) -> nn.Module:
-    """A head on the CPU, in training mode: the same seed gives the same weights, and no global state is touched."""
+    """A head on the CPU, in training mode: the same seed gives the same weights, and no global state is touched.
+
+    A plug-in draws its own weights. Raises HeadError where it is not what it was, UsageError where it does not work.
+    """
+    if config.kind == "plugin":
+        return build_plugin(config, descriptor_width, num_classes, seed=seed)
     head = build_shape(config, descriptor_width, num_classes).to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for layer in head.modules():
-            if isinstance(layer, nn.Linear):  # no head has weights elsewhere; the range is torch's own for a Linear
-                bound = layer.in_features**-0.5
-                for parameter in layer.parameters(recurse=False):
-                    parameter.uniform_(-bound, bound, generator=generator)
+    initialise(head, torch.Generator().manual_seed(seed))
     return head
 
 
 def build_shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:
-    """A head without storage, on the meta device: names and shapes only."""
+    """A head without storage, on the meta device: names and shapes only. A plug-in's is built as it is."""
+    if config.kind == "plugin":  # whether a stranger's code can do without storage is not known
+        return build_plugin(config, descriptor_width, num_classes, seed=0)
     with torch.device("meta"):
-        if config.kind == "mean":
-            return MeanHead(descriptor_width, num_classes)
-        if config.kind == "clip":
-            return ClipHead(descriptor_width, num_classes)
-        return GCFNet(config, descriptor_width, num_classes)
+        if config.kind in PLAIN:
+            return PLAIN[config.kind](descriptor_width, num_classes)
+        return SHAPED[config.kind](config, descriptor_width, num_classes)

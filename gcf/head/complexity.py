@@ -13,7 +13,7 @@ from gcf.head.config import HeadConfig
 @dataclass(frozen=True)
 class HeadComplexity:
     """parameters; macs: those of the layers with weights, which is what the paper's table counts; products_macs: the
-    two matrix products with the attention weights, which have none.
+    matrix products of clips with attention or other weights that are computed, not learned.
     """
 
     parameters: int
@@ -28,12 +28,14 @@ def head_complexity(
     head = build_head(config, descriptor_width, num_classes)
     layer_macs = 0
 
-    def count(_layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def count(layer: nn.Linear | nn.GRU, inputs: tuple, _output: object) -> None:
         nonlocal layer_macs
-        layer_macs += inputs[0].numel() * output.shape[-1]
+        given = inputs[0].data if isinstance(layer, nn.GRU) else inputs[0]  # a packed sequence holds its clips there
+        rows = given.numel() // given.shape[-1]
+        layer_macs += rows * sum(p.numel() for p in layer.parameters(recurse=False) if p.ndim == 2)
 
     for layer in head.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | nn.GRU):
             layer.register_forward_hook(count)
     descriptors, mask = torch.zeros(1, num_clips, descriptor_width), torch.ones(1, num_clips, dtype=torch.bool)
     with torch.no_grad(), FlopCounterMode(display=False) as flops:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import UsageError
 from gcf.head.order import SAMPLINGS
 
@@ -11,10 +12,14 @@ if TYPE_CHECKING:
     from gcf.data.annotations import Annotations
     from gcf.head.saved import SavedHead
 
-KINDS = ("gcf", "mean", "clip")
+KINDS = (
+    *("gcf", "mean", "clip", "max", "mil", "stpn", "topk", "transformer", "gru", "nextvlad", "logreg"),
+    "plugin",  # a user's own file
+)
 FUSIONS = ("softmax", "average", "none")
 GATES = ("clips", "token", "none")
 RESIDUALS = ("fused", "input", "linear", "none")
+POSITIONS = ("none", "learned", "sine")
 POLICIES = ("uniform", "first", "random", "all")
 MOST_LAYERS = 100  # a saved config that says more is damaged
 FREEZES = ("none", "all-but-classifier")
@@ -31,11 +36,20 @@ class HeadConfig:
     """The shape of one head; the widths of the descriptors and classes come from the data.
 
     kind "gcf" is GCF-Net and its ablations, "mean" a linear classifier on the mean descriptor, "clip" one on every
-    clip. The other fields are of "gcf" alone:
+    clip. Its fields:
     width d; key_width of W_q and W_k; input_projection puts a linear D -> d in front; output_projection is W_z;
     layers N of equations 11 and 12; fusion "softmax", "average" (1/C instead of softmax) or "none" (b_i := s_i);
     gate "clips" (squeeze-excite across exactly `gate_clips` slots), "token" (one MLP per clip, any number of clips)
     or "none"; gate_reduction r; residual of equation 6: "fused" b_i, "input" the (projected) s_i, "linear" W_r s_i.
+
+    The further kinds, with the fields that they read (each says more in its class):
+    "max" linear on the maximum over clips, "logreg" logistic regression on the mean descriptor: none.
+    "mil" gated attention, "stpn" sparse attention: width of the layer that weighs the clips.
+    "topk" the `top_k` most salient clips: width of the scorer.
+    "transformer" one encoder layer: width, `heads` of its attention, `positions` "none", "learned" (for `gate_clips`
+    clips at most) or "sine". "gru" a bidirectional one: width of each direction.
+    "nextvlad": width of the video's descriptor, `clusters`, `groups`, gate_reduction of its context gating.
+    "plugin" is a user's own Python file: source and source_sha256 say which, knows_order what it declares.
     """
 
     name: str
@@ -50,6 +64,14 @@ class HeadConfig:
     gate_clips: int = 10
     gate_reduction: int = 2
     residual: str = "fused"
+    heads: int = 4
+    positions: str = "none"
+    clusters: int = 32
+    groups: int = 8
+    top_k: int = 3
+    source: str | None = None
+    source_sha256: str | None = None
+    knows_order: bool = False
 
     def __post_init__(self):
         for value, known, what in (
@@ -57,18 +79,34 @@ class HeadConfig:
             (self.fusion, FUSIONS, "fusion"),
             (self.gate, GATES, "gate"),
             (self.residual, RESIDUALS, "residual"),
+            (self.positions, POSITIONS, "positions"),
         ):
             if message := _unknown(value, known, what):
                 raise ValueError(message)
-        if min(self.width, self.key_width, self.layers, self.gate_clips, self.gate_reduction) < 1:
+        sizes = (self.width, self.key_width, self.layers, self.gate_clips, self.gate_reduction)
+        if min(*sizes, self.heads, self.clusters, self.groups, self.top_k) < 1:
             raise ValueError(f"need positive sizes: {self}")
         if self.layers > MOST_LAYERS:
             raise ValueError(f"at most {MOST_LAYERS} layers, got {self.layers}")
+        if self.kind == "plugin" and self.source is None:
+            raise ValueError("a plug-in head needs its source: give the path of its file to head_config")
 
     @property
     def fixed_clips(self) -> int | None:
-        """The number of clip slots that the gate is built for, or None where any number will do."""
-        return self.gate_clips if self.kind == "gcf" and self.gate == "clips" else None
+        """The number of clip slots that the gate (or the positions) is built for, None where any number will do."""
+        gated = self.kind == "gcf" and self.gate == "clips"
+        placed = self.kind == "transformer" and self.positions == "learned"
+        return self.gate_clips if gated or placed else None
+
+    @property
+    def order_aware(self) -> bool:
+        """Whether the order of a video's clips may change the result."""
+        return {
+            "gcf": self.gate == "clips",
+            "transformer": self.positions != "none",
+            "gru": True,
+            "plugin": self.knows_order,
+        }.get(self.kind, False)
 
 
 # Reconstructed from the paper's prose and its Table 3 (0.86 M parameters, "15 MFLOPs"): readings A, B and G0 all fit.
@@ -81,20 +119,36 @@ _SPECS = (
     HeadConfig("attention-only", fusion="none"),  # b_i := s_i, so the head is as wide as the descriptors
     HeadConfig("mean", kind="mean"),
     HeadConfig("clip", kind="clip"),
+    HeadConfig("max", kind="max"),
+    HeadConfig("mil", kind="mil", width=128),
+    HeadConfig("stpn", kind="stpn", width=256),
+    HeadConfig("topk", kind="topk", width=64),
+    HeadConfig("transformer", kind="transformer", width=256),
+    HeadConfig("gru", kind="gru", width=128),
+    HeadConfig("nextvlad", kind="nextvlad", width=256, gate_reduction=8),
+    HeadConfig("logreg", kind="logreg"),
 )
 PRESETS = {spec.name: spec for spec in _SPECS}
 
 
-def head_config(head: "str | HeadConfig", **changes) -> HeadConfig:
-    """The preset of that name, or the config itself, with some fields changed.
+def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:
+    """The preset of that name, a user's own head from its file, or the config itself; with some fields changed.
+
+    Raises UsageError for a name that is not known and a file that is no head.
 
     >>> head_config("gcf-256", gate="token").fixed_clips is None
     True
     """
-    if isinstance(head, str):
-        if head not in PRESETS:
-            raise UsageError(f"unknown head {head!r}; known: {', '.join(PRESETS)}")
-        head = PRESETS[head]
+    if isinstance(head, str | os.PathLike):
+        head = os.fspath(head)
+        if head.endswith(PLUGIN_SUFFIX):
+            from gcf.head.plugin import plugin_config  # it runs the file, which wants torch
+
+            head = plugin_config(head)
+        elif head in PRESETS:
+            head = PRESETS[head]
+        else:
+            raise UsageError(f"unknown head {head!r}; known: {', '.join(PRESETS)}, or a plug-in's FILE.py")
     if "gate" in changes and head.kind != "gcf":
         raise UsageError(f"head {head.name} has no gate to choose")
     if changes.get("gate") == "none" and head.residual == "fused":

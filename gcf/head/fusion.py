@@ -11,17 +11,19 @@ from gcf.head.output import real_rows, spread
 def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor, *, normalise: str = "softmax") -> Tensor:
     """A of equation 1: queries and keys (B, C, E), mask (B, C) -> (B, C, C), rows and columns of padding are 0.
 
+    With several heads they are (B, H, C, E) and the mask (B, 1, C).
+
     "softmax" over the real clips j (Vaswani), or "average": the scores divided by their number, the paper's N(s) = C
     (Wang's non-local block).
     """
     scores = queries @ keys.mT / keys.shape[-1] ** 0.5  # (B, C, C)
-    real_keys = mask.unsqueeze(1)
+    real_keys = mask.unsqueeze(-2)
     if normalise == "softmax":
         # The lowest number rather than -inf: a video without any real clip must not turn into NaN.
         weights = scores.masked_fill(~real_keys, torch.finfo(scores.dtype).min).softmax(dim=-1)
     else:
         weights = scores / real_keys.sum(dim=-1, keepdim=True).clamp(min=1)
-    return weights.masked_fill(~(real_keys & mask.unsqueeze(2)), 0)
+    return weights.masked_fill(~(real_keys & mask.unsqueeze(-1)), 0)
 
 
 class FusionLayer(nn.Module):

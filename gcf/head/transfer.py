@@ -64,7 +64,7 @@ def fit_to_clips(head: HeadConfig, settings: TrainConfig) -> HeadConfig:
         return head
     if settings.clip_policy == "all":
         raise UsageError(
-            f"head {head.name} has a gate for a fixed number of clips and cannot take all of a video's: "
-            "choose --gate token, or another clip policy"
+            f"head {head.name} is built for a fixed number of clips and cannot take all of a video's: "
+            f"choose {'--gate token' if head.kind == 'gcf' else 'other positions'}, or another clip policy"
         )
     return head_config(head, gate_clips=settings.num_clips)

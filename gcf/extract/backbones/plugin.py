@@ -1,17 +1,13 @@
 """Backbones from outside: one Python file, or an installed package's entry point, with RECIPE and build()."""
 
-import hashlib
 import importlib.metadata
-import importlib.util
-import inspect
 import json
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 from torch import nn
 
+from gcf.data.plugin_files import PLUGIN_SUFFIX, code_sha256, run_plugin_file, told
 from gcf.errors import UsageError
 from gcf.extract.backbones.listing import ENTRY_POINTS
 
@@ -27,16 +23,13 @@ def find_plugin(name: str | os.PathLike) -> tuple[str, object] | None:
     Raises UsageError when the file is not there or cannot be run, or the entry point not be loaded.
     """
     text = os.fspath(name)
-    if text.endswith(".py"):
-        path = Path(text)
-        if not path.is_file():
-            raise UsageError(f"{text}: no such plug-in file")
-        return path.stem, _run_file(path)
+    if text.endswith(PLUGIN_SUFFIX):
+        return Path(text).stem, run_plugin_file(text)
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=text):
         try:
             return text, entry.load()
         except Exception as error:  # whatever a stranger's package raises, the user needs to know whose it is
-            raise UsageError(f"backbone {text} of {entry.value}: cannot be loaded ({_told(error)})") from error
+            raise UsageError(f"backbone {text} of {entry.value}: cannot be loaded ({told(error)})") from error
     return None
 
 
@@ -45,14 +38,14 @@ def build_plugin(name: str, plugin: object) -> nn.Module:
 
     Raises UsageError that says what the plug-in lacks.
     """
-    recipe = complete_recipe(name, getattr(plugin, "RECIPE", None)) | {"plugin_sha256": _code_sha256(plugin)}
+    recipe = complete_recipe(name, getattr(plugin, "RECIPE", None)) | {"plugin_sha256": code_sha256(plugin)}
     build = getattr(plugin, "build", None)
     if not callable(build):
         raise UsageError(f"plug-in {name}: has no build() that returns the network")
     try:
         network = build()
     except Exception as error:  # as above
-        raise UsageError(f"plug-in {name}: build() failed ({_told(error)})") from error
+        raise UsageError(f"plug-in {name}: build() failed ({told(error)})") from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"plug-in {name}: build() gave {type(network).__name__}, not a torch.nn.Module")
     lacking = [method for method in METHODS if not callable(getattr(network, method, None))]
@@ -99,30 +92,6 @@ def _sensible(recipe: dict) -> dict[str, bool]:
         "std": _is_list(recipe["std"], 3, _is_number) and all(recipe["std"]),
         "classes": classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes)),
     }
-
-
-def _run_file(path: Path) -> ModuleType:
-    label = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"gcf_plugin_{path.stem}_{label}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickles look their module up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code: any exception is theirs to see, in one line
-        del sys.modules[spec.name]
-        raise UsageError(f"{path}: cannot be run ({_told(error)})") from error
-    return module
-
-
-def _code_sha256(plugin: object) -> str | None:
-    """Of the file that the plug-in is written in: its code decides the numbers as much as its weights do."""
-    module = plugin if isinstance(plugin, ModuleType) else inspect.getmodule(plugin)
-    path = getattr(module, "__file__", None)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _is_number(value: object) -> bool:
