@@ -160,6 +160,10 @@ class FeatureFile:
         """(T, K) float16, a read-only memory map; None where the backbone had no classifier."""
         return self._map("logits", 0, self.num_clips)
 
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """The descriptors of these rows (...), read into memory -> (..., V, D)."""
+        return np.asarray(self.descriptors[rows])
+
     @property
     def num_videos(self) -> int:
         """N, the videos that gave clips."""
