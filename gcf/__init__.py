@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
     from gcf.head.ablation import ablate
+    from gcf.head.estimator import GCFClassifier
     from gcf.head.evaluate import evaluate_head
     from gcf.head.saved import load_head
     from gcf.head.training import train_head
 
 _PLACES = {
     "FeatureFile": "gcf.data.features",
+    "GCFClassifier": "gcf.head.estimator",
     "ablate": "gcf.head.ablation",
     "evaluate_head": "gcf.head.evaluate",
     "extract_videos": "gcf.extract.extractor",
@@ -38,6 +40,7 @@ _PLACES = {
 
 __all__ = [
     "FeatureFile",
+    "GCFClassifier",
     "GcfError",
     "__version__",
     "ablate",

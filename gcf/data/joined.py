@@ -143,11 +143,11 @@ def join_features(sources: Sequence[Source]) -> JoinedFeatures:
 
 def open_features(source: Source | JoinedFeatures | Sequence[Source]) -> FeatureFile | JoinedFeatures:
     """One feature file, or several joined; what is open already is given back."""
-    if isinstance(source, FeatureFile | JoinedFeatures):
-        return source
     if isinstance(source, str | os.PathLike):
         return FeatureFile(source)
-    return open_features(source[0]) if len(source) == 1 else join_features(source)
+    if isinstance(source, Sequence):
+        return open_features(source[0]) if len(source) == 1 else join_features(source)
+    return source
 
 
 def _counts(part: FeatureFile) -> np.ndarray:
