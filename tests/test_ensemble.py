@@ -1,13 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from caches import easy_cache
 from compare import FLOAT32_FORWARD, relative_error
+from stage_one import TINY
 
-from gcf.errors import HeadError
+from gcf.errors import HeadError, RecipeError
+from gcf.explain.predict import predict_videos
 from gcf.head.build import build_head
 from gcf.head.config import HeadConfig, head_config
 from gcf.head.ensemble import MeanOfHeads, load_ensemble, load_trained
@@ -108,3 +111,21 @@ def test_members_of_different_kinds_are_refused(trained, tmp_path, change, messa
     path.write_text(json.dumps(facts))
     with pytest.raises(HeadError, match=message):
         load_ensemble(tmp_path / "run")
+
+
+def test_new_videos_are_predicted_by_the_mean(folder, reference, tmp_path):
+    (tmp_path / "f.h5").write_bytes(reference)
+    run = train_head(tmp_path / "f.h5", tmp_path / "run", head="mean", epochs=3, seeds=2)
+    options = {"backbone": TINY, "device": "cpu"}
+    found = predict_videos(run.path, folder, pictures=tmp_path / "pictures", **options)
+    members = [predict_videos(run.path / name, folder, **options) for name in ("seed-0", "seed-1")]
+    for n, video in enumerate(found):
+        expected = [dict(said[n].classes) for said in members]
+        assert dict(video.classes) == pytest.approx({c: (expected[0][c] + expected[1][c]) / 2 for c in expected[0]})
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == len(found) > 0
+
+
+def test_a_head_of_joined_files_is_not_asked_about_videos(trained, folder):
+    head = replace(trained[1].head, recipe={"joined": [{}, {}]})
+    with pytest.raises(RecipeError, match="descriptors of 2 networks side by side"):
+        predict_videos(head, folder)
