@@ -1,5 +1,6 @@
 import csv
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,7 +55,8 @@ def test_runs_that_share_a_step_stay_apart_and_no_name_leaves_the_folder(tmp_pat
         for n, name in enumerate(names):
             log.add(*name, row(20, float(n)))
     assert [p.name for p in tmp_path.iterdir()] == ["log"]
-    assert len(list((tmp_path / "log").iterdir())) == len(names)
+    folders = [p for p in (tmp_path / "log").rglob("*") if p.is_dir()]
+    assert len(folders) == len(names)
     for n, name in enumerate(names):
         assert curves(tmp_path / "log" / run_name(*name))["loss/train"] == [(20, float(n))]
 
@@ -65,6 +67,23 @@ def test_trainings_side_by_side_share_a_log(tmp_path):
     for seed in range(3):
         found = sorted(curves(tmp_path / run_name("mean", seed, "s"))["loss/val"])
         assert found == [(20 * n, 2 * n) for n in range(300) if n % 3 == seed]
+
+
+def test_rows_are_written_one_at_a_time(tmp_path):
+    log, inside, met = TensorBoardLog(tmp_path), [], []
+    real = log._record_writer
+
+    def slow(file):
+        met.append(list(inside))
+        inside.append(file)
+        time.sleep(0.01)  # long enough for another thread to come in
+        inside.pop()
+        return real(file)
+
+    log._record_writer = slow
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: log.add("mean", 0, "s", row(n)), range(8)))
+    assert met == [[]] * 8
 
 
 def test_rows_are_there_before_the_log_is_closed_and_rows_need_not_be_whole(tmp_path):
