@@ -11,6 +11,7 @@ from gcf.errors import GcfError
 
 if TYPE_CHECKING:
     from gcf.data.features import FeatureFile
+    from gcf.data.joined import join_features
     from gcf.data.merge import merge_features
     from gcf.data.synthetic import write_demo_videos
     from gcf.explain.demo import run_demo
@@ -18,37 +19,51 @@ if TYPE_CHECKING:
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
     from gcf.head.ablation import ablate
+    from gcf.head.ensemble import load_ensemble
+    from gcf.head.estimator import GCFClassifier
     from gcf.head.evaluate import evaluate_head
+    from gcf.head.onnx_export import export_onnx
     from gcf.head.saved import load_head
     from gcf.head.training import train_head
+    from gcf.head.transfer_protocol import transfer_head
 
 _PLACES = {
     "FeatureFile": "gcf.data.features",
+    "GCFClassifier": "gcf.head.estimator",
     "ablate": "gcf.head.ablation",
     "evaluate_head": "gcf.head.evaluate",
+    "export_onnx": "gcf.head.onnx_export",
     "extract_videos": "gcf.extract.extractor",
+    "join_features": "gcf.data.joined",
     "load_backbone": "gcf.extract.backbones",
+    "load_ensemble": "gcf.head.ensemble",
     "load_head": "gcf.head.saved",
     "merge_features": "gcf.data.merge",
     "predict_videos": "gcf.explain.predict",
     "run_demo": "gcf.explain.demo",
     "train_head": "gcf.head.training",
+    "transfer_head": "gcf.head.transfer_protocol",
     "write_demo_videos": "gcf.data.synthetic",
 }
 
 __all__ = [
     "FeatureFile",
+    "GCFClassifier",
     "GcfError",
     "__version__",
     "ablate",
     "evaluate_head",
+    "export_onnx",
     "extract_videos",
+    "join_features",
     "load_backbone",
+    "load_ensemble",
     "load_head",
     "merge_features",
     "predict_videos",
     "run_demo",
     "train_head",
+    "transfer_head",
     "write_demo_videos",
 ]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from gcf._version import __version__
-from gcf.commands import checks, features, heads, networks, videos
+from gcf.commands import checks, export, features, heads, networks, transfer, videos
 from gcf.terminal import guarded
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -41,6 +41,7 @@ for command in (
     *(features.extract, features.merge, features.info, features.demo_videos),
     *(heads.train_head, heads.ablate, heads.evaluate, checks.check_head),
     *(videos.predict, videos.demo),
+    *(transfer.transfer, export.export_head),
     *(networks.backbones, networks.weights, networks.complexity),
 ):
     cli.add_command(command)

@@ -64,7 +64,8 @@ def test_help_loads_no_torch():
 # What is promised so far.
 PROMISED = (
     "load_backbone extract_videos FeatureFile train_head load_head evaluate_head ablate predict_videos merge_features "
-    "write_demo_videos run_demo GcfError __version__"
+    "write_demo_videos run_demo GCFClassifier join_features load_ensemble export_onnx transfer_head "
+    "GcfError __version__"
 ).split()
 
 

@@ -38,7 +38,7 @@ output_option = click.option(
     "out",
     type=path_type(),
     metavar="RUN_DIR",
-    help="Folder for metrics, predictions, plots, heads.  [default: FEATS-head or FEATS-ablation, beside FEATS.h5]",
+    help="Folder for metrics, predictions, plots, heads.  [default: FEATS-head, -ablation, -transfer, beside FEATS.h5]",
 )
 
 

@@ -161,7 +161,7 @@ class FeatureFile:
         return self._map("logits", 0, self.num_clips)
 
     def gather(self, rows: np.ndarray | slice) -> np.ndarray:
-        """The descriptors (R, V, D) of these rows, in memory."""
+        """The descriptors of these rows (...), read into memory -> (..., V, D)."""
         return np.array(self.descriptors[rows])
 
     def read_ahead(self, start: int, stop: int) -> None:

@@ -7,6 +7,8 @@ import json
 # is a label, their sha256 decides.
 INCIDENTAL = frozenset({"versions", "device", "batch_size", "dtype", "views", "views_seed", "weights"})
 
+JOINED = "joined"  # the recipe of joined files is the list of theirs, under this key
+
 
 def canonical_json(recipe: dict) -> str:
     """One text per recipe: sorted keys, no spaces, ASCII.
@@ -23,11 +25,15 @@ def recipe_sha256(recipe: dict) -> str:
 
 
 def differences(ours: dict, theirs: dict, *, ignore: frozenset[str] = frozenset()) -> list[str]:
-    """What two recipes disagree about, one readable line each; empty when they agree.
+    """What two recipes disagree about, one readable line each; empty when they agree. Joined ones file by file.
 
     >>> differences({"crop": 112, "views": 1}, {"crop": 160, "views": 3}, ignore=INCIDENTAL)
     ['crop: 112 against 160']
     """
+    parts = [recipe.get(JOINED) for recipe in (ours, theirs)]
+    if all(isinstance(part, list) for part in parts) and len(parts[0]) == len(parts[1]):
+        pairs = enumerate(zip(*parts, strict=True), start=1)
+        return [f"file {n}: {line}" for n, pair in pairs for line in differences(*pair, ignore=ignore)]
     keys = sorted((ours.keys() | theirs.keys()) - ignore)
     return [f"{k}: {_shown(ours, k)} against {_shown(theirs, k)}" for k in keys if ours.get(k) != theirs.get(k)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcf.data.recipe import INCIDENTAL, differences
+from gcf.data.recipe import INCIDENTAL, JOINED, differences
 from gcf.data.schema import Clips, VideoFeatures, id_key
 from gcf.data.segments import Segment, read_segments
 from gcf.errors import RecipeError, RefusedError, UsageError, VideoError
@@ -16,8 +16,9 @@ from gcf.extract.config import ExtractConfig
 from gcf.extract.find import VideoPath, find_videos
 from gcf.extract.pipeline import load_network, stream_features
 from gcf.extract.progress import Progress
+from gcf.head.ensemble import load_trained
 from gcf.head.output import HeadOutput
-from gcf.head.saved import SavedHead, load_head
+from gcf.head.saved import SavedHead
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,12 @@ def predict_videos(
         raise UsageError(f"top must be at least 1, not {top}")
     if truth is not None and pictures is None:
         raise UsageError("truth is drawn into pictures: name their folder, too")
-    head = head if isinstance(head, SavedHead) else load_head(head)
+    head = head if isinstance(head, SavedHead) else load_trained(head)
+    if JOINED in head.recipe:
+        raise RecipeError(
+            f"this head reads the descriptors of {len(head.recipe[JOINED])} networks side by side; extract the videos "
+            "with each of them and ask gcf eval"
+        )
     config = _config(head.recipe, options)
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
     weights = weights or ("default" if backbone else head.recipe["weights"])

@@ -9,11 +9,12 @@ from gcf.data.features import FeatureFile
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.batches import ClipBatches, Descriptors
 from gcf.head.config import TrainConfig
+from gcf.head.ensemble import SavedEnsemble, load_trained
 from gcf.head.fit import evaluation_rng
 from gcf.head.labelled import LabelledFeatures, label_features
 from gcf.head.metrics import score
-from gcf.head.prediction import predict
-from gcf.head.saved import SavedHead, load_head
+from gcf.head.prediction import Prediction, predict
+from gcf.head.saved import SavedHead
 from gcf.head.stack import Stack
 
 SUBSETS = ("train", "val", "test", "all")
@@ -28,6 +29,8 @@ def evaluate_head(
 ) -> dict:
     """Metrics of a saved head on labelled videos, as in metrics.json: top1, top5, mean_class, loss, k, n, gate.
 
+    The heads of several seeds, a `train-head --seeds N` run, are judged as one by the mean of their probabilities.
+
     subset: "train", "val", "test" or "all"; None is test where the file has test videos, else all, and `judged_on`
     says which. Classes are matched by name; videos of a class that the head does not know are left out and counted.
 
@@ -36,7 +39,7 @@ def evaluate_head(
     """
     if subset is not None and subset not in SUBSETS:
         raise UsageError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}")
-    head = head if isinstance(head, SavedHead) else load_head(head)
+    head = head if isinstance(head, SavedHead) else load_trained(head)
     data = label_features(features, annotations)
     head.check_fits(data.features)
     labels = _labels_of_head(head, data)
@@ -46,11 +49,9 @@ def evaluate_head(
     if not len(videos):
         raise AnnotationError(f"{data.features.path}: no {subset} video of a class that the head knows")
     notes = ["The videos judged may be among those that the head was trained on."] if subset in ("all", "train") else []
-    training = head.training
-    descriptors = Descriptors(data.features, once=True)
-    batches = ClipBatches(descriptors, labels, num_clips=training["num_clips"], policy=training["clip_policy"])
-    stack = Stack([head.module], TrainConfig())
-    ((said,),) = predict([stack], batches, videos, rng=evaluation_rng(training.get("order_seed", 0)))
+    if isinstance(head, SavedEnsemble):
+        notes.append(f"The probabilities are the mean of {len(head.members)} heads'.")
+    said = ask(head, data.features, videos, labels=labels)
     return (
         {"judged_on": subset, "head": head.config.name}
         | score(said.log_probabilities, labels[videos])
@@ -61,6 +62,15 @@ def evaluate_head(
             "unknown_class": int(((data.labels >= 0) & (labels < 0)).sum()),
         }
     )
+
+
+def ask(head: SavedHead, features: FeatureFile, videos: np.ndarray, *, labels: np.ndarray) -> Prediction:
+    """What a head says of videos (n,) of a file, on the clips that its training would choose; labels (N,) of all."""
+    training = head.training
+    descriptors = Descriptors(features, once=True)
+    batches = ClipBatches(descriptors, labels, num_clips=training["num_clips"], policy=training["clip_policy"])
+    rng = evaluation_rng(training.get("order_seed", training.get("seed", 0)))  # heads of older versions have the latter
+    return predict([Stack([head.module], TrainConfig())], batches, videos, rng=rng)[0][0]
 
 
 def _labels_of_head(head: SavedHead, data: LabelledFeatures) -> np.ndarray:

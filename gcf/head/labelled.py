@@ -8,6 +8,7 @@ import numpy as np
 
 from gcf.data.annotations import Annotations, label_videos, read_annotations
 from gcf.data.features import FeatureFile
+from gcf.data.joined import open_features
 from gcf.data.splits import Split, folds, holdout, published
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.config import Protocol
@@ -44,8 +45,7 @@ def label_features(
     Raises AnnotationError where nothing is labelled or all of it alike, FeatureFileError for values that are not
     finite.
     """
-    if isinstance(features, (str, os.PathLike)):
-        features = FeatureFile(features)
+    features = open_features(features)
     if annotations is None:
         found = LabelledFeatures(
             features, tuple(features.classes), features.labels, features.subsets, features.groups, {}, ()

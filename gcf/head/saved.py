@@ -66,17 +66,20 @@ class SavedHead:
 
     def check_fits(self, features: FeatureFile) -> None:
         """Raise RecipeError or HeadError where features of another kind were about to be mixed with this head."""
-        found = differences(self.recipe, features.recipe, ignore=INCIDENTAL)
-        if found:
-            raise RecipeError(
-                f"{features.path}: extracted by another recipe than this head was trained on: {'; '.join(found)}; "
-                "extract again with the head's, or train a head on these features"
-            )
-        width = features.descriptors.shape[2]
-        if width != self.descriptor_width:
-            raise HeadError(
-                f"{features.path}: descriptors of {width} channels, this head takes {self.descriptor_width}"
-            )
+        check_features(features, recipe=self.recipe, width=self.descriptor_width)
+
+
+def check_features(features: FeatureFile, *, recipe: dict, width: int) -> None:
+    """Raise RecipeError or HeadError unless features are of the recipe and the width that a head was trained on."""
+    found = differences(recipe, features.recipe, ignore=INCIDENTAL)
+    if found:
+        raise RecipeError(
+            f"{features.path}: extracted by another recipe than this head was trained on: {'; '.join(found)}; "
+            "extract again with the head's, or train a head on these features"
+        )
+    own = features.descriptors.shape[2]
+    if own != width:
+        raise HeadError(f"{features.path}: descriptors of {own} channels, this head takes {width}")
 
 
 def save_head(folder: str | os.PathLike, head: SavedHead) -> None:

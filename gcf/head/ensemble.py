@@ -1,0 +1,81 @@
+"""The heads of several seeds as one: the mean of their probabilities."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gcf.errors import HeadError
+from gcf.head.output import HeadOutput
+from gcf.head.runs import METRICS
+from gcf.head.saved import FACTS, SavedHead, load_head
+
+
+class MeanOfHeads(nn.Module):
+    """Several heads of the same classes: descriptors (B, C, D), mask (B, C) -> logits, the log of their mean softmax.
+
+    The gate is the mean of theirs, where all have one. A mean of softmaxes has no additive evidence behind it.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module]):
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
+        """Ask every head."""
+        said = [head(descriptors, mask) for head in self.heads]
+        logs = torch.stack([answer.logits.log_softmax(dim=-1) for answer in said])  # (S, B, K)
+        gates = [answer.gate for answer in said if answer.gate is not None]
+        gate = torch.stack(gates).mean(dim=0) if len(gates) == len(said) else None
+        return HeadOutput(logs.logsumexp(dim=0) - math.log(len(said)), gate)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedEnsemble(SavedHead):
+    """Heads of one run that answer as one SavedHead; config, recipe and training are those of the first member."""
+
+    members: tuple[SavedHead, ...]
+
+
+def load_ensemble(run: str | os.PathLike) -> SavedEnsemble:
+    """The heads of a `train-head --seeds N` run. Raises HeadError where one is absent, damaged or of another kind."""
+    folder = Path(run)
+    places = _members(folder)
+    if not places:
+        raise HeadError(f"{folder}: no heads of several seeds here; gcf train-head --seeds N makes them")
+    heads = tuple(load_head(folder / place) for place in places)
+    first = heads[0]
+    for place, head in zip(places, heads, strict=True):
+        for what in ("config", "classes", "recipe", "descriptor_width"):
+            if getattr(head, what) != getattr(first, what):
+                raise HeadError(f"{folder / place}: its {what} is not that of {places[0]}; train the heads together")
+        for what in ("num_clips", "clip_policy"):
+            if head.training[what] != first.training[what]:
+                raise HeadError(f"{folder / place}: its {what} is not that of {places[0]}; train the heads together")
+    module = MeanOfHeads([head.module for head in heads]).eval()
+    return SavedEnsemble(
+        module, first.config, first.descriptor_width, first.classes, first.recipe, first.training, heads
+    )
+
+
+def load_trained(path: str | os.PathLike) -> SavedHead:
+    """What a path holds: a head, or the heads of several seeds as one. Heads of folds are no ensemble (HeadError)."""
+    folder = Path(path)
+    return load_ensemble(folder) if not (folder / FACTS).exists() and _members(folder) else load_head(folder)
+
+
+def _members(folder: Path) -> list[str]:
+    """The heads' folders by the run's own word, or as found; [] where they are not of seeds alone."""
+    found = [p.parent.name for p in folder.glob(f"seed-*/{FACTS}")]
+    try:
+        seeds = json.loads((folder / METRICS).read_bytes())["seeds"]
+        found = [place for seed in seeds for place in seed["heads"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # only the heads were copied here
+    seeds = [place.removeprefix("seed-") for place in found]
+    return sorted(found, key=lambda place: int(place.removeprefix("seed-"))) if all(map(str.isdecimal, seeds)) else []
