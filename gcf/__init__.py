@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gcf.extract.extractor import extract_videos
     from gcf.head.ablation import ablate
     from gcf.head.evaluate import evaluate_head
+    from gcf.head.report.write import write_report
     from gcf.head.saved import load_head
     from gcf.head.training import train_head
 
@@ -34,6 +35,7 @@ _PLACES = {
     "run_demo": "gcf.explain.demo",
     "train_head": "gcf.head.training",
     "write_demo_videos": "gcf.data.synthetic",
+    "write_report": "gcf.head.report.write",
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "run_demo",
     "train_head",
     "write_demo_videos",
+    "write_report",
 ]
 
 
