@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
     from gcf.head.ablation import ablate
+    from gcf.head.checks import check_head
     from gcf.head.ensemble import load_ensemble
     from gcf.head.estimator import GCFClassifier
     from gcf.head.evaluate import evaluate_head
     from gcf.head.onnx_export import export_onnx
+    from gcf.head.report.write import write_report
     from gcf.head.saved import load_head
     from gcf.head.training import train_head
     from gcf.head.transfer_protocol import transfer_head
@@ -31,6 +33,7 @@ _PLACES = {
     "FeatureFile": "gcf.data.features",
     "GCFClassifier": "gcf.head.estimator",
     "ablate": "gcf.head.ablation",
+    "check_head": "gcf.head.checks",
     "evaluate_head": "gcf.head.evaluate",
     "export_onnx": "gcf.head.onnx_export",
     "extract_videos": "gcf.extract.extractor",
@@ -44,6 +47,7 @@ _PLACES = {
     "train_head": "gcf.head.training",
     "transfer_head": "gcf.head.transfer_protocol",
     "write_demo_videos": "gcf.data.synthetic",
+    "write_report": "gcf.head.report.write",
 }
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     "GcfError",
     "__version__",
     "ablate",
+    "check_head",
     "evaluate_head",
     "export_onnx",
     "extract_videos",
@@ -65,6 +70,7 @@ __all__ = [
     "train_head",
     "transfer_head",
     "write_demo_videos",
+    "write_report",
 ]
 
 

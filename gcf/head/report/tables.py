@@ -1,0 +1,153 @@
+"""The tables of a report as columns and text cells: only columns that say something are kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from matplotlib.ticker import MaxNLocator
+
+from gcf.head.report.run import Run
+from gcf.head.report.words import MINUS, p_value, percent, points
+
+GATE_WORDS = {
+    "mean_alpha": "mean alpha",
+    "std_alpha": "spread of alpha",
+    "share_above_half": "clips above 0.5, %",
+    "share_saturated": "clips saturated, %",
+    "videos_with_clip_above_half": "videos with a clip above 0.5, %",
+    "share_dead": "clips shut, %",
+    "share_open": "clips open, %",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headers and rows of cells; the first cell of a row is its name."""
+
+    headers: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference and its interval as places between 0 and 100 on the common axis of the chart."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The dots and intervals beside the table: one per row, None where there is none; ticks as (place, text)."""
+
+    intervals: list[Interval | None]
+    ticks: list[tuple[float, str]]
+    zero: float
+
+
+Column = tuple[str, Callable[[dict], str]]
+MAIN: tuple[Column, ...] = (
+    ("top-1, %", lambda r: percent(r["mean"])),
+    ("± seeds", lambda r: percent(r.get("std"))),
+    ("difference", lambda r: points(r.get("delta"))),
+    ("95 % interval", lambda r: "" if r.get("low") is None else f"{points(r['low'])} to {points(r['high'])}"),
+    ("p", lambda r: p_value(r.get("p"))),
+    ("p, Holm", lambda r: p_value(r.get("p_holm"))),
+    ("right / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
+)
+FURTHER: tuple[Column, ...] = (
+    ("folds, %", lambda r: _range(r)),
+    ("top-5, %", lambda r: percent(r.get("top5"))),
+    ("mean class, %", lambda r: percent(r.get("mean_class"))),
+    ("loss", lambda r: "" if r.get("loss") is None else f"{r['loss']:.3f}"),
+    ("ECE, %", lambda r: percent(r.get("ece"))),
+    ("temperature", lambda r: "" if r.get("temperature") is None else f"{r['temperature']:.2f}"),
+    ("videos gained / lost", lambda r: "" if r.get("gained") is None else f"{r['gained']} / {r['lost']}"),
+    ("p, McNemar", lambda r: p_value(r.get("mcnemar_p"))),
+)
+
+
+def _range(row: dict) -> str:
+    if row.get("fold_std") is None:  # one fold
+        return ""
+    return f"{percent(row['fold_min'])} to {percent(row['fold_max'])}"
+
+
+def result_table(run: Run) -> Table:
+    """How good each arm is, and its difference to the reference; "failed" where there is no figure."""
+    return _table(run.rows, MAIN)
+
+
+def further_table(run: Run) -> Table | None:
+    """The other figures of each arm; None where there are none."""
+    table = _table(run.judged_rows, FURTHER)
+    return table if len(table.headers) > 1 else None
+
+
+def _table(rows: Sequence[dict], columns: Sequence[Column]) -> Table:
+    """One row per arm, with the columns that have a cell in any of them."""
+    if all(row.get("top5") in (1, None) for row in rows):  # five classes or fewer: it says nothing
+        columns = [column for column in columns if not column[0].startswith("top-5")]
+    cells = [["" if row["mean"] is None else text(row) for _, text in columns] for row in rows]
+    kept = [place for place in range(len(columns)) if any(own[place] for own in cells)]
+    lines = [[row["name"], *[own[place] for place in kept]] for row, own in zip(rows, cells, strict=True)]
+    for row, line in zip(rows, lines, strict=True):
+        if row["mean"] is None:
+            line[1:2] = ["failed"]
+    return Table(["arm", *[columns[place][0] for place in kept]], lines)
+
+
+def interval_chart(rows: Sequence[dict]) -> Chart | None:
+    """Differences on one axis that holds 0 and all intervals; None where nothing is compared."""
+    ends = [100 * row[end] for row in rows for end in ("low", "high") if row.get(end) is not None]
+    if not ends:
+        return None
+    ticks = MaxNLocator(nbins=3, steps=[1, 2, 5, 10]).tick_values(min(*ends, 0), max(*ends, 0.1))
+    low, high = ticks[0], ticks[-1]
+    margin = (high - low) * 0.04
+
+    def place(value: float) -> float:
+        return round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
+
+    intervals = [
+        None if row.get("low") is None else Interval(*(place(100 * row[name]) for name in ("low", "delta", "high")))
+        for row in rows
+    ]
+    return Chart(intervals, [(place(t), f"{t:+g}".replace("-", MINUS).replace("+0", "0")) for t in ticks], place(0))
+
+
+def gate_table(run: Run) -> Table | None:
+    """How each gate behaves, seeds averaged; None where no arm has one."""
+    found = {}
+    for name, arm in run.arms.items():
+        gates = [seed["gate"] for seed in arm["seeds"] if seed.get("gate")]
+        if gates:
+            known = [key for key, value in gates[0].items() if isinstance(value, float | int)]
+            found[name] = {key: mean(gate[key] for gate in gates if gate.get(key) is not None) for key in known}
+    keys = list(dict.fromkeys(key for figures in found.values() for key in figures))
+    rows = [[name, *[_gate_figure(key, figures.get(key)) for key in keys]] for name, figures in found.items()]
+    return Table(["arm", *[GATE_WORDS.get(key, key.replace("_", " ")) for key in keys]], rows) if rows else None
+
+
+def _gate_figure(key: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return percent(value) if GATE_WORDS.get(key, "").endswith("%") else f"{value:.3f}"
+
+
+def calibration_table(run: Run) -> Table | None:
+    """Temperature and expected calibration error before and after it; None where nothing was calibrated."""
+    found = run.metrics.get("calibration") or {}
+    rows = [
+        [name, f"{own['temperature']:.2f}", percent(own["ece_before"]), percent(own["ece_after"])]
+        for name, own in found.items()
+    ]
+    return Table(["arm", "temperature", "ECE before, %", "ECE after, %"], rows) if rows else None
+
+
+def markdown(table: Table) -> str:
+    """A table as GitHub draws it."""
+    bar = r"\|"
+    lines = [table.headers, ["---"] * len(table.headers), *table.rows]
+    return "".join(f"| {' | '.join(cell.replace('|', bar) for cell in line)} |\n" for line in lines)

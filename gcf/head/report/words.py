@@ -1,0 +1,180 @@
+"""What a report says in sentences: the verdict, what has to be known to read it, and how to run it again."""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from scipy.stats import binomtest
+
+from gcf.head.config import Protocol, TrainConfig
+from gcf.head.report.run import Run
+
+PERCENT = "\u00a0%"  # which never begins a line
+MINUS = "\u2212"
+LEVEL = 0.05  # of the tests; the intervals are of 95 %
+LONGEST = 300  # characters of a setting's value
+# What gcf train-head and gcf ablate take as options; other settings are given in Python.
+OPTIONS = frozenset(
+    "annotations cv seeds seed num_clips clip_policy epochs batch_size lr weight_decay sparsity device".split()
+    + ["init", "freeze"]
+)
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction in percent, without the sign; "" where it is not known.
+
+    >>> percent(0.9333)
+    '93.3'
+    """
+    return "" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def points(fraction: float | None) -> str:
+    """A difference of fractions in percentage points, with a true minus.
+
+    >>> points(0.0833), points(-0.0833).replace(MINUS, "-"), points(0.0)
+    ('+8.3', '-8.3', '0.0')
+    """
+    if fraction is None:
+        return ""
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def p_value(p: float | None) -> str:
+    """A p value to three places; the smallest are only bounded.
+
+    >>> p_value(0.00001), p_value(0.125)
+    ('< 0.001', '0.125')
+    """
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def verdict(run: Run) -> tuple[str, str]:
+    """The outcome in a sentence, the best arm and whether a difference to the reference is shown; and its evidence."""
+    best, reference = run.best, run.reference
+    share = f"{percent(best['mean'])}{PERCENT} of the {run.metrics.get('judged_on', 'judged')} videos"
+    if reference is None:
+        return f"{best['name']} gets {share} right.", _spread(best)
+    if best is not reference:
+        before = f"the reference, {reference['name']}"
+        return f"{best['name']} is best: it gets {share} right, {_apart(best)} {before}; {_claim(best)}.", evidence(
+            best
+        )
+    headline = f"No arm is above the reference, {best['name']}, which gets {share} right."
+    compared = [row for row in run.judged_rows if row.get("p") is not None]
+    if not compared:
+        return headline, ""
+    nearest = max(compared, key=lambda row: row["mean"])
+    return headline, f"{nearest['name']} is {_apart(nearest)} it; {_claim(nearest)}. {evidence(nearest)}"
+
+
+def _claim(row: Mapping) -> str:
+    """What may be said of a row's difference to the reference."""
+    if row.get("p") is None:
+        return "the two are not compared"
+    return "the difference is shown" if is_shown(row) else "no difference is shown"
+
+
+def _apart(row: Mapping) -> str:
+    delta = row.get("delta")
+    if not delta:
+        return "above" if delta is None else "level with"
+    return f"{points(abs(delta))[1:]} points {'above' if delta > 0 else 'below'}"
+
+
+def _spread(row: Mapping) -> str:
+    """What is known of how far the figure may be off; the interval of one seed takes videos as independent."""
+    k, n = row.get("k"), row.get("n")
+    if not n or k is None:
+        return ""
+    if row.get("std") is not None:
+        return f"{k} of {n} over {row['seeds']} seeds; their standard deviation is {percent(row['std'])} points."
+    found = binomtest(k, n).proportion_ci(method="wilson")
+    return f"{k} of {n}; 95{PERCENT} interval {percent(found.low)} to {percent(found.high)}{PERCENT} (Wilson)."
+
+
+def is_shown(row: Mapping) -> bool:
+    """Whether a difference to the reference may be claimed: by the test, corrected where it is, and by the interval."""
+    p = row["p_holm"] if row.get("p_holm") is not None else row["p"]
+    return p < LEVEL and row["low"] * row["high"] > 0
+
+
+def evidence(row: Mapping) -> str:
+    """Difference, interval and p of a compared row in words; "" where it was not compared."""
+    if row.get("p") is None:
+        return ""
+    corrected = row.get("p_holm") is not None
+    p = p_value(row["p_holm"] if corrected else row["p"])
+    which = "Holm-corrected p" if corrected else "p, not corrected for the number of arms,"
+    interval = f"95{PERCENT} interval {points(row['low'])} to {points(row['high'])}"
+    return f"Difference {points(row['delta'])} points, {interval}; {which} {p if '<' in p else f'= {p}'}."
+
+
+def looks(metrics: Mapping) -> str:
+    """How often the test set was looked at; "" where it is not known."""
+    count = metrics.get("test_looks")
+    if count is None:
+        return ""
+    often = "once, by this run" if count == 1 else f"{count} times, this run included"
+    more = "" if count <= 1 else ": the more looks, the likelier a lucky figure"
+    return f"The test videos were looked at {often}{more}."
+
+
+def sensitivity(rows: Iterable[Mapping]) -> str:
+    """What a test on as many videos can find; "" where nobody has worked it out."""
+    found = [percent(row["detectable"]) for row in rows if row.get("detectable") is not None]
+    if not found:
+        return ""
+    low, high = min(found, key=float), max(found, key=float)
+    size = low if low == high else f"{low} to {high}"
+    return f"A true difference of {size} points would be found in four of five test sets of this size."
+
+
+def settings(found: object) -> list[tuple[str, str]]:
+    """A dict as (name, value) lines, dicts inside it flattened; a sentence as one line without a name."""
+    if not isinstance(found, Mapping):
+        return [] if found is None else [("", str(found))]
+    lines = []
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            lines += [(f"{name} {inner}".strip(), text) for inner, text in settings(value)]
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            lines.append((str(name), text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."))
+    return lines
+
+
+def command(run: Run) -> str:
+    """The command that makes the run again, or the Python call where a setting is no option of the command."""
+    changed = _changed(run)
+    features = run.metrics.get("features") or run.config.get("features") or "FEATS.h5"
+    single = run.kind == "train-head"
+    first = {} if single else {"preset": run.metrics.get("preset")}
+    if single and "head" in run.config and "init" not in changed:
+        first = {"head": run.config["head"]["name"]}
+    options = {name: value for name, value in first.items() if value is not None} | changed
+    if changed.keys() <= OPTIONS:
+        words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items()]
+        return " ".join(["gcf", run.kind, shlex.quote(str(features)), "-o RUN_DIR", *words])
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    return f"gcf.{run.kind.replace('-', '_')}({str(features)!r}, 'RUN_DIR'{given})"
+
+
+def _changed(run: Run) -> dict:
+    """The settings that are not the default ones."""
+    train = run.config.get("train", {})
+    frozen = train.get("freeze", "none") != "none"
+    usual = TrainConfig(lr=0.01 if frozen else None).to_json() | {f.name: f.default for f in fields(Protocol)}
+    given = train | run.config.get("protocol", {name: run.config.get(name) for name in ("annotations", "cv", "seeds")})
+    return {name: value for name, value in given.items() if value != usual.get(name)}
+
+
+def listed(names: Iterable) -> str:
+    """Things in a row, as text; a list among them by its own items.
+
+    >>> listed(["g1", ["a", "b"]])
+    'g1, a and b'
+    """
+    return ", ".join(" and ".join(map(str, n)) if isinstance(n, list | tuple) else str(n) for n in names)
