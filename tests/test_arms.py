@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from gcf.errors import UsageError
-from gcf.head.arms import COUNTS, HEADS, LINEAR, PRESETS_OF_ARMS, comparison, heads_comparison, varied
+from gcf.head.arms import COUNTS, HEADS, PRESETS_OF_ARMS, comparison, fields_read, heads_comparison, varied
+from gcf.head.build import build_shape
 from gcf.head.config import PRESETS, HeadConfig, TrainConfig
 from gcf.head.grid import MOST_ARMS, grid_arms, grid_comparison, parse_grid
 
@@ -137,7 +140,7 @@ def test_a_grid_is_the_product_of_its_values_the_last_field_fastest():
 
 
 def test_the_curves_of_a_grid_run_along_its_first_numbers():
-    grid = {"gate": ["clips", "token"], "layers": [1, 2], "width": [64, 128]}
+    grid = {"gate": ["clips", "token"], "gate_reduction": [2], "layers": [1, 2], "width": [64, 128]}
     found = grid_comparison("gcf-256", grid, TRAIN, own_classifier=True)
     assert found.axis == "layers"
     arms = {arm.name: arm.head for arm in found.arms[2:]}
@@ -145,7 +148,7 @@ def test_the_curves_of_a_grid_run_along_its_first_numbers():
     lines = {}
     for name, line in found.lines.items():
         lines.setdefault(line, []).append(arms[name])
-    assert set(lines) == {f"gcf-256 gate={g} width={w}" for g in ("clips", "token") for w in (64, 128)}
+    assert set(lines) == {f"gcf-256 gate={g} gate_reduction=2 width={w}" for g in ("clips", "token") for w in (64, 128)}
     for points in lines.values():
         assert len({(head.gate, head.width) for head in points}) == 1
         assert [head.layers for head in points] == [1, 2]
@@ -209,8 +212,30 @@ def test_a_grid_that_cannot_be_built_is_refused_before_work(case):
         grid_arms("gcf-256", grid, TRAIN)
 
 
-@pytest.mark.parametrize("name", [name for name in LINEAR if name in PRESETS])
-def test_a_linear_head_has_no_shape_to_vary_but_settings(name):
-    with pytest.raises(UsageError, match=rf"head {name} is linear and has no width to vary"):
-        grid_arms(name, {"width": [64]}, TRAIN)
-    assert grid_arms(name, {"lr": [0.5]}, TRAIN)[0].name == f"{name} lr=0.5"
+UNREAD = [
+    ("mean", "width", 64),
+    ("clip", "layers", 2),
+    ("attention-only", "layers", 2),
+    ("attention-only", "width", 64),
+    ("fusion-only", "gate_reduction", 4),
+]
+
+
+@pytest.mark.parametrize(("head", "field", "value"), UNREAD)
+def test_a_field_that_would_change_nothing_is_refused(head, field, value):
+    with pytest.raises(UsageError, match=rf"head {head} {field}={value}: it has no {field} to vary"):
+        grid_arms(head, {field: [value]}, TRAIN)
+    assert grid_arms(head, {"lr": [0.5]}, TRAIN)[0].name == f"{head} lr=0.5"
+
+
+def test_the_fields_that_are_read_are_those_that_make_another_network():
+    values = {"width": 48, "key_width": 5, "input_projection": True, "output_projection": False, "layers": 3}
+    values |= {"gate_reduction": 3}
+    for name in ("gcf-256", "attention-only", "fusion-only", "mean", "clip"):
+        for field, value in values.items():
+            config = PRESETS[name]
+            same, other = (
+                [p.shape for p in build_shape(c, 96, 7).parameters()]
+                for c in (config, replace(config, **{field: value}))
+            )
+            assert (same != other) == (field in fields_read(config)), (name, field)

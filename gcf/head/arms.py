@@ -10,9 +10,19 @@ from gcf.head.transfer import fit_to_clips
 CENTRAL = "central"
 CENTRAL_ARM = "c-clip"  # shares the training of D-Clips
 REFERENCE = "d-clips"
-HEAD_FIELDS = frozenset(f.name for f in fields(HeadConfig)) - {"name", "kind", "gate_clips"}  # slots follow num_clips
+# The fields that each kind reads, gate_clips apart: slots follow num_clips. The linear kinds and plug-ins read none.
+READ = {
+    "gcf": (
+        *("width", "key_width", "input_projection", "output_projection", "layers"),
+        *("fusion", "gate", "gate_reduction", "residual"),
+    ),
+    **dict.fromkeys(("mil", "stpn", "gru"), ("width",)),
+    "topk": ("width", "top_k"),
+    "transformer": ("width", "heads", "positions"),
+    "nextvlad": ("width", "clusters", "groups", "gate_reduction"),
+}
+HEAD_FIELDS = frozenset(name for names in READ.values() for name in names)
 TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {"seed", "init", "freeze", "device"}
-LINEAR = ("mean", "max", "logreg", "clip")  # kinds without a shape to vary
 
 MODULES = ("mean", "fusion-only", "attention-only", "gcf-256")  # the paper's Table 2, and the mean that it leaves out
 WIDTHS = (64, 128, 256, 512, 1024, 2048)  # Fig. 3a
@@ -113,7 +123,7 @@ def _clip_classifier(own_classifier: bool) -> HeadConfig | None:
 
 def fitting(head: HeadConfig, train: TrainConfig) -> HeadConfig:
     """A gate for a fixed number of clips gets as many slots as are chosen; with all clips it gives way to `token`."""
-    if train.clip_policy == "all" and head.fixed_clips is not None:
+    if train.clip_policy == "all" and head.kind == "gcf" and head.gate == "clips":
         return head_config(head, gate="token")
     return fit_to_clips(head, train)
 
@@ -133,19 +143,34 @@ def varied(head: str | HeadConfig, train: TrainConfig, *, name: str | None = Non
     of_train = {key: value for key, value in changed.items() if key in TRAIN_FIELDS}
     if unknown := changed.keys() - of_head.keys() - of_train.keys():
         raise UsageError(f"{', '.join(sorted(unknown))}: no field to vary; {known_fields()}")
-    if of_head and head.kind in LINEAR:
-        raise UsageError(f"head {head.name} is linear and has no {', '.join(of_head)} to vary")
     shown = head_name(head.name, of_head)
+    follows = {"name": name or shown} if of_head else {}
     if "width" in of_head:
-        of_head = {"key_width": max(1, of_head["width"] * head.key_width // head.width)} | of_head
+        follows["key_width"] = max(1, of_head["width"] * head.key_width // head.width)
     if of_head.get("residual") == "input" and head.fusion != "none":
-        of_head = {"input_projection": True} | of_head
+        follows["input_projection"] = True
     try:
-        head = head_config(head, **of_head, **({"name": name or shown} if of_head else {}))
+        head = head_config(head, **follows | of_head)
     except ValueError as error:
         raise UsageError(f"head {shown}: {error}") from error
+    if unread := of_head.keys() - fields_read(head):
+        raise UsageError(f"head {shown}: it has no {', '.join(sorted(unread))} to vary")
     arm = Arm(name or head_name(head.name, of_train), head, changes=tuple(of_train.items()))
     return replace(arm, head=fitting(head, arm.settings(train)))
+
+
+def fields_read(head: HeadConfig) -> set[str]:
+    """The fields whose value makes another head of this one.
+
+    >>> "layers" in fields_read(PRESETS["gcf-256"]), "layers" in fields_read(PRESETS["attention-only"])
+    (True, False)
+    """
+    read = set(READ.get(head.kind, ()))
+    if head.kind == "gcf" and head.fusion == "none":
+        read -= {"key_width", "layers", "output_projection"} | (set() if head.input_projection else {"width"})
+    if head.kind == "gcf" and head.gate == "none":
+        read -= {"gate_reduction"}
+    return read
 
 
 def head_name(name: str, changed: dict) -> str:
