@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
     from gcf.head.ablation import ablate
+    from gcf.head.compare import compare_features
     from gcf.head.evaluate import evaluate_head
     from gcf.head.saved import load_head
     from gcf.head.training import train_head
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "FeatureFile": "gcf.data.features",
     "ablate": "gcf.head.ablation",
+    "compare_features": "gcf.head.compare",
     "evaluate_head": "gcf.head.evaluate",
     "extract_videos": "gcf.extract.extractor",
     "load_backbone": "gcf.extract.backbones",
@@ -41,6 +43,7 @@ __all__ = [
     "GcfError",
     "__version__",
     "ablate",
+    "compare_features",
     "evaluate_head",
     "extract_videos",
     "load_backbone",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from gcf._version import __version__
-from gcf.commands import features, heads, networks, videos
+from gcf.commands import compare, features, heads, networks, videos
 from gcf.terminal import guarded
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -39,7 +39,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
 for command in (
     *(features.extract, features.merge, features.info, features.demo_videos),
-    *(heads.train_head, heads.ablate, heads.evaluate),
+    *(heads.train_head, heads.ablate, compare.compare, heads.evaluate),
     *(videos.predict, videos.demo),
     *(networks.backbones, networks.weights, networks.complexity),
 ):

@@ -147,7 +147,7 @@ def predicted(n=30, classes=7):
     rng = np.random.default_rng(n)
     logits = rng.standard_normal((n, classes)).astype(np.float32)
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    labels = rng.integers(classes, size=n)
+    labels = rng.integers(classes - 1, size=n)  # one class never occurs, but is predicted
     return logs, labels, np.array([row[k] for row, k in zip(logs, labels, strict=True)])
 
 
