@@ -10,6 +10,7 @@ from gcf._version import __version__
 from gcf.errors import GcfError
 
 if TYPE_CHECKING:
+    from gcf.data.export import export_features
     from gcf.data.features import FeatureFile
     from gcf.data.merge import merge_features
     from gcf.data.synthetic import write_demo_videos
@@ -28,6 +29,7 @@ _PLACES = {
     "ablate": "gcf.head.ablation",
     "compare_features": "gcf.head.compare",
     "evaluate_head": "gcf.head.evaluate",
+    "export_features": "gcf.data.export",
     "extract_videos": "gcf.extract.extractor",
     "load_backbone": "gcf.extract.backbones",
     "load_head": "gcf.head.saved",
@@ -45,6 +47,7 @@ __all__ = [
     "ablate",
     "compare_features",
     "evaluate_head",
+    "export_features",
     "extract_videos",
     "load_backbone",
     "load_head",

@@ -38,7 +38,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
 
 for command in (
-    *(features.extract, features.merge, features.info, features.demo_videos),
+    *(features.extract, features.merge, features.info, features.export, features.demo_videos),
     *(heads.train_head, heads.ablate, compare.compare, heads.evaluate),
     *(videos.predict, videos.demo),
     *(networks.backbones, networks.weights, networks.complexity),
