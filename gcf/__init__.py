@@ -10,6 +10,7 @@ from gcf._version import __version__
 from gcf.errors import GcfError
 
 if TYPE_CHECKING:
+    from gcf.data.export import export_features
     from gcf.data.features import FeatureFile
     from gcf.data.joined import join_features
     from gcf.data.merge import merge_features
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gcf.extract.extractor import extract_videos
     from gcf.head.ablation import ablate
     from gcf.head.checks import check_head
+    from gcf.head.compare import compare_features
     from gcf.head.ensemble import load_ensemble
     from gcf.head.estimator import GCFClassifier
     from gcf.head.evaluate import evaluate_head
@@ -34,7 +36,9 @@ _PLACES = {
     "GCFClassifier": "gcf.head.estimator",
     "ablate": "gcf.head.ablation",
     "check_head": "gcf.head.checks",
+    "compare_features": "gcf.head.compare",
     "evaluate_head": "gcf.head.evaluate",
+    "export_features": "gcf.data.export",
     "export_onnx": "gcf.head.onnx_export",
     "extract_videos": "gcf.extract.extractor",
     "join_features": "gcf.data.joined",
@@ -57,7 +61,9 @@ __all__ = [
     "__version__",
     "ablate",
     "check_head",
+    "compare_features",
     "evaluate_head",
+    "export_features",
     "export_onnx",
     "extract_videos",
     "join_features",

@@ -63,9 +63,9 @@ def test_help_loads_no_torch():
 
 # What is promised so far.
 PROMISED = (
-    "load_backbone extract_videos FeatureFile train_head load_head evaluate_head ablate predict_videos merge_features "
-    "write_demo_videos run_demo GCFClassifier join_features load_ensemble export_onnx transfer_head "
-    "GcfError __version__"
+    "load_backbone extract_videos FeatureFile join_features export_features merge_features train_head load_head "
+    "load_ensemble evaluate_head ablate compare_features transfer_head check_head export_onnx write_report "
+    "GCFClassifier predict_videos write_demo_videos run_demo GcfError __version__"
 ).split()
 
 

@@ -3,8 +3,8 @@ import csv
 import numpy as np
 import pytest
 
-from gcf.head.results import Judged, SeedResult
 from gcf.head.plots import plot_arms
+from gcf.head.results import Judged, SeedResult
 from gcf.head.runs import write_csv
 from gcf.head.statistics import holm, paired_difference
 from gcf.head.tables import latex_table, markdown_table, table_rows

@@ -79,6 +79,24 @@ def info(file, as_json):
     show(summarise(features), describe(features), as_json)
 
 
+@click.command()
+@click.argument("file", type=path_type())
+@click.option("--npy", type=path_type(), metavar="DIR", help="One array (clips, views, D) a video, and index.csv.")
+@click.option("--csv", type=path_type(), metavar="FILE", help="One line a clip: times, label, descriptor.")
+@json_option
+def export(file, as_json, **options):
+    """Write the descriptors of the feature file FILE as plain arrays or text, for programs that read no HDF5.
+
+    \b
+    gcf export feats.h5 --npy arrays/
+    gcf export feats.h5 --csv clips.csv
+    """
+    from gcf.data.export import export_features
+
+    exported = export_features(file, **options)
+    show(exported, exported.describe(), as_json)
+
+
 @click.command("demo-videos")
 @click.argument("folder", type=path_type(), metavar="DIR")
 @click.option("--videos", default=600, help="How many.")
