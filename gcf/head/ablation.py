@@ -11,7 +11,7 @@ from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
 from gcf.errors import UsageError
 from gcf.head.arms import CENTRAL, Arm
-from gcf.head.backbone_clips import backbone_columns
+from gcf.head.backbone_clips import backbone_columns, whose_classifier
 from gcf.head.config import PRESETS, HeadConfig, Protocol, TrainConfig, head_config, split_options
 from gcf.head.crossval import Trial
 from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes, label_features, make_splits
@@ -64,7 +64,7 @@ def ablate(
     protocol, train = split_options(options)
     if train.init is not None:
         raise UsageError("a comparison trains every arm from the start; leave init and freeze to train-head")
-    data = label_features(features, protocol.annotations)
+    data = label_features(features, protocol.annotations, multi_label=protocol.multi_label)
     splits, notes = _splits(data, protocol)
     arms, source = _arms(preset, data, train)
     seeds = [train.seed + i for i in range(protocol.seeds or DEFAULT_SEEDS)]
@@ -82,7 +82,7 @@ def ablate(
         }
         metrics["coverage"] = coverage(data, splits)
         metrics["residency"] = trial.descriptors.residency.to_json()
-        metrics["notes"] = [*notes, *_notes(source, train, data), *coverage_notes(metrics["coverage"]), *outcome.notes]
+        metrics["notes"] = [*notes, *_notes(train, data), *coverage_notes(metrics["coverage"]), *outcome.notes]
         found = Ablation(rows, metrics, None if out is None else Path(out))
         if folder is not None:
             write_json(folder / "config.json", {"preset": preset, "train": train.to_json()} | protocol.to_json())
@@ -120,16 +120,11 @@ def _fitting(head: HeadConfig, train: TrainConfig) -> HeadConfig:
     return fit_to_clips(head, train)
 
 
-def _notes(source: str, train: TrainConfig, data: LabelledFeatures) -> list[str]:
-    whose = {
-        "backbone": f"the backbone's own, over the data's {len(data.classes)} classes",
-        "linear": "a linear one trained on the clips of the training videos, because the backbone has none for all of "
-        "the data's classes",
-    }[source]
+def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
     clips = "all" if train.clip_policy == "all" else f"at most {train.num_clips}, {train.clip_policy}"
     gates = " Gates are `token`, which take any number of clips." if train.clip_policy == "all" else ""
     return [
-        f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose}.",
+        f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose_classifier(data)}.",
         f"Clips of a video: {clips}.{gates}",
         "The interval resamples videos and seeds; p is an exact sign-flip test over videos for these seeds. Both take "
         "videos as independent: where groups share a scene, they are somewhat too sure.",

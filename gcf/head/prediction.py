@@ -44,7 +44,7 @@ def speak(stacks: Sequence[Stack], passing: Iterable[Batch]) -> list[list[Predic
     for batch in passing:
         for number, stack in enumerate(stacks):
             logits, gates = stack.outputs(batch)
-            logs[number].append(log_probabilities(logits, batch.labels))
+            logs[number].append(log_probabilities(logits, exclusive=batch.labels.ndim == 1))
             for member, of_head in enumerate(health[number]):
                 of_head.add(None if gates is None else gates[member], batch.mask)
     return [
@@ -53,9 +53,9 @@ def speak(stacks: Sequence[Stack], passing: Iterable[Batch]) -> list[list[Predic
     ]
 
 
-def log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of classes that exclude each other (labels (B,)) or not (labels (B, K)): logits (..., K) -> the same shape."""
-    return logits.log_softmax(dim=-1) if labels.ndim == 1 else torch.nn.functional.logsigmoid(logits)
+def log_probabilities(logits: Tensor, *, exclusive: bool) -> Tensor:
+    """Of classes of which a video has one, or of each by itself: logits (..., K) -> the same shape."""
+    return logits.log_softmax(dim=-1) if exclusive else torch.nn.functional.logsigmoid(logits)
 
 
 def _joined(parts: Sequence[Tensor]) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from gcf.data.splits import Split
 from gcf.head.fit import Trained
 from gcf.head.labelled import LabelledFeatures
-from gcf.head.metrics import score
+from gcf.head.metrics import is_right, score
 from gcf.head.prediction import Prediction
 
 
@@ -35,9 +35,7 @@ class Judged:
 
     def right(self, predicted: np.ndarray) -> np.ndarray:
         """Whether the predicted class (..., n) is the video's, or one of them: bool of the same shape."""
-        if self.labels.ndim == 1:
-            return predicted == self.labels
-        return self.labels[np.arange(len(self.labels)), predicted]
+        return is_right(predicted, self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +71,11 @@ class SeedResult:
     log_probabilities: np.ndarray | None
 
     def slim(self) -> "SeedResult":
-        """Without the (n, K) array: dozens of results have to stay in memory together."""
-        return replace(self, log_probabilities=None)
+        """Without the (n, K) array: dozens of results have to stay in memory together.
+
+        Where a video may have several classes it stays, for differences in mAP are not to be had from less.
+        """
+        return self if "map" in self.metrics else replace(self, log_probabilities=None)
 
 
 def pool(seed: int, verdicts: Sequence[Verdict], splits: Sequence[Split], judged: Judged) -> SeedResult:

@@ -70,7 +70,7 @@ def train_head(
         raise UsageError("the head to start from brings its gate: give init or gate, not both")
     if gate is not None:
         head = head_config(head or "gcf-256", gate=gate)
-    data = label_features(features, protocol.annotations)
+    data = label_features(features, protocol.annotations, multi_label=protocol.multi_label)
     splits = make_splits(data, protocol)
     config, start = starting_point(head, train, data)
     seeds = [train.seed + i for i in range(protocol.seeds or 1)]
