@@ -45,8 +45,9 @@ class KeptResult:
         true_log_probability: np.ndarray,
         calibrated: np.ndarray | None = None,
         temperature: float | None = None,
+        whole: bool = False,
     ) -> "KeptResult":
-        """From a training, its prediction of the judged videos, and the metrics of that."""
+        """From a training, its prediction of the judged videos, and the metrics of that; whole: keep all of it."""
         logs = said.log_probabilities
         return cls(
             metrics=dict(metrics),
@@ -57,7 +58,7 @@ class KeptResult:
             true_log_probability=true_log_probability,
             confidence=np.exp(logs.max(axis=1)),
             calibrated=calibrated,
-            log_probabilities=logs if logs.size <= MOST_VALUES else None,
+            log_probabilities=logs if whole or logs.size <= MOST_VALUES else None,
         )
 
     def to_stored(self) -> StoredResult:

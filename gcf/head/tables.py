@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gcf.head.arms import REFERENCE
 from gcf.head.results import Judged, SeedResult
 from gcf.head.statistics import PairedDifference, holm, paired_difference
 from gcf.head.summary import summarise
 
-REFERENCE = "d-clips"
 COMPARED = (
     *("delta", "low", "high", "p", "p_holm", "mcnemar_p", "mcnemar_holm"),
     *("gained", "lost", "units", "smallest", "detectable"),
