@@ -80,7 +80,8 @@ def ablate(
     An arm that fails does not stop the others. reuse: results are kept beside the feature file, so that a stopped
     comparison goes on and another one takes what it shares. audit: look for leaks across the splits first.
     tensorboard: a folder for the curves. The run folder `out` gets table.md, .csv, .tex and .json, metrics.json,
-    predictions.npz, config.json, history.csv and plots. options: the fields of Protocol and TrainConfig. Raises what `train_head` does, and GcfError where no arm is left.
+    predictions.npz, config.json, history.csv and plots. options: the fields of Protocol and TrainConfig. Raises what
+    `train_head` does, and GcfError where no arm is left.
     """
     protocol, train = split_options(options)
     if train.init is not None:
@@ -109,7 +110,7 @@ def ablate(
         metrics["notes"] = [*notes, *metrics["notes"], *about, *found_leaks, *outcome.notes, *refusal]
         found = Ablation(metrics["rows"], metrics, None if out is None else Path(out))
         if folder is not None:
-            settings = {"preset": metrics["preset"], "arms": [asdict(arm) for arm in compared.arms]}
+            settings = _asked(preset, heads, grid, reference) | {"arms": [asdict(arm) for arm in compared.arms]}
             settings |= {"train": train.to_json()} | protocol.to_json()
             write_ablation(folder, metrics, found.markdown, settings, trial=trial, results=outcome.results)
     return found
@@ -152,6 +153,16 @@ def _comparison(
     return comparison(preset or DEFAULT_PRESET, train, own_classifier=own, max_clips=longest)
 
 
+def _asked(
+    preset: str | None, heads: Sequence[str | HeadConfig], grid: Mapping[str, Sequence] | Sequence[str], reference: str
+) -> dict:
+    """What was asked for, as JSON takes it."""
+    names = [str(getattr(head, "source", "") or getattr(head, "name", head)) for head in heads]
+    points = dict(grid) if isinstance(grid, Mapping) else parse_grid(grid)
+    chosen = None if heads or grid else preset or DEFAULT_PRESET
+    return {"preset": chosen, "heads": names, "grid": points, "reference": reference}
+
+
 def _shown(preset: str | None, heads: Sequence[str | HeadConfig], grid: Mapping[str, Sequence] | Sequence[str]) -> str:
     """What was compared, in a word."""
     return "grid" if grid else "heads given" if heads else preset or DEFAULT_PRESET
@@ -170,7 +181,7 @@ def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: st
         measured, together = calibration.get(row["name"]), ensembles.get(row["name"])
         row["ensemble"] = None if together is None else together["top1"]
         row["temperature"], row["ece"] = (measured["temperature"], measured["ece_before"]) if measured else (None, None)
-    metrics = {"judged_on": judged.subset, "rows": rows, "reused": outcome.reused}
+    metrics = {"judged_on": judged.subset, "rows": rows, "precision": outcome.notes}
     metrics["clip_classifier"] = "linear" if backbone_columns(trial.data) is None else "backbone"
     metrics["arms"] = {
         name: summarise(found)

@@ -36,7 +36,7 @@ class ClipHead(nn.Module):
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
         """Descriptors (B, C, D), mask (B, C) -> logits (B, K), the log of the averaged probabilities; clip logits."""
-        clip_logits = self.clip_logits(descriptors, mask)
+        clip_logits = self.clip_logits(descriptors, mask).masked_fill(~mask.unsqueeze(-1), 0)
         return HeadOutput(average_probabilities(clip_logits, mask), clip_logits=clip_logits)
 
     def clip_logits(self, descriptors: Tensor, mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from gcf.head.fit import Course
 from gcf.head.keeper import Keeper, NoKeeper
 from gcf.head.kept import KeptResult
 from gcf.head.labelled import LabelledFeatures
-from gcf.head.precision import PrecisionChoice
+from gcf.head.precision import PrecisionChoice, precision_notes
 from gcf.head.residency import MAP, usable_device
 from gcf.head.results import Judged, SeedResult, keep, pool
 from gcf.head.schedule import most_passes
@@ -37,14 +37,12 @@ Listener = Callable[[str, int, str, dict], None]  # of validations: arm, seed, n
 class Outcome:
     """results: one per seed for each arm that did not fail; failures: why the others did, by arm.
 
-    heads: {(arm, seed, split): the trained head}, where they were asked for. reused: how many results of an arm, a
-    split and a seed were there already. notes: what was chosen by itself.
+    heads: {(arm, seed, split): the trained head}, where they were asked for. notes: what was chosen by itself.
     """
 
     results: dict[str, list[SeedResult]]
     failures: dict[str, str]
     heads: dict[tuple[str, int, int], nn.Module]
-    reused: int
     notes: list[str]
 
 
@@ -90,7 +88,9 @@ class Trial:
         log.info(self.descriptors.residency.describe())
         diets = self._diets(arms)
         by_split = [self._earlier(arms, seeds, number) for number in range(len(self.splits))]
-        reused = sum(len(outcome.kept) for outcome in by_split)
+        reused, wanted = sum(len(o.kept) for o in by_split), len(arms) * len(seeds) * len(by_split)
+        if reused:
+            log.info("%d of %d results of an arm, a split and a seed are there already", reused, wanted)
         workers = self._workers()
         with tqdm(total=self._steps(diets, seeds, by_split), unit="step", file=sys.stderr, disable=None) as bar:
             judge = partial(self._judge, diets, seeds, by_split, bar, workers)
@@ -106,7 +106,7 @@ class Trial:
             if arm.name not in failures
         }
         heads = {(*key, number): head for number, outcome in enumerate(by_split) for key, head in outcome.heads.items()}
-        return Outcome(results, failures, heads, reused, self.precision.notes())
+        return Outcome(results, failures, heads, _notes(results))
 
     def _diets(self, arms: Sequence[Arm]) -> list[Diet]:
         """The arms with what they read, those together that share their batches."""
@@ -162,7 +162,8 @@ class Trial:
         if training.head.kind == "logreg":
             return sitting.solve(training, seeds)
         make = partial(sitting.stack, training, seeds, self.start)
-        return Course(name, make(self.precision.of(name, make, sitting.batches, self.splits[0])), training.settings)
+        precision = self.precision.of(name, make, sitting.batches, self.splits[0])
+        return Course(name, make(precision.used), training.settings, facts=precision.to_json())
 
     def _take(
         self,
@@ -234,6 +235,15 @@ class Trial:
                     steps = self._steps_in_a_pass(number, settings)
                     total += steps * most_passes(steps, settings.epochs)
         return total
+
+
+def _notes(results: Mapping[str, Sequence[SeedResult]]) -> list[str]:
+    """What was chosen by itself, from the records, so that results of earlier runs say it too."""
+    records = {
+        name: [run.record for result in found for run in result.trained if run is not None]
+        for name, found in results.items()
+    }
+    return precision_notes(records)
 
 
 def _missing(diet: Diet, seeds: Sequence[int], outcome: SplitOutcome) -> dict[Arm, list[int]]:

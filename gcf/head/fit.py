@@ -41,6 +41,7 @@ class Course:
     name: str
     stack: Stack
     settings: TrainConfig
+    facts: dict = field(default_factory=dict)  # what else its record is to say
     failure: str | None = None
     losses: list[Tensor] = field(default_factory=list)  # of the steps since the last pass began, (active,) each
 
@@ -105,7 +106,7 @@ class Course:
     def trained(self, steps: int) -> list[Trained]:
         """The record of every head, for passes of so many steps."""
         return [
-            Trained(best | {"epochs": end, "steps": end * steps}, history)
+            Trained(best | {"epochs": end, "steps": end * steps} | self.facts, history)
             for best, end, history in zip(self.best, self.ended, self.histories, strict=True)
         ]
 

@@ -1,7 +1,7 @@
 """bfloat16 products where the hardware has them, and a trial that shows what they change."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,10 @@ class PrecisionTrial:
     used: str
     worst: float | None
 
+    def to_json(self) -> dict:
+        """For the record of a training."""
+        return {"precision": self.used, "precision_difference": self.worst}
+
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 faster than float32."""
@@ -44,11 +48,11 @@ class PrecisionChoice:
         self.wanted, self.may = wanted, wanted != "fp32" and has_bfloat16(device)
         self.trials: dict[str, PrecisionTrial] = {}
 
-    def of(self, name: str, make: Callable[[str], Stack], batches: ClipBatches, split: Split) -> str:
-        """The precision of the training called `name`; `make` gives a fresh stack of it."""
+    def of(self, name: str, make: Callable[[str], Stack], batches: ClipBatches, split: Split) -> PrecisionTrial:
+        """What the training called `name` multiplies in; `make` gives a fresh stack of it."""
         if name not in self.trials:
             self.trials[name] = self._try(make, batches, split)
-        return self.trials[name].used
+        return self.trials[name]
 
     def _try(self, make: Callable[[str], Stack], batches: ClipBatches, split: Split) -> PrecisionTrial:
         if not self.may:
@@ -63,18 +67,23 @@ class PrecisionChoice:
         found = try_bfloat16(make, first)
         return PrecisionTrial("bf16", found.worst) if self.wanted == "bf16" else found
 
-    def notes(self) -> list[str]:
-        """What was decided, in sentences; none where nothing had to be."""
-        said = []
-        for used, verb in (("bf16", "bfloat16"), ("fp32", "float32")):
-            worst = [trial.worst for trial in self.trials.values() if trial.used == used and trial.worst is not None]
-            if worst:
-                names = ", ".join(sorted(name for name, trial in self.trials.items() if trial.used == used))
-                said.append(
-                    f"Linear layers of {names} multiplied in {verb} while training: in {TRIAL_STEPS} steps in both "
-                    f"precisions the loss differed by {100 * max(worst):.2g} % at most. Figures are judged in float32."
-                )
-        return said
+
+def precision_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
+    """What was tried, in sentences, from the records of each arm's trainings; none where nothing had to be."""
+    said = []
+    for used, meant in (("bf16", "bfloat16"), ("fp32", "float32")):
+        tried = {
+            name: [record["precision_difference"] for record in of_arm if record.get("precision") == used]
+            for name, of_arm in records.items()
+        }
+        worst = {name: max(found) for name, found in tried.items() if found and None not in found}
+        if worst:
+            said.append(
+                f"Linear layers of {', '.join(worst)} multiplied in {meant} while training: in {TRIAL_STEPS} steps in "
+                f"both precisions the loss differed by {100 * max(worst.values()):.2g} % at most. Figures are judged "
+                "in float32."
+            )
+    return said
 
 
 def step_size(stack: Stack, *, videos: int, clips: int) -> float:

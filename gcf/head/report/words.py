@@ -7,17 +7,19 @@ from dataclasses import fields
 
 from scipy.stats import binomtest
 
+from gcf.head.arms import REFERENCE
 from gcf.head.config import Protocol, TrainConfig
 from gcf.head.report.run import Run
 
 PERCENT = "\u00a0%"  # which never begins a line
 MINUS = "\u2212"
 LEVEL = 0.05  # of the tests; the intervals are of 95 %
+NAMED = {"heads": "head"}  # options that are called otherwise
 LONGEST = 300  # characters of a setting's value
 # What gcf train-head and gcf ablate take as options; other settings are given in Python.
 OPTIONS = frozenset(
     "annotations cv seeds seed num_clips clip_policy epochs batch_size lr weight_decay sparsity device".split()
-    + ["init", "freeze"]
+    + "sampling class_weights precision init freeze".split()
 )
 
 
@@ -151,15 +153,34 @@ def command(run: Run) -> str:
     changed = _changed(run)
     features = run.metrics.get("features") or run.config.get("features") or "FEATS.h5"
     single = run.kind == "train-head"
-    first = {} if single else {"preset": run.metrics.get("preset")}
+    first = {} if single else _compared(run)
     if single and "head" in run.config and "init" not in changed:
         first = {"head": run.config["head"]["name"]}
     options = {name: value for name, value in first.items() if value is not None} | changed
     if changed.keys() <= OPTIONS:
-        words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items()]
+        words = [
+            f"--{NAMED.get(name, name.replace('_', '-'))} {shlex.quote(str(value))}"
+            for name, given in options.items()
+            for value in _as_options(name, given)
+        ]
         return " ".join(["gcf", run.kind, shlex.quote(str(features)), "-o RUN_DIR", *words])
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return f"gcf.{run.kind.replace('-', '_')}({str(features)!r}, 'RUN_DIR'{given})"
+
+
+def _compared(run: Run) -> dict:
+    """What a comparison was asked to compare; older runs knew presets alone."""
+    asked = {name: run.config.get(name) or None for name in ("preset", "heads", "grid", "reference")}
+    if asked["reference"] == REFERENCE:
+        del asked["reference"]
+    return asked
+
+
+def _as_options(name: str, value: object) -> list:
+    """The values of an option that may be repeated, as its texts."""
+    if name == "grid":
+        return [f"{field}={','.join(map(str, values))}" for field, values in value.items()]
+    return value if isinstance(value, list) else [value]
 
 
 def _changed(run: Run) -> dict:
