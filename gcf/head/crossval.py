@@ -25,7 +25,7 @@ from gcf.head.residency import MAP, usable_device
 from gcf.head.results import Judged, SeedResult, keep, pool
 from gcf.head.schedule import most_passes
 from gcf.head.sitting import Sitting, Solved, Training, shared_settings
-from gcf.head.threads import is_small, one_thread, side_by_side
+from gcf.head.threads import Team, is_small, one_thread, side_by_side
 from gcf.head.transfer import Start
 
 log = logging.getLogger(__name__)
@@ -131,25 +131,32 @@ class Trial:
         number: int,
     ) -> None:
         """Train what the arms read on one split, and let it speak for them."""
-        with one_thread(workers > 1 or self._is_small(diets, len(seeds))):
+        alone = workers > 1 or self._is_small(diets, len(seeds))
+        on_cpu = self.descriptors.device.type == "cpu"
+        with one_thread(alone), Team(torch.get_num_threads() if on_cpu and not alone else 1) as team:
             for diet in diets:
                 missing = _missing(diet, seeds, by_split[number])
                 if missing:
-                    self._judge_diet(diet, missing, bar, number, by_split[number])
+                    self._judge_diet(diet, missing, bar, number, by_split[number], team)
 
     def _judge_diet(
-        self, diet: Diet, missing: Mapping[Arm, Sequence[int]], bar: tqdm, number: int, outcome: SplitOutcome
+        self,
+        diet: Diet,
+        missing: Mapping[Arm, Sequence[int]],
+        bar: tqdm,
+        number: int,
+        outcome: SplitOutcome,
+        team: Team,
     ) -> None:
         """missing: the seeds that an arm still needs; arms that read one training need the same ones."""
         settings = shared_settings(list(diet.values()), self.train)
-        sitting = Sitting(self.data, self.descriptors, self.splits[number], settings, judged=self.judged.subset)
+        split, judged = self.splits[number], self.judged.subset
+        sitting = Sitting(self.data, self.descriptors, split, settings, judged=judged, team=team)
         seeds_of = {diet[arm]: seeds for arm, seeds in missing.items()}
         names = {diet[arm]: arm.name for arm in missing}
-        courses = {
-            training: self._course(sitting, training, names[training], seeds)
-            for training, seeds in seeds_of.items()
-            if training.head is not None
-        }
+        trainings = [training for training in seeds_of if training.head is not None]
+        made = team.map(lambda t: self._course(sitting, t, names[t], seeds_of[t]), trainings)
+        courses = dict(zip(trainings, made, strict=True))
         listener = None if self.listener is None else partial(self._hear, seeds_of, names, self.splits[number].name)
         sitting.train([c for c in courses.values() if isinstance(c, Course)], bar=bar, listener=listener)
         failed = {training: course.failure for training, course in courses.items() if course.failure is not None}

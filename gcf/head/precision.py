@@ -88,7 +88,7 @@ def precision_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
 
 def step_size(stack: Stack, *, videos: int, clips: int) -> float:
     """Multiply-accumulates of one training step of all heads of a stack: forward, and twice as much backward."""
-    return 3.0 * videos * clips * sum(value.numel() for value in stack.weights.values())
+    return 3.0 * videos * clips * stack.size
 
 
 def try_bfloat16(make: Callable[[str], Stack], batches: Sequence[Batch]) -> PrecisionTrial:

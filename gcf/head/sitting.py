@@ -21,6 +21,7 @@ from gcf.head.logreg import fit_logreg
 from gcf.head.output import real_mean
 from gcf.head.prediction import BATCH_SIZE, Prediction, predict
 from gcf.head.stack import Stack
+from gcf.head.threads import Team
 from gcf.head.transfer import Start
 
 SHARED = ("num_clips", "clip_policy", "batch_size", "epochs", "sampling")  # arms alike in these share their batches
@@ -59,9 +60,16 @@ class Sitting:
     """
 
     def __init__(
-        self, data: LabelledFeatures, descriptors: Descriptors, split: Split, settings: TrainConfig, *, judged: str
+        self,
+        data: LabelledFeatures,
+        descriptors: Descriptors,
+        split: Split,
+        settings: TrainConfig,
+        *,
+        judged: str,
+        team: Team,
     ):
-        self.data, self.split, self.settings = data, split, settings
+        self.data, self.split, self.settings, self.team = data, split, settings, team
         self.videos, self.calibrates = getattr(split, judged), judged != "val" and data.targets is None
         num_clips, policy = settings.num_clips, settings.clip_policy
         self.batches = ClipBatches(descriptors, data.truth, num_clips=num_clips, policy=policy)
@@ -91,7 +99,7 @@ class Sitting:
     def train(self, courses: Sequence[Course], *, bar: tqdm, listener: Listener | None) -> None:
         """Train all courses in one pass."""
         if courses:
-            fit(courses, self.batches, self.split, self.settings, bar=bar, listener=listener)
+            fit(courses, self.batches, self.split, self.settings, bar=bar, listener=listener, team=self.team)
 
     def ask(
         self, arms: Sequence[Arm], stacks: Mapping[Arm, Stack], seeds: Sequence[int]
@@ -117,7 +125,7 @@ class Sitting:
     ) -> dict[Arm, list[Prediction]]:
         asked = [arm for arm in arms if arm in stacks]
         rng = evaluation_rng(self.settings.seed)
-        answers = predict([stacks[arm] for arm in asked], self.batches, videos, rng=rng, policy=policy)
+        answers = predict([stacks[arm] for arm in asked], self.batches, videos, rng=rng, policy=policy, team=self.team)
         said = dict(zip(asked, answers, strict=True))
         for arm in arms:
             if arm.head is None:

@@ -67,6 +67,11 @@ class Stack:
         if not torch.allclose(found, expected, rtol=AGREEMENT, equal_nan=True):
             self.each = self._one_by_one
 
+    @property
+    def size(self) -> int:
+        """Trained numbers of all active heads together."""
+        return sum(value.numel() for value in self.weights.values())
+
     def step(self, batch: Batch) -> Tensor:
         """One optimisation step of every active head; their losses (active,), without waiting for a GPU."""
         losses = self._losses(batch)

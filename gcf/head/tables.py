@@ -125,7 +125,7 @@ def _cells(row: dict) -> list[str]:
         f"{row['k']}/{row['n']}",
     ]
     if row["delta"] is None:
-        return [*cells, "not compared" if row["not_compared"] else "", "", "", ""]
+        return [*cells, "not compared" if row.get("not_compared") else "", "", "", ""]
     interval = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
     return [*cells, f"{100 * row['delta']:+.1f}", interval, _p(row["p_holm"]), f"{row['gained']}/{row['lost']}"]
 
