@@ -101,7 +101,7 @@ def test_every_figure_of_the_table_is_in_the_page_and_the_files_beside_it(compar
         if row["delta"] is not None:
             said = " ".join(shown).replace(MINUS, "-")
             assert f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}".replace("+0.0", "0.0") in said
-            assert ("< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}") in shown
+            assert ("< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}") in shown
 
 
 def test_an_older_run_without_the_optional_keys_has_no_empty_sections(run):
