@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -29,9 +30,10 @@ def compared(tmp_path_factory):
 def test_the_run_folder_is_as_designed_and_says_the_same_everywhere(compared):
     _, folder, found = compared
     names = {p.name for p in folder.iterdir()}
-    tables = {"table.md", "table.csv", "table.json"}
-    reports = {"metrics.json", "predictions.npz", "config.json", "history.csv", "training.png", "arms.png"}
-    assert names == tables | reports
+    tables = {"table.md", "table.csv", "table.json", "table.tex"}
+    plots = {"training.png", "arms.png", "reliability.png"}
+    reports = {"metrics.json", "predictions.npz", "config.json", "history.csv"}
+    assert names == tables | reports | plots
     in_json = json.loads((folder / "table.json").read_text())["rows"]
     assert in_json == found.rows == json.loads((folder / "metrics.json").read_text())["rows"]
     in_csv = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
@@ -102,8 +104,10 @@ def test_c_clip_is_the_linear_clip_classifier_on_the_central_clip_of_the_whole_v
 def test_two_comparisons_leave_the_same_bytes_however_many_threads_worked(compared, monkeypatch):
     features, folder, _ = compared
     monkeypatch.setattr(Trial, "_workers", lambda _: 3)
-    again = folder.parent / "again"
-    ablate(features, again, cv=3, seeds=2, **SHORT)
+    again = folder.parent / "again" / "run"
+    again.parent.mkdir()
+    shutil.copy(features.path, again.parent / "f.h5")  # a file of its own, that nobody has looked at
+    ablate(again.parent / "f.h5", again, cv=3, seeds=2, **SHORT)
     for file in folder.iterdir():
         assert (again / file.name).read_bytes() == file.read_bytes(), file.name
 
@@ -180,8 +184,12 @@ def test_a_linear_clip_classifier_takes_its_place_where_it_does_not(tmp_path):
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
-    with pytest.raises(UsageError, match=r"unknown preset 'dims'; known: modules"):
-        ablate(features, preset="dims")
+    with pytest.raises(UsageError, match=r"unknown preset 'widths'; known: modules"):
+        ablate(features, preset="widths")
+    with pytest.raises(UsageError, match="not a preset beside them"):
+        ablate(features, preset="dims", heads=["mean"])
+    with pytest.raises(UsageError, match="no arm is called gcf-1024"):
+        ablate(features, reference="gcf-1024")
     with pytest.raises(UsageError, match="leave init and freeze"):
         ablate(features, init="somewhere")
     with pytest.raises(AnnotationError, match="no video has a group"):

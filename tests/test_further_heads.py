@@ -12,11 +12,11 @@ from numpy_heads import further_head
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from stage_two import clip_batches
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gcf.errors import UsageError
-from gcf.head.batches import ClipBatches
 from gcf.head.build import build_head, build_shape
 from gcf.head.complexity import head_complexity
 from gcf.head.config import PRESETS, HeadConfig, head_config
@@ -262,7 +262,7 @@ def test_the_sparsity_term_reaches_the_attention_of_stpn_and_pushes_it_down():
     descriptors, mask = some_clips()
     labels = torch.tensor([0, 1, 2])
     gate = head(descriptors, mask).gate
-    with_term, without = (training_loss(head, descriptors, mask, labels, sparsity=s) for s in (0.5, 0))
+    with_term, without = (training_loss(head(descriptors, mask), mask, labels, sparsity=s) for s in (0.5, 0))
     assert relative_error((with_term - without).item(), 0.5 * gate_sparsity(gate).item()) < FLOAT64_FORWARD
     (slope,) = torch.autograd.grad(gate_sparsity(gate), head.score.bias)
     assert slope > 0
@@ -368,9 +368,9 @@ def test_logistic_regression_needs_two_classes():
 
 def test_logistic_regression_learns_the_easy_problem_from_the_means_of_the_real_clips(tmp_path):
     data = label_features(easy_cache(tmp_path / "f.h5"))
-    batches = ClipBatches(data.features, data.labels, num_clips=10, policy="uniform")
+    batches = clip_batches(data.features, data.labels)
     test = np.array(data.subsets) == "test"
-    (given, judged) = (batches.load(np.flatnonzero(which)) for which in (~test, test))
+    (given, judged) = (batches.load(np.flatnonzero(which), rng=None) for which in (~test, test))
     means, labels = real_mean(given.descriptors, given.mask).numpy(), given.labels.numpy()
     state, _ = fit_logreg(means, labels, means, labels, 3)
     head = build_head(PRESETS["logreg"], 12, 3).eval()

@@ -13,17 +13,20 @@ from pages import Page
 
 import gcf.cli
 from gcf import ablate, load_head, train_head, write_report
+from gcf.data.splits import Split
 from gcf.head.backbone_clips import backbone_columns, whose_classifier
 from gcf.head.batches import Descriptors
 from gcf.head.compare import compare_features
 from gcf.head.config import PRESETS, Protocol, TrainConfig, head_config
 from gcf.head.evaluate import evaluate_head
-from gcf.head.kept import KeptResult, pooled
+from gcf.head.kept import KeptResult
 from gcf.head.labelled import label_features, make_splits
 from gcf.head.metrics import score
 from gcf.head.prediction import Prediction
+from gcf.head.results import Judged, keep, pool
 from gcf.head.sitting import Sitting, Training
 from gcf.head.store import split_digest
+from gcf.head.threads import Team
 from gcf.head.transfer import Start
 from gcf.head.transfer_protocol import transfer_head
 
@@ -88,8 +91,15 @@ def test_a_head_finds_each_concept_whatever_stands_beside_it(data, trained):
 def test_two_seeded_runs_give_the_same_figures(data, table):
     options = {"annotations": table, "multi_label": True, "num_clips": 6, "epochs": 3, "head": "mean"}
     one, other = (train_head(data[0], **options).metrics for _ in range(2))
-    assert one == other
+    assert one["seeds"] == other["seeds"]
     assert one["protocol"]["multi_label"] is True
+
+
+def test_logistic_regression_is_trained_and_judged_like_any_head(folder, data, table):
+    options = {"annotations": table, "multi_label": True, "num_clips": 6}
+    run = train_head(data[0], folder / "logreg", head="logreg", **options)
+    assert run.metrics["map"] > 0.95
+    assert evaluate_head(run.path, data[0], annotations=table)["map"] == run.metrics["map"]
 
 
 def test_eval_follows_the_head_and_knows_its_classes_by_name(folder, data, table, trained):
@@ -115,7 +125,7 @@ def test_a_saved_head_says_what_each_class_is_worth_by_itself(data, trained):
 def test_a_trained_clip_classifier_averages_sigmoids_whoever_built_it(folder, data, table):
     found = label_features(*data, multi_label=True)
     (split,) = make_splits(found, Protocol())
-    sitting = Sitting(found, Descriptors(data[0]), split, TrainConfig(num_clips=6), judged="test")
+    sitting = Sitting(found, Descriptors(data[0]), split, TrainConfig(num_clips=6), judged="test", team=Team(1))
     arm = Training(PRESETS["clip"], sitting.settings)  # as a comparison has it, which knows nothing of the labels
     assert not sitting.stack(arm, [0], Start(), "fp32").template.exclusive
     options = {"annotations": table, "multi_label": True, "num_clips": 6, "epochs": 3}
@@ -205,7 +215,7 @@ def test_balanced_weights_even_out_the_classes_that_videos_show(data):
     found = label_features(*data, multi_label=True)
     (split,) = make_splits(found, Protocol())
     train = TrainConfig(num_clips=6, class_weights="balanced")
-    sitting = Sitting(found, Descriptors(data[0]), split, train, judged="test")
+    sitting = Sitting(found, Descriptors(data[0]), split, train, judged="test", team=Team(1))
     weights = sitting.stack(Training(NARROW, train), [0], Start(), "fp32").class_weights.numpy()
     counts = shown_sets()[split.train].sum(axis=0)
     assert (weights * counts).tolist() == pytest.approx([counts.mean()] * 3)
@@ -214,7 +224,7 @@ def test_balanced_weights_even_out_the_classes_that_videos_show(data):
 def test_balanced_batches_draw_by_the_rarest_class(data):
     found = label_features(*data, multi_label=True)
     (split,) = make_splits(found, Protocol())
-    sitting = Sitting(found, Descriptors(data[0]), split, TrainConfig(num_clips=6), judged="test")
+    sitting = Sitting(found, Descriptors(data[0]), split, TrainConfig(num_clips=6), judged="test", team=Team(1))
     assert sitting.batches.classes.tolist() == found.labels.tolist()
 
 
@@ -232,19 +242,24 @@ def test_a_stored_result_depends_on_every_class_of_a_video(data):
     assert len(digests) == 2
 
 
-def test_kept_results_of_splits_are_pooled_to_the_map_of_all():
+def test_results_of_splits_are_pooled_to_the_map_of_all():
     rng = np.random.default_rng(0)
     targets = rng.random((50, 4)) < 0.4
     targets[~targets.any(axis=1), 0] = True
     logs = np.log(rng.random((50, 4))).astype(np.float32)
+    cut, none = 20, np.array([], dtype=int)
+    splits = [Split(name, none, none, none) for name in "ab"]
+    judged = Judged(np.arange(50), np.repeat([0, 1], [cut, 50 - cut]), targets, "test")
     parts = [
-        KeptResult.of(
-            None, Prediction(logs[own], {}), score(logs[own], targets[own]), true_log_probability=logs[own, 0]
-        )
-        for own in (slice(0, 20), slice(20, 50))
+        keep(None, Prediction(logs[own], {}), targets[own], temperature=None, whole=False)
+        for own in (slice(0, cut), slice(cut, 50))
     ]
-    again = [KeptResult.from_stored(part.to_stored()) for part in parts]
-    assert pooled(again, targets) == score(logs, targets)
+    found = pool(0, [KeptResult.from_stored(part.to_stored()) for part in parts], splits, judged)
+    assert found.metrics == score(logs, targets)
+    assert [fold["map"] for fold in found.folds] == [
+        score(logs[:cut], targets[:cut])["map"],
+        score(logs[cut:], targets[cut:])["map"],
+    ]
 
 
 def test_the_report_speaks_of_map_and_hits(compared, trained):

@@ -118,7 +118,7 @@ def test_a_dict_may_bring_a_gate_which_the_sparsity_term_then_reads(plugin):
     head = build_head(head_config(plugin(HEAD + GATED)), D, K)
     descriptors, mask = clips()
     expected = (descriptors[..., 0].sigmoid() * mask).sum(dim=1).mean()
-    losses = [training_loss(head, descriptors, mask, torch.tensor([0, 1]), sparsity=s) for s in (0, 1)]
+    losses = [training_loss(head(descriptors, mask), mask, torch.tensor([0, 1]), sparsity=s) for s in (0, 1)]
     assert relative_error((losses[1] - losses[0]).item(), expected.item()) < FLOAT32_FORWARD
 
 

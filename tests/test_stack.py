@@ -162,8 +162,9 @@ def test_folded_products_and_their_gradients_are_those_of_einsum(x_shape, w_shap
     np.testing.assert_allclose(found.detach(), each[0] if dims == (None, None) else np.stack(each), rtol=1e-12)
     pull = torch.randn(found.shape, generator=generator, dtype=torch.float64)
     mine = torch.autograd.grad((found * pull).sum(), (x, w))
-    plain = x @ w
-    if dims != (None, None):
+    if dims == (None, None):
+        plain = x @ w
+    else:
         plain = torch.stack([(x if x_alone else x[s]) @ (w if w_alone else w[s]) for s in range(3)])
     expected = torch.autograd.grad((plain * pull).sum(), (x, w))
     for one, other in zip(mine, expected, strict=True):
@@ -194,7 +195,7 @@ def test_the_trial_of_bfloat16_accepts_rounding_and_refuses_what_changes_the_los
 
     refused = try_bfloat16(unstable, batches)
     assert refused.used == "fp32"
-    assert "more than 1 %" in refused.describe("x")
+    assert refused.worst > TOLERANCE
 
 
 def test_class_weights_weigh_the_loss(tmp_path):

@@ -151,7 +151,7 @@ def predicted(n=30, classes=7):
     return logs, labels, np.array([row[k] for row, k in zip(logs, labels, strict=True)])
 
 
-RUN = Trained(None, {"epoch": 3, "val_loss": 0.1 + 0.2}, [{"epoch": 1, "lr": 0.1}])
+RUN = Trained({"epoch": 3, "val_loss": 0.1 + 0.2}, [{"epoch": 1, "lr": 0.1}])
 
 
 @pytest.mark.parametrize("trained", [RUN, None])

@@ -22,7 +22,20 @@ def results(accuracy, *, seeds=(0, 1), luck=0, videos=VIDEOS):
         predicted = np.where(right, LABELS[:videos], (LABELS[:videos] + 1) % CLASSES)
         figures = {"top1": right.mean(), "top5": 1.0, "mean_class": right.mean(), "loss": 0.5}
         metrics = figures | {"k": int(right.sum()), "n": videos}
-        found.append(SeedResult(seed, metrics, [{"name": "holdout"} | metrics], [None], predicted, right * 1.0, None))
+        found.append(
+            SeedResult(
+                seed,
+                metrics,
+                [{"name": "holdout"} | metrics],
+                [None],
+                [None],
+                predicted,
+                right * 1.0,
+                right * 1.0,
+                None,
+                None,
+            )
+        )
     return found
 
 

@@ -65,9 +65,10 @@ def test_the_saved_head_gives_the_predictions_of_the_run_again(tmp_path):
 
 
 def test_two_runs_leave_the_same_bytes_and_torch_as_it_was(tmp_path):
-    features = easy_cache(tmp_path / "f.h5")
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     for name in ("one", "two"):
+        (tmp_path / f"in {name}").mkdir()
+        features = easy_cache(tmp_path / f"in {name}" / "f.h5")  # one of its own, that nobody has looked at
         train_head(features, tmp_path / name, head=SMALL, **SHORT, cv=3, seeds=2)
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
     assert len([f for f in files if f.name == "head.safetensors"]) == 6
@@ -168,7 +169,7 @@ def test_a_run_that_fails_leaves_nothing_and_an_earlier_one_untouched(tmp_path):
     with pytest.raises(Exception, match="diverged"):
         train_head(features, tmp_path / "run", head=SMALL, lr=1e30, overwrite=True)
     assert sorted((p.name, p.read_bytes()) for p in (tmp_path / "run").iterdir()) == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "run"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "f.h5.looks.jsonl", "run"]
 
 
 def test_transfer_trains_the_classifier_alone_and_keeps_it_where_classes_agree(tmp_path):

@@ -58,13 +58,18 @@ class Cv(click.ParamType):
         return int(value) if str(value).isdigit() else value
 
 
+def joined_features(features: Path, joined: tuple[Path, ...]) -> Path | list[Path]:
+    """FEATS.h5, or with those of --with."""
+    return [features, *joined] if joined else features
+
+
 def run_folder(features: Path, kind: str) -> Path:
     """Where a run goes that was given no folder: beside its features."""
     return features.with_name(f"{features.stem}-{kind}")
 
 
 def training_options(command):
-    """What train-head and ablate share."""
+    """What all commands that train share."""
     options = [
         annotations_option,
         multi_label_option,
@@ -88,9 +93,31 @@ def training_options(command):
         click.option("--lr", type=float, help="Initial rate.  [default: 0.1; 0.01 when frozen]"),
         click.option("--weight-decay", default=1e-3, help="Of SGD."),
         click.option("--sparsity", default=1e-4, help="Lambda of the gate's L1 term."),
+        click.option("--sampling", default="shuffle", help="shuffle, or balanced: every class as likely."),
+        click.option("--class-weights", default="none", help="none, or balanced: rare classes weigh more in the loss."),
+        click.option("--precision", default="auto", help="auto (bf16 where it pays and changes nothing), fp32, bf16."),
         device_option,
         click.option("--overwrite", is_flag=True, help="Replace an earlier run in RUN_DIR."),
         json_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def run_options(command):
+    """What train-head and ablate share beyond that."""
+    options = [
+        click.option(
+            "--with",
+            "joined",
+            multiple=True,
+            type=path_type(),
+            metavar="OTHER.h5",
+            help="Further features of the same videos, joined to FEATS.h5 (two-stream style); may be repeated.",
+        ),
+        click.option("--audit/--no-audit", default=True, help="Look for copies of videos across the splits first."),
+        click.option("--tensorboard", type=path_type(), metavar="DIR", help="Write the curves for TensorBoard."),
     ]
     for option in reversed(options):
         command = option(command)

@@ -2,32 +2,38 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
-from gcf.errors import UsageError
-from gcf.head.arms import CENTRAL, Arm
+from gcf.errors import GcfError, UsageError
+from gcf.head.ablation_files import write_ablation
+from gcf.head.arms import REFERENCE, Comparison, comparison, heads_comparison
 from gcf.head.backbone_clips import backbone_columns, whose_classifier
-from gcf.head.config import PRESETS, HeadConfig, Protocol, TrainConfig, head_config, split_options
-from gcf.head.crossval import Trial
-from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes, label_features, make_splits
-from gcf.head.plots import plot_arms, plot_training
-from gcf.head.results import Judged, SeedResult
-from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.summary import history_rows, seed_entry, summarise
-from gcf.head.tables import REFERENCE, markdown_table, table_rows
-from gcf.head.training import PREDICTIONS, judged_arrays
-from gcf.head.transfer import Start, fit_to_clips
+from gcf.head.calibration_report import calibration_of
+from gcf.head.circumstances import audit_splits, circumstances
+from gcf.head.config import HeadConfig, Protocol, TrainConfig, split_options
+from gcf.head.crossval import Outcome, Trial
+from gcf.head.grid import grid_comparison, parse_grid
+from gcf.head.keeper import Keeper
+from gcf.head.labelled import LabelledFeatures, label_features, make_splits
+from gcf.head.results import ensemble
+from gcf.head.runs import FORMAT, run_folder
+from gcf.head.store import open_store
+from gcf.head.summary import seed_entry, summarise
+from gcf.head.tables import markdown_table, table_rows
+from gcf.head.tensorboard import TensorBoardLog
+from gcf.head.training import PREDICTIONS
+from gcf.head.transfer import Start
+from gcf.head.units import independent_units
 
-# Further comparisons are further entries. "modules" is the paper's Table 2 and the honest baseline that it leaves out.
-ABLATIONS: dict[str, tuple[str, ...]] = {"modules": ("mean", "fusion-only", "attention-only", "gcf-256")}
-CENTRAL_ARM = "c-clip"  # shares the training of D-Clips
 DEFAULT_SEEDS = 5
 DEFAULT_FOLDS = 5  # where the file has no test subset
+DEFAULT_PRESET, DEFAULT_HEAD = "modules", "gcf-256"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,57 +47,79 @@ class Ablation:
     @property
     def markdown(self) -> str:
         """The table for people, and below it what has to be known to read it."""
-        return markdown_table(self.rows) + "".join(f"\n{note}\n" for note in self.metrics["notes"])
+        table = markdown_table(self.rows, reference=self.metrics["reference"])
+        return table + "".join(f"\n{note}\n" for note in self.metrics["notes"])
+
+    @property
+    def failed(self) -> list[str]:
+        """The arms that gave no figures."""
+        return [row["name"] for row in self.rows if row["mean"] is None]
 
 
 def ablate(
-    features: FeatureFile | str | os.PathLike,
+    features: FeatureFile | str | os.PathLike | Sequence[str | os.PathLike],
     out: str | os.PathLike | None = None,
     *,
-    preset: str = "modules",
+    preset: str | None = None,
+    heads: Sequence[str | HeadConfig] = (),
+    grid: Mapping[str, Sequence] | Sequence[str] = (),
+    reference: str = REFERENCE,
+    reuse: bool = True,
+    audit: bool = True,
+    tensorboard: str | os.PathLike | None = None,
     overwrite: bool = False,
     **options,
 ) -> Ablation:
-    """Train and judge every arm of a preset on the same splits with the same seeds (five unless `seeds` says).
+    """Train and judge every arm on the same splits with the same seeds (five unless `seeds` says), in one pass.
 
-    C-Clip and D-Clips are always among them; each other arm is compared to D-Clips, paired. Without a test subset and
-    without `cv`, five folds that keep groups whole are used. The run folder `out` gets table.md, table.csv,
-    table.json, metrics.json, predictions.npz, config.json, history.csv and plots. options: the fields of Protocol and
-    TrainConfig. Raises what `train_head` does.
+    What is compared: a `preset` ("modules" unless another is named), or `heads`, or every point of a `grid` of fields
+    of HeadConfig and TrainConfig, {"width": [64, 256]} or ["width=64,256"], on the one head given. C-Clip and D-Clips
+    are always among the arms; each other arm is compared to `reference`, paired. Several feature files of the same
+    videos are joined. Without a test subset and without `cv`, five folds that keep groups whole are used.
+
+    An arm that fails does not stop the others. reuse: results are kept beside the feature file, so that a stopped
+    comparison goes on and another one takes what it shares. audit: look for leaks across the splits first.
+    tensorboard: a folder for the curves. The run folder `out` gets table.md, .csv, .tex and .json, metrics.json,
+    predictions.npz, config.json, history.csv and plots. options: the fields of Protocol and TrainConfig. Raises what
+    `train_head` does, and GcfError where no arm is left.
     """
-    if preset not in ABLATIONS:
-        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(ABLATIONS)}")
     protocol, train = split_options(options)
     if train.init is not None:
         raise UsageError("a comparison trains every arm from the start; leave init and freeze to train-head")
     data = label_features(features, protocol.annotations, multi_label=protocol.multi_label)
     splits, notes = _splits(data, protocol)
-    arms, source = _arms(preset, data, train)
+    compared = _comparison(preset, heads, grid, train, data)
+    if reference not in (arm.name for arm in compared.arms):
+        raise UsageError(f"no arm is called {reference}; known: {', '.join(arm.name for arm in compared.arms)}")
+    leaks, found_leaks = audit_splits(data, splits) if audit else (None, [])
     seeds = [train.seed + i for i in range(protocol.seeds or DEFAULT_SEEDS)]
-    trial = Trial(data, splits, train, Start())
-    judged = trial.judged
-    with run_folder(out, overwrite=overwrite) as folder:
-        outcome = trial.run(arms, seeds)
-        results = outcome.results
-        rows = table_rows(results, judged)
-        metrics = {"format": FORMAT, "kind": "ablate", "preset": preset, "judged_on": judged.subset}
-        metrics |= {"clip_classifier": source, "rows": rows}
-        metrics["arms"] = {
-            name: summarise(found) | {"seeds": [seed_entry(result, PREDICTIONS) for result in found]}
-            for name, found in results.items()
-        }
-        metrics["coverage"] = coverage(data, splits)
-        metrics["residency"] = trial.descriptors.residency.to_json()
-        metrics["notes"] = [*notes, *_notes(train, data), *coverage_notes(metrics["coverage"]), *outcome.notes]
-        found = Ablation(rows, metrics, None if out is None else Path(out))
+    store, *refusal = _open_store(data) if reuse else (None,)
+    with (
+        run_folder(out, overwrite=overwrite) as folder,
+        nullcontext() if tensorboard is None else TensorBoardLog(tensorboard) as board,
+    ):
+        keeper = None if store is None else Keeper(store, data, splits, train)
+        trial = Trial(data, splits, train, Start(), keeper=keeper, listener=board and board.add)
+        outcome = trial.run(compared.arms, seeds)
+        if not outcome.results:
+            raise GcfError(f"every arm failed; the first: {next(iter(outcome.failures.values()))}")
+        metrics = {"format": FORMAT, "kind": "ablate", "preset": _shown(preset, heads, grid), "reference": reference}
+        metrics |= _metrics(trial, outcome, compared, reference)
+        around, about = circumstances(trial, "gcf ablate")
+        metrics |= around | {"audit": leaks}
+        metrics["notes"] = [*notes, *metrics["notes"], *about, *found_leaks, *outcome.notes, *refusal]
+        found = Ablation(metrics["rows"], metrics, None if out is None else Path(out))
         if folder is not None:
-            write_json(folder / "config.json", {"preset": preset, "train": train.to_json()} | protocol.to_json())
-            history = history_rows({name: r for name, r in results.items() if name != CENTRAL_ARM}, splits)
-            write_csv(folder / "history.csv", history)
-            plot_training(folder / "training.png", history)
-            _write_arms(folder / PREDICTIONS, data, judged, results)
-            _write_table(folder, found)
+            settings = _asked(preset, heads, grid, reference) | {"arms": [asdict(arm) for arm in compared.arms]}
+            settings |= {"train": train.to_json()} | protocol.to_json()
+            write_ablation(folder, metrics, found.markdown, settings, trial=trial, results=outcome.results)
     return found
+
+
+def _open_store(data: LabelledFeatures) -> tuple:
+    """The store, and a note where there can be none."""
+    store, note = open_store(data.features.path)
+    return (store,) if note is None else (store, note)
 
 
 def _splits(data: LabelledFeatures, protocol: Protocol) -> tuple[list[Split], list[str]]:
@@ -104,20 +132,67 @@ def _splits(data: LabelledFeatures, protocol: Protocol) -> tuple[list[Split], li
     return make_splits(data, replace(protocol, cv=DEFAULT_FOLDS)), [note]
 
 
-def _arms(preset: str, data: LabelledFeatures, train: TrainConfig) -> tuple[list[Arm], str]:
-    """All arms in the order of the table, and whose clip classifier the first two read: "backbone" or "linear"."""
+def _comparison(
+    preset: str | None,
+    heads: Sequence[str | HeadConfig],
+    grid: Mapping[str, Sequence] | Sequence[str],
+    train: TrainConfig,
+    data: LabelledFeatures,
+) -> Comparison:
     own = backbone_columns(data) is not None
-    clip: HeadConfig | None = None if own else PRESETS["clip"]
-    arms = [Arm(CENTRAL_ARM, clip, policy=CENTRAL), Arm(REFERENCE, clip)]
-    arms += [Arm(name, _fitting(PRESETS[name], train)) for name in ABLATIONS[preset]]
-    return arms, "backbone" if own else "linear"
+    if preset is not None and (heads or grid):
+        raise UsageError("give a preset, or heads, or a grid on one head; not a preset beside them")
+    if grid:
+        if len(heads) > 1:
+            raise UsageError(f"a grid varies one head; got {len(heads)}")
+        points = grid if isinstance(grid, Mapping) else parse_grid(grid)
+        return grid_comparison(heads[0] if heads else DEFAULT_HEAD, points, train, own_classifier=own)
+    if heads:
+        return heads_comparison(heads, train, own_classifier=own)
+    longest = int(np.diff(data.features.offsets).max())
+    return comparison(preset or DEFAULT_PRESET, train, own_classifier=own, max_clips=longest)
 
 
-def _fitting(head: HeadConfig, train: TrainConfig) -> HeadConfig:
-    """With all clips of a video, a gate for a fixed number of them gives way to the one for any number."""
-    if train.clip_policy == "all" and head.fixed_clips is not None:
-        return head_config(head, gate="token")
-    return fit_to_clips(head, train)
+def _asked(
+    preset: str | None, heads: Sequence[str | HeadConfig], grid: Mapping[str, Sequence] | Sequence[str], reference: str
+) -> dict:
+    """What was asked for, as JSON takes it."""
+    names = [str(getattr(head, "source", "") or getattr(head, "name", head)) for head in heads]
+    points = dict(grid) if isinstance(grid, Mapping) else parse_grid(grid)
+    chosen = None if heads or grid else preset or DEFAULT_PRESET
+    return {"preset": chosen, "heads": names, "grid": points, "reference": reference}
+
+
+def _shown(preset: str | None, heads: Sequence[str | HeadConfig], grid: Mapping[str, Sequence] | Sequence[str]) -> str:
+    """What was compared, in a word."""
+    return "grid" if grid else "heads given" if heads else preset or DEFAULT_PRESET
+
+
+def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: str) -> dict:
+    """Rows and arms, and what lies behind them."""
+    units, about_units = independent_units(trial.data)
+    results, judged = outcome.results, trial.judged
+    rows = table_rows(results, judged, reference=reference, groups=units, failed=outcome.failures)
+    of_arm = {row["name"]: row for row in rows}
+    rows = [of_arm[arm.name] for arm in compared.arms]
+    calibration = {name: calibration_of(found, judged) for name, found in results.items()}
+    ensembles = {name: ensemble(found, judged) for name, found in results.items()}
+    for row in rows:
+        measured, together = calibration.get(row["name"]), ensembles.get(row["name"])
+        row["ensemble"] = None if together is None else together["top1"]
+        row["temperature"], row["ece"] = (measured["temperature"], measured["ece_before"]) if measured else (None, None)
+    metrics = {"judged_on": judged.subset, "rows": rows, "precision": outcome.notes}
+    metrics["clip_classifier"] = "linear" if backbone_columns(trial.data) is None else "backbone"
+    metrics["arms"] = {
+        name: summarise(found)
+        | {"ensemble": ensembles[name], "seeds": [seed_entry(result, PREDICTIONS) for result in found]}
+        for name, found in results.items()
+    }
+    metrics["calibration"] = {name: measured for name, measured in calibration.items() if measured}
+    if compared.axis:
+        metrics["sweep"] = {"axis": compared.axis, "values": compared.values, "lines": compared.lines}
+    metrics["notes"] = [*_notes(trial.train, trial.data), _about(about_units, rows)]
+    return metrics
 
 
 def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
@@ -126,26 +201,17 @@ def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
     return [
         f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose_classifier(data)}.",
         f"Clips of a video: {clips}.{gates}",
-        "The interval resamples videos and seeds; p is an exact sign-flip test over videos for these seeds. Both take "
-        "videos as independent: where groups share a scene, they are somewhat too sure.",
     ]
 
 
-def _write_arms(
-    path: Path, data: LabelledFeatures, judged: Judged, results: Mapping[str, Sequence[SeedResult]]
-) -> None:
-    """ids, labels, folds (n,), classes (K,), and for each arm ARM.predicted and ARM.true_log_probability (S, n)."""
-    arrays = judged_arrays(data, judged, next(iter(results.values())))
-    for name, found in results.items():
-        arrays[f"{name}.predicted"] = np.stack([r.predicted for r in found])
-        arrays[f"{name}.true_log_probability"] = np.stack([r.true_log_probability for r in found])
-    np.savez(path, **arrays)
-
-
-def _write_table(folder: Path, found: Ablation) -> None:
-    (folder / "table.md").write_text(found.markdown, encoding="utf-8")
-    write_csv(folder / "table.csv", found.rows)
-    shown = {name: found.metrics[name] for name in ("preset", "judged_on", "clip_classifier", "notes", "rows")}
-    write_json(folder / "table.json", shown)
-    plot_arms(folder / "arms.png", found.rows)
-    write_json(folder / METRICS, found.metrics)
+def _about(units: str, rows: Sequence[dict]) -> str:
+    """How to read the differences, and the smallest one that could have been seen."""
+    text = (
+        f"{units} The interval resamples them and the seeds; p is an exact sign-flip test for these seeds, adjusted "
+        "for the number of arms (Holm). Gained and lost are the videos that turned right and wrong."
+    )
+    least = [row["detectable"] for row in rows if row.get("detectable")]
+    if not least:
+        return text
+    low, high = 100 * min(least), 100 * max(least)
+    return f"{text} This test set finds differences of {low:.1f} to {high:.1f} points in four of five cases."

@@ -38,7 +38,7 @@ class ClipHead(nn.Module):
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
         """Descriptors (B, C, D), mask (B, C) -> logits (B, K) of the averaged probabilities; clip logits."""
-        clip_logits = self.clip_logits(descriptors, mask)
+        clip_logits = self.clip_logits(descriptors, mask).masked_fill(~mask.unsqueeze(-1), 0)
         return HeadOutput(self.average(clip_logits, mask), clip_logits=clip_logits)
 
     def average(self, clip_logits: Tensor, mask: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from gcf.data.annotations import read_annotations
 from gcf.data.features import FeatureFile
 from gcf.errors import GcfError, StoppedError, UsageError
 from gcf.head.ablation import Ablation, ablate
-from gcf.head.arms import CENTRAL_ARM, MODULES, REFERENCE
+from gcf.head.arms import CENTRAL_ARM, REFERENCE
 from gcf.head.backbones_table import backbones_markdown, comparison_notes
-from gcf.head.config import split_options
+from gcf.head.config import head_config, split_options
 from gcf.head.metrics import is_right
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.statistics import paired_difference
@@ -75,20 +75,20 @@ def compare_features(
     """
     if not files:
         raise UsageError("no feature files given")
-    if head not in MODULES:
-        raise UsageError(f"unknown head {head!r} for a comparison of backbones; known: {', '.join(MODULES)}")
+    name = head_config(head).name  # a plug-in file goes by the name that it gives itself
     protocol, train = split_options(options)
     if isinstance(protocol.annotations, (str, os.PathLike)):
         # Once: what is wrong with it is wrong for all.
         options["annotations"] = read_annotations(protocol.annotations, multi_label=protocol.multi_label)
+    heads = tuple(dict.fromkeys(("mean", head)))
     with run_folder(out, overwrite=overwrite) as folder, _place(folder) as place:
         judged = []
-        for name, file in zip(_names(files), files, strict=True):
-            judged.append(_judge(name, file, place / name, options))
-        rows = [_row(one, judged[0], head, annotated=protocol.annotations is not None) for one in judged]
+        for stem, file in zip(_names(files), files, strict=True):
+            judged.append(_judge(stem, file, place / stem, heads, options))
+        rows = [_row(one, judged[0], name, annotated=protocol.annotations is not None) for one in judged]
         notes = [OF_SEVERAL] if protocol.multi_label else []
         notes += comparison_notes(rows, {one.name: one.found.metrics["notes"] for one in judged if one.found})
-        metrics = {"format": FORMAT, "kind": "compare", "head": head, "first": rows[0]["file"]}
+        metrics = {"format": FORMAT, "kind": "compare", "head": name, "first": rows[0]["file"]}
         metrics |= {"rows": rows, "notes": notes, "train": train.to_json(), "protocol": protocol.to_json()}
         comparison = BackboneComparison(rows, metrics, None if out is None else Path(out))
         if folder is not None:
@@ -121,12 +121,14 @@ def _names(files: Sequence[FeatureFile | str | os.PathLike]) -> list[str]:
     return names
 
 
-def _judge(name: str, file: FeatureFile | str | os.PathLike, folder: Path, options: dict) -> _Judged:
+def _judge(
+    name: str, file: FeatureFile | str | os.PathLike, folder: Path, heads: Sequence[str], options: dict
+) -> _Judged:
     """Compare heads on one file. What is wrong with this file alone becomes its error; wrong usage is everyone's."""
     features = file if isinstance(file, FeatureFile) else None
     try:
         features = features or FeatureFile(file)
-        found = ablate(features, folder, preset="modules", **options)
+        found = ablate(features, folder, heads=heads, **options)
     except (UsageError, StoppedError):
         raise
     except GcfError as error:
@@ -153,19 +155,21 @@ def _row(one: _Judged, first: _Judged, head: str, *, annotated: bool) -> dict:
     row["expected"] = one.found.metrics["coverage"]["expected"]
     of_arm = {found["name"]: found for found in one.found.rows}
     for arm in arms:
-        row |= {arm: of_arm[arm]["mean"], f"{arm}_k": of_arm[arm]["k"], f"{arm}_n": of_arm[arm]["n"]}
-    row |= {name: of_arm[head][name] for name in DIFFERENCE}
+        row |= {arm: of_arm[arm]["mean"], f"{arm}_k": of_arm[arm].get("k"), f"{arm}_n": of_arm[arm].get("n")}
+    row |= {name: of_arm[head].get(name) for name in DIFFERENCE}
     if one is not first:
-        row["not_compared"] = _why_not(one, first, annotated=annotated)
+        row["not_compared"] = _why_not(one, first, head, annotated=annotated)
         if row["not_compared"] is None:
             row |= {f"first_{name}": value for name, value in _against_first(one, first, head).items()}
     return row
 
 
-def _why_not(one: _Judged, first: _Judged, *, annotated: bool) -> str | None:
+def _why_not(one: _Judged, first: _Judged, head: str, *, annotated: bool) -> str | None:
     """Why two files cannot be compared, None where the same videos teach and judge."""
     if first.found is None:
         return f"{first.name} gave no figures"
+    if any(f"{head}.predicted" not in judged.predictions for judged in (one, first)):
+        return f"{head} failed in one of them"
     if reason := why_other_videos(one.features, first.features, annotated=annotated):
         return reason
     shared = ("ids", "labels", "folds", "classes", "seeds")
@@ -190,5 +194,5 @@ def why_other_videos(ours: FeatureFile, theirs: FeatureFile, *, annotated: bool)
 def _against_first(one: _Judged, first: _Judged, head: str) -> dict[str, float]:
     """The head's accuracy less that of the first file's, paired over videos and seeds."""
     ours, theirs = (is_right(j.predictions[f"{head}.predicted"], j.predictions["labels"]) for j in (one, first))
-    difference = vars(paired_difference(ours, theirs, one.predictions["ids"]))
+    difference = vars(paired_difference(ours, theirs, one.predictions["ids"], one.predictions["units"]))
     return {name: difference[name] for name in DIFFERENCE}

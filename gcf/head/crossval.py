@@ -1,10 +1,9 @@
 """Every arm on every split with every seed, over the same clips of the same videos in the same order."""
 
-import itertools
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,18 +16,21 @@ from gcf.head.arms import Arm
 from gcf.head.batches import Descriptors
 from gcf.head.build import build_shape
 from gcf.head.config import TrainConfig
-from gcf.head.fit import Course, Listener, evaluation_rng
+from gcf.head.fit import Course
+from gcf.head.keeper import Keeper, NoKeeper
+from gcf.head.kept import KeptResult
 from gcf.head.labelled import LabelledFeatures
-from gcf.head.precision import LARGE_STEP, TRIAL_STEPS, PrecisionTrial, has_bfloat16, step_size, try_bfloat16
+from gcf.head.precision import PrecisionChoice, precision_notes
 from gcf.head.residency import MAP, usable_device
-from gcf.head.results import Judged, SeedResult, Verdict, pool
+from gcf.head.results import Judged, SeedResult, keep, pool
 from gcf.head.schedule import most_passes
-from gcf.head.sitting import Sitting, SplitOutcome, Training, shared_settings
-from gcf.head.stack import Stack
-from gcf.head.threads import is_small, one_thread, side_by_side
+from gcf.head.sitting import Sitting, Solved, Training, shared_settings
+from gcf.head.threads import Team, is_small, one_thread, side_by_side
 from gcf.head.transfer import Start
 
 log = logging.getLogger(__name__)
+Diet = Mapping[Arm, Training]  # arms that share their batches, with what each reads
+Listener = Callable[[str, int, str, dict], None]  # of validations: arm, seed, name of the split, history row
 
 
 @dataclass(eq=False)
@@ -40,14 +42,24 @@ class Outcome:
 
     results: dict[str, list[SeedResult]]
     failures: dict[str, str]
-    heads: dict[tuple[str, int, int], nn.Module] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    heads: dict[tuple[str, int, int], nn.Module]
+    notes: list[str]
+
+
+@dataclass(eq=False)
+class SplitOutcome:
+    """What one split gave: results and heads by (arm, seed), failures by arm."""
+
+    kept: dict[tuple[str, int], KeptResult] = field(default_factory=dict)
+    heads: dict[tuple[str, int], nn.Module] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 class Trial:
     """What all arms share: data, splits, training settings, and where a trained head starts.
 
-    keep_heads: the trained heads, and all probabilities, are wanted. listener hears of every validation.
+    keep_heads: the trained heads, and all probabilities, are wanted. listener hears of every validation. keeper has
+    the results of earlier runs, and gets those of this one.
     """
 
     def __init__(
@@ -59,13 +71,13 @@ class Trial:
         *,
         keep_heads: bool = False,
         listener: Listener | None = None,
+        keeper: Keeper | None = None,
     ):
         self.data, self.splits, self.train, self.start = data, splits, train, start
-        self.keep_heads, self.listener = keep_heads, listener
+        self.keep_heads, self.listener, self.keeper = keep_heads, listener, keeper or NoKeeper()
         self.descriptors = Descriptors(data.features, device=usable_device(train.device))
-        log.info(self.descriptors.residency.describe())
         self.judged = Judged.of(data, splits)
-        self.trials: dict[Training, PrecisionTrial] = {}
+        self.precision = PrecisionChoice(train.precision, self.descriptors.device)
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Outcome:
         """All arms on all splits with all seeds; progress on standard error where that is a terminal.
@@ -73,107 +85,136 @@ class Trial:
         The seeds of an arm are trained as one stack, arms with the same head and settings share their training, and
         arms with the same clips share their batches. Several splits are judged side by side, each by one thread.
         """
+        log.info(self.descriptors.residency.describe())
         diets = self._diets(arms)
-        self._try_precisions(diets, seeds)
+        by_split = [self._earlier(arms, seeds, number) for number in range(len(self.splits))]
+        reused, wanted = sum(len(o.kept) for o in by_split), len(arms) * len(seeds) * len(by_split)
+        if reused:
+            log.info("%d of %d results of an arm, a split and a seed are there already", reused, wanted)
         workers = self._workers()
-        with tqdm(total=self._steps(diets), unit="step", file=sys.stderr, disable=None, leave=False) as bar:
-            judge = partial(self._judge, diets, seeds, bar, workers)
-            found = dict(side_by_side(range(len(self.splits)), judge, workers=workers))
-        by_split = [found[number] for number in range(len(self.splits))]
+        with tqdm(total=self._steps(diets, seeds, by_split), unit="step", file=sys.stderr, disable=None) as bar:
+            judge = partial(self._judge, diets, seeds, by_split, bar, workers)
+            for _ in side_by_side(range(len(self.splits)), judge, workers=workers):
+                pass
         failures = {name: why for outcome in by_split for name, why in outcome.failures.items()}
         results = {
-            arm.name: [self._pool(arm.name, seed, by_split) for seed in seeds]
+            arm.name: [
+                pool(seed, [outcome.kept[arm.name, seed] for outcome in by_split], self.splits, self.judged)
+                for seed in seeds
+            ]
             for arm in arms
             if arm.name not in failures
         }
         heads = {(*key, number): head for number, outcome in enumerate(by_split) for key, head in outcome.heads.items()}
-        return Outcome(results, failures, heads, self._notes())
+        return Outcome(results, failures, heads, _notes(results))
 
-    def _diets(self, arms: Sequence[Arm]) -> list[dict[Arm, Training]]:
+    def _diets(self, arms: Sequence[Arm]) -> list[Diet]:
         """The arms with what they read, those together that share their batches."""
-        trainings = {arm: Training(arm.head, arm.settings(self.train)) for arm in arms}
         diets: dict[tuple, dict[Arm, Training]] = {}
-        for arm, training in trainings.items():
+        for arm in arms:
+            training = Training(arm.head, arm.settings(self.train))
             diets.setdefault(training.diet, {})[arm] = training
         return list(diets.values())
 
-    def _sitting(self, diet: dict[Arm, Training], number: int) -> Sitting:
-        settings = shared_settings(list(diet.values()), self.train)
-        return Sitting(self.data, self.descriptors, self.splits[number], settings, judged=self.judged.subset)
+    def _earlier(self, arms: Sequence[Arm], seeds: Sequence[int], number: int) -> SplitOutcome:
+        """What earlier runs found out about one split."""
+        found = {(arm.name, seed): self.keeper.get(arm, seed, number) for arm in arms for seed in seeds}
+        return SplitOutcome({key: result for key, result in found.items() if result is not None})
 
     def _judge(
-        self, diets: Sequence[dict[Arm, Training]], seeds: Sequence[int], bar: tqdm, workers: int, number: int
-    ) -> SplitOutcome:
+        self,
+        diets: Sequence[Diet],
+        seeds: Sequence[int],
+        by_split: Sequence[SplitOutcome],
+        bar: tqdm,
+        workers: int,
+        number: int,
+    ) -> None:
         """Train what the arms read on one split, and let it speak for them."""
-        outcome = SplitOutcome()
-        with one_thread(workers > 1 or self._is_small(diets, len(seeds))):
+        alone = workers > 1 or self._is_small(diets, len(seeds))
+        on_cpu = self.descriptors.device.type == "cpu"
+        with one_thread(alone), Team(torch.get_num_threads() if on_cpu and not alone else 1) as team:
             for diet in diets:
-                self._judge_diet(diet, seeds, bar, number, outcome)
-        return outcome
+                missing = _missing(diet, seeds, by_split[number])
+                if missing:
+                    self._judge_diet(diet, missing, bar, number, by_split[number], team)
 
     def _judge_diet(
-        self, diet: dict[Arm, Training], seeds: Sequence[int], bar: tqdm, number: int, outcome: SplitOutcome
+        self,
+        diet: Diet,
+        missing: Mapping[Arm, Sequence[int]],
+        bar: tqdm,
+        number: int,
+        outcome: SplitOutcome,
+        team: Team,
     ) -> None:
-        sitting = self._sitting(diet, number)
-        courses = {
-            training: Course(training.head.name, self._stack(sitting, training, seeds), training.settings)
-            for training in dict.fromkeys(diet.values())
-            if training.head is not None
-        }
-        sitting.train(list(courses.values()), bar=bar, listener=self.listener)
+        """missing: the seeds that an arm still needs; arms that read one training need the same ones."""
+        settings = shared_settings(list(diet.values()), self.train)
+        split, judged = self.splits[number], self.judged.subset
+        sitting = Sitting(self.data, self.descriptors, split, settings, judged=judged, team=team)
+        seeds_of = {diet[arm]: seeds for arm, seeds in missing.items()}
+        names = {diet[arm]: arm.name for arm in missing}
+        trainings = [training for training in seeds_of if training.head is not None]
+        made = team.map(lambda t: self._course(sitting, t, names[t], seeds_of[t]), trainings)
+        courses = dict(zip(trainings, made, strict=True))
+        listener = None if self.listener is None else partial(self._hear, seeds_of, names, self.splits[number].name)
+        sitting.train([c for c in courses.values() if isinstance(c, Course)], bar=bar, listener=listener)
         failed = {training: course.failure for training, course in courses.items() if course.failure is not None}
-        outcome.failures |= {arm.name: failed[training] for arm, training in diet.items() if training in failed}
-        well = [arm for arm, training in diet.items() if training not in failed]
-        stacks = {arm: courses[diet[arm]].stack for arm in well if arm.head is not None}
-        said = sitting.ask(well, stacks, seeds)
+        outcome.failures |= {arm.name: failed[diet[arm]] for arm in missing if diet[arm] in failed}
+        for arms_seeds in dict.fromkeys(map(tuple, seeds_of.values())):
+            arms = [arm for arm, seeds in missing.items() if tuple(seeds) == arms_seeds and diet[arm] not in failed]
+            self._take(sitting, {arm: courses.get(diet[arm]) for arm in arms}, arms_seeds, number, outcome)
+
+    def _course(self, sitting: Sitting, training: Training, name: str, seeds: Sequence[int]) -> Course | Solved:
+        if training.head.kind == "logreg":
+            return sitting.solve(training, seeds)
+        make = partial(sitting.stack, training, seeds, self.start)
+        precision = self.precision.of(name, make, sitting.batches, self.splits[0])
+        return Course(name, make(precision.used), training.settings, facts=precision.to_json())
+
+    def _take(
+        self,
+        sitting: Sitting,
+        courses: Mapping[Arm, Course | Solved | None],
+        seeds: Sequence[int],
+        number: int,
+        outcome: SplitOutcome,
+    ) -> None:
+        """Ask arms that were trained with these seeds, and keep what they say."""
+        stacks = {arm: course.stack for arm, course in courses.items() if course is not None}
         steps = self._steps_in_a_pass(number, sitting.settings)
-        for arm in well:
-            records = courses[diet[arm]].trained(steps) if arm in stacks else [None] * len(seeds)
-            for member, (seed, record, (what, temperature)) in enumerate(zip(seeds, records, said[arm], strict=True)):
-                outcome.verdicts[arm.name, seed] = Verdict(record, what, temperature)
+        labels = self.judged.labels[self.judged.folds == number]
+        for arm, answers in sitting.ask(list(courses), stacks, seeds).items():
+            records = courses[arm].trained(steps) if arm in stacks else [None] * len(seeds)
+            for member, (seed, record, (said, temperature)) in enumerate(zip(seeds, records, answers, strict=True)):
+                try:
+                    kept = keep(record, said, labels, temperature=temperature, whole=self.keep_heads)
+                except ValueError as error:
+                    outcome.failures[arm.name] = str(error)
+                    break
+                outcome.kept[arm.name, seed] = kept
+                self.keeper.put(arm, seed, number, kept)
                 if self.keep_heads and arm in stacks:
                     outcome.heads[arm.name, seed] = stacks[arm].head(member).cpu()
 
-    def _stack(self, sitting: Sitting, training: Training, seeds: Sequence[int], precision: str | None = None) -> Stack:
-        return sitting.stack(training, seeds, self.start, precision or self.trials[training].used)
-
-    def _try_precisions(self, diets: Sequence[dict[Arm, Training]], seeds: Sequence[int]) -> None:
-        """Decide for every training, on the first split, whether its linear layers multiply in bfloat16."""
-        for diet in diets:
-            sitting = self._sitting(diet, 0)
-            settings = sitting.settings
-            rng = evaluation_rng(settings.seed)
-            passing = sitting.batches.in_order(self.splits[0].train, settings.batch_size, rng=rng)
-            first = list(itertools.islice(passing, TRIAL_STEPS)) if self._may_round() else []
-            for training in diet.values():
-                if training.head is not None and training not in self.trials:
-                    self.trials[training] = self._try(sitting, training, seeds, first)
-
-    def _may_round(self) -> bool:
-        return self.train.precision != "fp32" and has_bfloat16(self.descriptors.device)
-
-    def _try(self, sitting: Sitting, training: Training, seeds: Sequence[int], first: Sequence) -> PrecisionTrial:
-        if self.train.precision == "bf16" and not first:
-            return PrecisionTrial("bf16", None)
-        if not first:
-            return PrecisionTrial("fp32", None)
-        stack = self._stack(sitting, training, seeds, "fp32")
-        size = step_size(stack, videos=len(first[0].mask), clips=first[0].mask.shape[1])
-        if self.train.precision == "auto" and size < LARGE_STEP:
-            return PrecisionTrial("fp32", None)
-        found = try_bfloat16(partial(self._stack, sitting, training, seeds), first)
-        return PrecisionTrial("bf16", found.worst) if self.train.precision == "bf16" else found
-
-    def _pool(self, arm: str, seed: int, by_split: Sequence[SplitOutcome]) -> SeedResult:
-        result = pool(seed, [outcome.verdicts[arm, seed] for outcome in by_split], self.splits, self.judged)
-        return result if self.keep_heads else result.slim()
+    def _hear(
+        self,
+        seeds_of: Mapping[Training, Sequence[int]],
+        names: Mapping[Training, str],
+        split: str,
+        course: str,
+        member: int,
+        row: dict,
+    ) -> None:
+        training = next(training for training, name in names.items() if name == course)
+        self.listener(course, seeds_of[training][member], split, row)
 
     def _workers(self) -> int:
         """Splits at a time: processors are better shared by splits than by products."""
         on_cpu = self.descriptors.device.type == "cpu" and self.descriptors.residency.kind != MAP
         return min(torch.get_num_threads(), len(self.splits)) if on_cpu else 1
 
-    def _is_small(self, diets: Sequence[dict[Arm, Training]], copies: int) -> bool:
+    def _is_small(self, diets: Sequence[Diet], copies: int) -> bool:
         """Whether no step of any training is worth a second thread."""
         videos = min(self.train.batch_size, max(len(split.train) for split in self.splits))
         return self.descriptors.device.type == "cpu" and all(
@@ -191,16 +232,32 @@ class Trial:
     def _steps_in_a_pass(self, number: int, settings: TrainConfig) -> int:
         return math.ceil(len(self.splits[number].train) / settings.batch_size)
 
-    def _steps(self, diets: Sequence[dict[Arm, Training]]) -> int:
+    def _steps(self, diets: Sequence[Diet], seeds: Sequence[int], by_split: Sequence[SplitOutcome]) -> int:
         """Optimisation steps at most, those of arms that share their batches counted once."""
         total = 0
         for diet in diets:
             settings = shared_settings(list(diet.values()), self.train)
-            for number in range(len(self.splits)):
-                steps = self._steps_in_a_pass(number, settings)
-                total += steps * most_passes(steps, settings.epochs)
+            for number, outcome in enumerate(by_split):
+                if _missing(diet, seeds, outcome):
+                    steps = self._steps_in_a_pass(number, settings)
+                    total += steps * most_passes(steps, settings.epochs)
         return total
 
-    def _notes(self) -> list[str]:
-        tried = [trial.describe(training.head.name) for training, trial in self.trials.items()]
-        return list(dict.fromkeys(note for note in tried if note))
+
+def _notes(results: Mapping[str, Sequence[SeedResult]]) -> list[str]:
+    """What was chosen by itself, from the records, so that results of earlier runs say it too."""
+    records = {
+        name: [run.record for result in found for run in result.trained if run is not None]
+        for name, found in results.items()
+    }
+    return precision_notes(records)
+
+
+def _missing(diet: Diet, seeds: Sequence[int], outcome: SplitOutcome) -> dict[Arm, list[int]]:
+    """The seeds that each arm still needs, none left out; arms that read the same training need the same."""
+    needed: dict[Training, set[int]] = {}
+    for arm, training in diet.items():
+        lacking = {seed for seed in seeds if (arm.name, seed) not in outcome.kept}
+        needed.setdefault(training, set()).update(lacking)
+    found = {arm: [seed for seed in seeds if seed in needed[training]] for arm, training in diet.items()}
+    return {arm: of_arm for arm, of_arm in found.items() if of_arm}

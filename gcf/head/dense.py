@@ -1,6 +1,6 @@
 """The heads once more, over all slots alike: for runtimes that know no boolean indexing.
 
-The heads compute the real clips alone. With zeros in the other slots every product gives the same, because nothing
+GCF-Net computes the real clips alone. With zeros in the other slots every product gives the same, because nothing
 before the mean over the clips has a bias; only no branch and no shape depends on the mask. `onnx_export` proves it
 for each head that it writes.
 """
@@ -30,7 +30,9 @@ class DenseHead(nn.Module):
         clips = descriptors.masked_fill(~mask.unsqueeze(-1), 0)  # (B, C, D)
         if isinstance(self.head, ClipHead):
             return HeadOutput(self.head.average(self.head.classifier(clips), mask))
-        return (_mean if isinstance(self.head, MeanHead) else _gcf_net)(self.head, clips, mask)
+        if isinstance(self.head, MeanHead):
+            return _mean(self.head, clips, mask)
+        return _gcf_net(self.head, clips, mask) if isinstance(self.head, GCFNet) else self.head(clips, mask)
 
 
 def _dense_ensemble(ensemble: MeanOfHeads) -> MeanOfHeads:

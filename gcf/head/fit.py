@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from gcf.head.metrics import binary_loss, is_right
 from gcf.head.prediction import predict
 from gcf.head.schedule import Plateau, most_passes, passes_per_validation
 from gcf.head.stack import Stack
+from gcf.head.threads import Team
 
 log = logging.getLogger(__name__)
 ORDER, DRAW = 0, 1  # streams of random numbers: the order of batches and training clips; the clips of an evaluation
@@ -42,6 +43,7 @@ class Course:
     name: str
     stack: Stack
     settings: TrainConfig
+    facts: dict = field(default_factory=dict)  # what else its record is to say
     failure: str | None = None
     losses: list[Tensor] = field(default_factory=list)  # of the steps since the last pass began, (active,) each
 
@@ -106,7 +108,7 @@ class Course:
     def trained(self, steps: int) -> list[Trained]:
         """The record of every head, for passes of so many steps."""
         return [
-            Trained(best | {"epochs": end, "steps": end * steps}, history)
+            Trained(best | {"epochs": end, "steps": end * steps} | self.facts, history)
             for best, end, history in zip(self.best, self.ended, self.histories, strict=True)
         ]
 
@@ -119,6 +121,7 @@ def fit(
     *,
     bar: tqdm | None = None,
     listener: Listener | None = None,
+    team: Team | None = None,
 ) -> None:
     """Train all courses on split.train in one pass: each batch is gathered once and every head takes a step on it.
 
@@ -129,13 +132,20 @@ def fit(
     rng = np.random.default_rng([config.seed, ORDER])
     steps = math.ceil(len(split.train) / config.batch_size)  # in a pass
     limit, interval = most_passes(steps, config.epochs), passes_per_validation(steps)
-    bar = tqdm(disable=True) if bar is None else bar
+    bar, team = tqdm(disable=True) if bar is None else bar, team or Team(1)
+    courses = sorted(courses, key=lambda course: -course.stack.size)  # the longest steps begin first
     for epoch in range(1, limit + 1):
         passing = batches.shuffled(split.train, config.batch_size, rng=rng, sampling=config.sampling)
-        one_pass([course for course in courses if course.alive], passing, bar)
+        one_pass([course for course in courses if course.alive], passing, bar, team)
         if epoch % interval and epoch < limit:
             continue
-        validate([course for course in courses if course.alive], batches, split.val, (epoch, steps), config, listener)
+        alive = [course for course in courses if course.alive]
+        labels = batches.labels.cpu().numpy()[split.val]
+        said = predict(
+            [course.stack for course in alive], batches, split.val, rng=evaluation_rng(config.seed), team=team
+        )
+        for course, predictions in zip(alive, said, strict=True):
+            course.observe(epoch, steps, [judge(p.log_probabilities, labels) for p in predictions], listener)
         if not any(course.alive for course in courses):
             break
     if bar.total is not None:
@@ -145,30 +155,13 @@ def fit(
         course.stack.precision = "fp32"
 
 
-def one_pass(courses: Sequence[Course], passing, bar: tqdm) -> None:
+def one_pass(courses: Sequence[Course], passing: Iterable[Batch], bar: tqdm, team: Team) -> None:
     """One pass over the training batches."""
     for course in courses:
         course.losses = []
     for batch in passing:
-        for course in courses:
-            if course.alive:
-                course.step(batch)
+        team.map(lambda course, batch=batch: course.step(batch), [course for course in courses if course.alive])
         bar.update()
-
-
-def validate(
-    courses: Sequence[Course],
-    batches: ClipBatches,
-    videos: np.ndarray,
-    now: tuple[int, int],
-    config: TrainConfig,
-    listener: Listener | None,
-) -> None:
-    """Mean loss and top-1 of every active head on `videos`, taken in by its course."""
-    labels = batches.labels.cpu().numpy()[videos]
-    said = predict([course.stack for course in courses], batches, videos, rng=evaluation_rng(config.seed))
-    for course, predictions in zip(courses, said, strict=True):
-        course.observe(*now, [judge(p.log_probabilities, labels) for p in predictions], listener)
 
 
 def judge(logs: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -7,7 +7,6 @@ import numpy as np
 from sklearn.metrics import recall_score
 
 from gcf.head.fit import Trained
-from gcf.head.metrics import score
 from gcf.head.prediction import Prediction
 from gcf.head.store import StoredResult
 
@@ -46,8 +45,9 @@ class KeptResult:
         true_log_probability: np.ndarray,
         calibrated: np.ndarray | None = None,
         temperature: float | None = None,
+        whole: bool = False,
     ) -> "KeptResult":
-        """From a training, its prediction of the judged videos, and the metrics of that."""
+        """From a training, its prediction of the judged videos, and the metrics of that; whole: keep all of it."""
         logs = said.log_probabilities
         return cls(
             metrics=dict(metrics),
@@ -58,7 +58,7 @@ class KeptResult:
             true_log_probability=true_log_probability,
             confidence=np.exp(logs.max(axis=1)),
             calibrated=calibrated,
-            log_probabilities=logs if logs.size <= MOST_VALUES or "map" in metrics else None,
+            log_probabilities=logs if whole or logs.size <= MOST_VALUES else None,
         )
 
     def to_stored(self) -> StoredResult:
@@ -78,11 +78,8 @@ class KeptResult:
 def pooled(parts: Sequence[KeptResult], labels: np.ndarray) -> dict[str, float | int]:
     """The metrics of all splits together, as `score` gives them, from the parts and the labels (n,) of all in order.
 
-    Needs no log probabilities: what is a mean over videos stays one, and recall needs the predicted classes alone. Only
-    mAP, of labels (n, K), needs them.
+    Needs no log probabilities: what is a mean over videos stays one, and recall needs the predicted classes alone.
     """
-    if labels.ndim == 2:
-        return score(np.concatenate([part.log_probabilities for part in parts]), labels)
     sizes = [part.metrics["n"] for part in parts]
     predicted = np.concatenate([part.predicted for part in parts])
     means = {n: float(np.average([p.metrics[n] for p in parts], weights=sizes)) for n in ("top1", "top5", "loss")}

@@ -78,7 +78,7 @@ def real_rows(values: Tensor, mask: Tensor) -> Tensor:
 
     Where there is little padding it is kept, as rows of zeros: R is then B * C, and nothing has to be moved.
     """
-    if not _dense(mask):
+    if int((~mask).sum()) > SPARE * mask.numel():
         return values[mask]
     return (values if bool(mask.all()) else values.masked_fill(~mask.unsqueeze(-1), 0)).flatten(0, 1)
 
@@ -88,10 +88,6 @@ def spread(rows: Tensor, mask: Tensor) -> Tensor:
 
     What is computed from a row of zeros must be zeros: the layers in between have no bias.
     """
-    if _dense(mask):
+    if len(rows) == mask.numel():
         return rows.unflatten(0, mask.shape)
     return rows.new_zeros(*mask.shape, rows.shape[-1]).index_put((mask,), rows)
-
-
-def _dense(mask: Tensor) -> bool:
-    return int((~mask).sum()) <= SPARE * mask.numel()

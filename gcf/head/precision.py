@@ -1,16 +1,18 @@
 """bfloat16 products where the hardware has them, and a trial that shows what they change."""
 
-import copy
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from gcf.head.batches import Batch
+from gcf.data.splits import Split
+from gcf.head.batches import Batch, ClipBatches
 from gcf.head.stack import Stack
 
-LARGE_STEP = 5e9  # multiply-accumulates of a step; below, float32 is quick enough and the same on every machine
+LARGE_STEP = 1e9  # multiply-accumulates of a step; below, float32 is quick enough and the same on every machine
 TRIAL_STEPS = 10
 TOLERANCE = 0.01  # of the loss; two seeds differ by more in the first steps
 
@@ -22,14 +24,9 @@ class PrecisionTrial:
     used: str
     worst: float | None
 
-    def describe(self, name: str) -> str:
-        """The outcome for a head in a sentence; '' where there was nothing to decide."""
-        if self.worst is None:
-            return ""
-        found = f"in {TRIAL_STEPS} steps in both precisions the loss of {name} differed by {100 * self.worst:.2g} %"
-        if self.used == "bf16":
-            return f"Linear layers multiplied in bfloat16: {found} at most. Figures are judged in float32."
-        return f"Linear layers multiplied in float32: {found}, more than {100 * TOLERANCE:g} %."
+    def to_json(self) -> dict:
+        """For the record of a training."""
+        return {"precision": self.used, "precision_difference": self.worst}
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -40,9 +37,58 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
 
 
+class PrecisionChoice:
+    """fp32 or bf16 for every training of a run, decided once for each, on the first batches of the first split.
+
+    wanted "auto": bf16 where a step is large, the hardware has it and the trial agrees; "bf16": in any case, and the
+    trial only says what it changes.
+    """
+
+    def __init__(self, wanted: str, device: torch.device):
+        self.wanted, self.may = wanted, wanted != "fp32" and has_bfloat16(device)
+        self.trials: dict[str, PrecisionTrial] = {}
+
+    def of(self, name: str, make: Callable[[str], Stack], batches: ClipBatches, split: Split) -> PrecisionTrial:
+        """What the training called `name` multiplies in; `make` gives a fresh stack of it."""
+        if name not in self.trials:
+            self.trials[name] = self._try(make, batches, split)
+        return self.trials[name]
+
+    def _try(self, make: Callable[[str], Stack], batches: ClipBatches, split: Split) -> PrecisionTrial:
+        if not self.may:
+            return PrecisionTrial("bf16" if self.wanted == "bf16" else "fp32", None)
+        settings = (stack := make("fp32")).settings
+        rng = np.random.default_rng(settings.seed)
+        passing = batches.in_order(rng.permutation(split.train), settings.batch_size, rng=rng)
+        first = list(itertools.islice(passing, TRIAL_STEPS))
+        videos, clips = first[0].mask.shape
+        if self.wanted == "auto" and step_size(stack, videos=videos, clips=clips) < LARGE_STEP:
+            return PrecisionTrial("fp32", None)
+        found = try_bfloat16(make, first)
+        return PrecisionTrial("bf16", found.worst) if self.wanted == "bf16" else found
+
+
+def precision_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
+    """What was tried, in sentences, from the records of each arm's trainings; none where nothing had to be."""
+    said = []
+    for used, meant in (("bf16", "bfloat16"), ("fp32", "float32")):
+        tried = {
+            name: [record["precision_difference"] for record in of_arm if record.get("precision") == used]
+            for name, of_arm in records.items()
+        }
+        worst = {name: max(found) for name, found in tried.items() if found and None not in found}
+        if worst:
+            said.append(
+                f"Linear layers of {', '.join(worst)} multiplied in {meant} while training: in {TRIAL_STEPS} steps in "
+                f"both precisions the loss differed by {100 * max(worst.values()):.2g} % at most. Figures are judged "
+                "in float32."
+            )
+    return said
+
+
 def step_size(stack: Stack, *, videos: int, clips: int) -> float:
     """Multiply-accumulates of one training step of all heads of a stack: forward, and twice as much backward."""
-    return 3.0 * videos * clips * sum(value.numel() for value in stack.weights.values())
+    return 3.0 * videos * clips * stack.size
 
 
 def try_bfloat16(make: Callable[[str], Stack], batches: Sequence[Batch]) -> PrecisionTrial:
@@ -50,7 +96,7 @@ def try_bfloat16(make: Callable[[str], Stack], batches: Sequence[Batch]) -> Prec
     low, high = make("bf16"), make("fp32")
     worst = 0.0
     for batch in batches:
-        one, other = low.step(copy.copy(batch)), high.step(batch)
+        one, other = low.step(batch), high.step(batch)
         difference = ((one - other).abs() / other.abs().clamp(min=1e-6)).max().item()
         worst = max(worst, difference if difference == difference else float("inf"))  # NaN is no agreement
     return PrecisionTrial("bf16" if worst <= TOLERANCE else "fp32", worst)

@@ -1,6 +1,6 @@
 """What heads say of videos: log probabilities, and how their gates behaved."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from gcf.head.batches import Batch, ClipBatches
 from gcf.head.gate_health import GateHealth
 from gcf.head.stack import Stack
+from gcf.head.threads import Team
 
 BATCH_SIZE = 128
 
@@ -29,34 +30,40 @@ def predict(
     *,
     rng: np.random.Generator,
     policy: str | None = None,
+    team: Team | None = None,
 ) -> list[list[Prediction]]:
     """What every active head of every stack says of the same clips: a list per stack, of its heads in order.
 
     The same state of `rng` draws the same random clips.
     """
-    return speak(stacks, batches.in_order(videos, BATCH_SIZE, rng=rng, policy=policy))
+    minutes = [_Minutes(stack, [], [GateHealth() for _ in stack.active]) for stack in stacks]
+    team = team or Team(1)
+    for batch in batches.in_order(videos, BATCH_SIZE, rng=rng, policy=policy):
+        team.map(lambda own, batch=batch: own.take(batch), minutes)
+    return [own.predictions() for own in minutes]
 
 
-def speak(stacks: Sequence[Stack], passing: Iterable[Batch]) -> list[list[Prediction]]:
-    """The same for batches that are there already."""
-    logs: list[list[Tensor]] = [[] for _ in stacks]
-    health = [[GateHealth() for _ in stack.active] for stack in stacks]
-    for batch in passing:
-        for number, stack in enumerate(stacks):
-            logits, gates = stack.outputs(batch)
-            logs[number].append(log_probabilities(logits, exclusive=batch.labels.ndim == 1))
-            for member, of_head in enumerate(health[number]):
-                of_head.add(None if gates is None else gates[member], batch.mask)
-    return [
-        [Prediction(values, h.fractions()) for values, h in zip(_joined(parts), of_stack, strict=True)]
-        for parts, of_stack in zip(logs, health, strict=True)
-    ]
+@dataclass(frozen=True, eq=False)
+class _Minutes:
+    """What a stack has said so far."""
+
+    stack: Stack
+    logs: list[Tensor]
+    health: list[GateHealth]
+
+    def take(self, batch: Batch) -> None:
+        """Ask it about a batch."""
+        logits, gates = self.stack.outputs(batch)
+        self.logs.append(log_probabilities(logits, exclusive=batch.labels.ndim == 1))
+        for member, of_head in enumerate(self.health):
+            of_head.add(None if gates is None else gates[member], batch.mask)
+
+    def predictions(self) -> list[Prediction]:
+        """One for each of its heads."""
+        logs = torch.cat(self.logs, dim=1).cpu().numpy()
+        return [Prediction(values, health.fractions()) for values, health in zip(logs, self.health, strict=True)]
 
 
 def log_probabilities(logits: Tensor, *, exclusive: bool) -> Tensor:
     """Of classes of which a video has one, or of each by itself: logits (..., K) -> the same shape."""
     return logits.log_softmax(dim=-1) if exclusive else torch.nn.functional.logsigmoid(logits)
-
-
-def _joined(parts: Sequence[Tensor]) -> np.ndarray:
-    return torch.cat(list(parts), dim=1).cpu().numpy()

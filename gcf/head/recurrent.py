@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gcf.head.config import HeadConfig
-from gcf.head.fusion import spread
-from gcf.head.output import HeadOutput, num_real, real_mean
+from gcf.head.output import HeadOutput, num_real, real_mean, spread
 
 
 class RecurrentHead(nn.Module):

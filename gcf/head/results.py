@@ -1,12 +1,14 @@
 """What arms did: one result per arm and seed, over the videos of all splits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from gcf.data.splits import Split
+from gcf.head.calibration import with_temperature
 from gcf.head.fit import Trained
+from gcf.head.kept import KeptResult, pooled
 from gcf.head.labelled import LabelledFeatures
 from gcf.head.metrics import is_right, score
 from gcf.head.prediction import Prediction
@@ -39,24 +41,13 @@ class Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
-    """One head with one seed on one split: how it was trained, what it said of the judged videos, its temperature.
-
-    trained is None for the backbone's own classifier, temperature where `val` itself is judged.
-    """
-
-    trained: Trained | None
-    said: Prediction
-    temperature: float | None
-
-
-@dataclass(frozen=True, eq=False)
 class SeedResult:
     """What one arm did with one seed over all splits: pooled metrics, and the parts they come from.
 
-    For the n judged videos in the order of `Judged`: log_probabilities (n, K), predicted (n,), true_log_probability
-    (n,) (multi-label: the mean over its classes), confidence and calibrated (n,), the probability of the predicted
-    class before and after the temperature. trained, temperatures: one per split.
+    For the n judged videos in the order of `Judged`: predicted (n,), true_log_probability (n,) (multi-label: the mean
+    over its classes), confidence and calibrated (n,), the probability of the predicted class before and after the
+    temperature (None where `val` itself is judged), log_probabilities (n, K) or None where they are too many to keep.
+    trained, temperatures: one per split.
     """
 
     seed: int
@@ -70,52 +61,65 @@ class SeedResult:
     calibrated: np.ndarray | None
     log_probabilities: np.ndarray | None
 
-    def slim(self) -> "SeedResult":
-        """Without the (n, K) array: dozens of results have to stay in memory together.
 
-        Where a video may have several classes it stays, for differences in mAP are not to be had from less.
-        """
-        return self if "map" in self.metrics else replace(self, log_probabilities=None)
+def keep(
+    trained: Trained | None, said: Prediction, labels: np.ndarray, *, temperature: float | None, whole: bool
+) -> KeptResult:
+    """One arm with one seed on one split, judged: labels (n,) or (n, K). whole: keep all probabilities, however many.
 
-
-def pool(seed: int, verdicts: Sequence[Verdict], splits: Sequence[Split], judged: Judged) -> SeedResult:
-    """All splits of one arm and seed as one result."""
-    folds = [
-        {"name": split.name} | score(verdict.said.log_probabilities, judged.labels[judged.folds == number])
-        for number, (split, verdict) in enumerate(zip(splits, verdicts, strict=True))
-    ]
-    logs = np.concatenate([verdict.said.log_probabilities for verdict in verdicts])
-    metrics = score(logs, judged.labels)
-    gates = [verdict.said.gate for verdict in verdicts]
-    if gates[0]:
-        sizes = [fold["n"] for fold in folds]  # videos count alike, in whatever fold they are
-        metrics["gate"] = {n: float(np.average([gate[n] for gate in gates], weights=sizes)) for n in gates[0]}
-    temperatures = [verdict.temperature for verdict in verdicts]
+    Raises ValueError where the head says what is no number.
+    """
+    logs = said.log_probabilities
+    if np.isnan(logs).any():
+        raise ValueError("the head's logits are not numbers")
+    own = logs[np.arange(len(logs)), labels] if labels.ndim == 1 else _mean_of_classes(logs, labels)
     calibrated = None
-    if None not in temperatures:
-        calibrated = np.concatenate([_tempered(v.said.log_probabilities, v.temperature) for v in verdicts])
+    if temperature is not None:
+        calibrated = np.exp(with_temperature(logs, temperature).max(axis=1)).astype(np.float32)
+    return KeptResult.of(
+        trained,
+        said,
+        score(logs, labels),
+        true_log_probability=own,
+        calibrated=calibrated,
+        temperature=temperature,
+        whole=whole or labels.ndim > 1,
+    )
+
+
+def pool(seed: int, parts: Sequence[KeptResult], splits: Sequence[Split], judged: Judged) -> SeedResult:
+    """All splits of one arm and seed as one result."""
+    there = [part.log_probabilities for part in parts]
+    logs = None if any(values is None for values in there) else np.concatenate(there)
+    metrics = pooled(parts, judged.labels) if judged.labels.ndim == 1 else score(logs, judged.labels)
+    if parts[0].gate:
+        sizes = [part.metrics["n"] for part in parts]  # videos count alike, in whatever fold they are
+        metrics["gate"] = {
+            name: float(np.average([p.gate[name] for p in parts], weights=sizes)) for name in parts[0].gate
+        }
+    calibrated = [part.calibrated for part in parts]
     return SeedResult(
         seed,
         metrics,
-        folds,
-        [verdict.trained for verdict in verdicts],
-        temperatures,
-        logs.argmax(axis=1).astype(np.int32),
-        _own(logs, judged.labels),
-        np.exp(logs.max(axis=1)),
-        calibrated,
+        [{"name": split.name} | part.metrics for split, part in zip(splits, parts, strict=True)],
+        [None if part.training is None else Trained(**part.training) for part in parts],
+        [part.temperature for part in parts],
+        np.concatenate([part.predicted for part in parts]),
+        np.concatenate([part.true_log_probability for part in parts]),
+        np.concatenate([part.confidence for part in parts]),
+        None if any(values is None for values in calibrated) else np.concatenate(calibrated),
         logs,
     )
 
 
-def _own(logs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    if labels.ndim == 1:
-        return logs[np.arange(len(logs)), labels]
+def ensemble(results: Sequence[SeedResult], judged: Judged) -> dict | None:
+    """The metrics of the mean probability over the seeds; None with one seed, or where probabilities are not kept."""
+    if len(results) < 2 or any(result.log_probabilities is None for result in results):
+        return None
+    total = sum(np.exp(result.log_probabilities.astype(np.float64)) for result in results)
+    with np.errstate(divide="ignore"):
+        return score(np.log(total / len(results)), judged.labels)
+
+
+def _mean_of_classes(logs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(labels, logs, 0).sum(axis=1) / np.maximum(labels.sum(axis=1), 1)
-
-
-def _tempered(logs: np.ndarray, temperature: float) -> np.ndarray:
-    """The probability of the predicted class after a temperature: (n, K) -> (n,)."""
-    scaled = logs.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    return (1 / np.exp(scaled).sum(axis=1)).astype(np.float32)

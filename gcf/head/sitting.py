@@ -1,11 +1,11 @@
 """One split, and arms that share their batches: trained together, then asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from gcf.data.splits import Split
@@ -15,11 +15,13 @@ from gcf.head.batches import ClipBatches, Descriptors
 from gcf.head.build import build_head
 from gcf.head.calibration import fit_temperature
 from gcf.head.config import HeadConfig, TrainConfig
-from gcf.head.fit import Course, Listener, evaluation_rng, fit
+from gcf.head.fit import Course, Listener, Trained, evaluation_rng, fit
 from gcf.head.labelled import LabelledFeatures
-from gcf.head.prediction import Prediction, predict
-from gcf.head.results import Verdict
+from gcf.head.logreg import fit_logreg
+from gcf.head.output import real_mean
+from gcf.head.prediction import BATCH_SIZE, Prediction, predict
 from gcf.head.stack import Stack
+from gcf.head.threads import Team
 from gcf.head.transfer import Start
 
 SHARED = ("num_clips", "clip_policy", "batch_size", "epochs", "sampling")  # arms alike in these share their batches
@@ -38,27 +40,39 @@ class Training:
         return tuple(getattr(self.settings, name) for name in SHARED)
 
 
-@dataclass(eq=False)
-class SplitOutcome:
-    """What one split gave: verdicts and heads by (arm, seed), failures by arm."""
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A head that was fitted in one go, in the place of a course: the same for every seed."""
 
-    verdicts: dict[tuple[str, int], Verdict] = field(default_factory=dict)
-    heads: dict[tuple[str, int], nn.Module] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
+    stack: Stack
+    record: dict
+    failure: str | None = None
+
+    def trained(self, _steps: int) -> list[Trained]:
+        """Its record, without a history."""
+        return [Trained(self.record, [])] * len(self.stack.active)
 
 
 class Sitting:
-    """A split of labelled videos before arms of one diet. judged: which of its videos they are judged on, "test" or
-    "val".
+    """A split of labelled videos before arms of one diet.
+
+    settings: the run's, with what the arms share; judged: the videos they are judged on, "test" or "val".
     """
 
     def __init__(
-        self, data: LabelledFeatures, descriptors: Descriptors, split: Split, settings: TrainConfig, *, judged: str
+        self,
+        data: LabelledFeatures,
+        descriptors: Descriptors,
+        split: Split,
+        settings: TrainConfig,
+        *,
+        judged: str,
+        team: Team,
     ):
-        self.data, self.split, self.settings = data, split, settings
-        self.videos, self.calibrates = getattr(split, judged), judged != "val"
-        truth = data.truth
-        self.batches = ClipBatches(descriptors, truth, num_clips=settings.num_clips, policy=settings.clip_policy)
+        self.data, self.split, self.settings, self.team = data, split, settings, team
+        self.videos, self.calibrates = getattr(split, judged), judged != "val" and data.targets is None
+        num_clips, policy = settings.num_clips, settings.clip_policy
+        self.batches = ClipBatches(descriptors, data.truth, num_clips=num_clips, policy=policy)
 
     def stack(self, training: Training, seeds: Sequence[int], start: Start, precision: str) -> Stack:
         """Freshly built heads of a training, one per seed, ready to be trained together."""
@@ -71,6 +85,63 @@ class Sitting:
         stack.try_together(width, self.batches.labels[self.split.train[:2]])
         return stack
 
+    def solve(self, training: Training, seeds: Sequence[int]) -> Solved:
+        """Logistic regression on the mean descriptors of the training videos, chosen on `val`."""
+        labels = self.data.truth
+        train, val = self.split.train, self.split.val
+        found, record = fit_logreg(
+            self._means(train), labels[train], self._means(val), labels[val], len(self.data.classes)
+        )
+        head = build_head(training.head, self.batches.descriptors.width, len(self.data.classes))
+        head.load_state_dict(found)
+        return Solved(Stack([head.to(self.batches.device)] * len(seeds), training.settings), record)
+
+    def train(self, courses: Sequence[Course], *, bar: tqdm, listener: Listener | None) -> None:
+        """Train all courses in one pass."""
+        if courses:
+            fit(courses, self.batches, self.split, self.settings, bar=bar, listener=listener, team=self.team)
+
+    def ask(
+        self, arms: Sequence[Arm], stacks: Mapping[Arm, Stack], seeds: Sequence[int]
+    ) -> dict[Arm, list[tuple[Prediction, float | None]]]:
+        """What each arm says of the judged videos with each seed, and its temperature from what it says of `val`."""
+        said: dict[Arm, list[tuple[Prediction, float | None]]] = {}
+        for policy in dict.fromkeys(arm.policy for arm in arms):
+            alike = [arm for arm in arms if arm.policy == policy]
+            on_judged = self._predictions(alike, stacks, self.videos, policy, seeds)
+            on_val = self._predictions(alike, stacks, self.split.val, policy, seeds) if self.calibrates else {}
+            for arm in alike:
+                temperatures = [self._temperature(p) for p in on_val[arm]] if on_val else [None] * len(on_judged[arm])
+                said[arm] = list(zip(on_judged[arm], temperatures, strict=True))
+        return said
+
+    def _predictions(
+        self,
+        arms: Sequence[Arm],
+        stacks: Mapping[Arm, Stack],
+        videos: np.ndarray,
+        policy: str | None,
+        seeds: Sequence[int],
+    ) -> dict[Arm, list[Prediction]]:
+        asked = [arm for arm in arms if arm in stacks]
+        rng = evaluation_rng(self.settings.seed)
+        answers = predict([stacks[arm] for arm in asked], self.batches, videos, rng=rng, policy=policy, team=self.team)
+        said = dict(zip(asked, answers, strict=True))
+        for arm in arms:
+            if arm.head is None:
+                rng, columns = evaluation_rng(self.settings.seed), backbone_columns(self.data)
+                logs = backbone_log_probabilities(self.batches, videos, columns, rng=rng, policy=policy)
+                said[arm] = [Prediction(logs, {})] * len(seeds)
+        return said
+
+    def _temperature(self, prediction: Prediction) -> float:
+        return fit_temperature(prediction.log_probabilities, self.data.labels[self.split.val])
+
+    def _means(self, videos: np.ndarray) -> np.ndarray:
+        """Mean descriptors (n, D) of the chosen clips."""
+        passing = self.batches.in_order(videos, BATCH_SIZE, rng=evaluation_rng(self.settings.seed))
+        return torch.cat([real_mean(batch.descriptors, batch.mask) for batch in passing]).cpu().numpy()
+
     def _class_weights(self, training: Training) -> Tensor | None:
         """Weights (K,) of the loss: inverse to how often a class is trained on, 1 on the mean over the videos.
 
@@ -82,50 +153,6 @@ class Sitting:
         counts = self.data.class_sizes(self.split.train)
         weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return torch.tensor(np.where(counts, weights, 0), dtype=torch.float32, device=self.batches.device)
-
-    def train(self, courses: Sequence[Course], *, bar: tqdm, listener: Listener | None) -> None:
-        """Train all courses in one pass."""
-        fit(courses, self.batches, self.split, self.settings, bar=bar, listener=listener)
-
-    def ask(
-        self, arms: Sequence[Arm], stacks: Mapping[Arm, Stack], seeds: Sequence[int]
-    ) -> dict[Arm, list[tuple[Prediction, float | None]]]:
-        """What each arm says of the judged videos with each seed, and its temperature from what it says of `val`."""
-        said: dict[Arm, list[tuple[Prediction, float | None]]] = {}
-        for policy in dict.fromkeys(arm.policy for arm in arms):
-            alike = [arm for arm in arms if arm.policy == policy]
-            on_judged = self._predict(alike, stacks, self.videos, policy, seeds)
-            on_val = self._predict(alike, stacks, self.split.val, policy, seeds) if self.calibrates else None
-            for arm in alike:
-                temperatures = [None] * len(seeds) if on_val is None else map(self._temperature, on_val[arm])
-                said[arm] = list(zip(on_judged[arm], temperatures, strict=True))
-        return said
-
-    def _predict(
-        self,
-        arms: Sequence[Arm],
-        stacks: Mapping[Arm, Stack],
-        videos: np.ndarray,
-        policy: str | None,
-        seeds: Sequence[int],
-    ) -> dict[Arm, list[Prediction]]:
-        rng = evaluation_rng(self.settings.seed)
-        asked = [arm for arm in arms if arm in stacks]
-        said = dict(
-            zip(asked, predict([stacks[a] for a in asked], self.batches, videos, rng=rng, policy=policy), strict=True)
-        )
-        for arm in arms:
-            if arm.head is None:
-                rng = evaluation_rng(self.settings.seed)
-                columns = backbone_columns(self.data)
-                logs = backbone_log_probabilities(self.batches, videos, columns, rng=rng, policy=policy)
-                said[arm] = [Prediction(logs, {})] * len(seeds)
-        return said
-
-    def _temperature(self, prediction: Prediction) -> float | None:
-        if self.data.multi_label:
-            return None
-        return fit_temperature(prediction.log_probabilities, self.data.labels[self.split.val])
 
 
 def shared_settings(trainings: Sequence[Training], train: TrainConfig) -> TrainConfig:

@@ -17,7 +17,7 @@ from gcf.head.products import Products
 
 log = logging.getLogger(__name__)
 FUSED = ("cpu", "cuda")  # devices for which torch has the optimiser as one kernel
-TRIAL = (2, 3)  # videos and clips of the batch on which vmap is tried
+TRIAL_VIDEOS, TRIAL_CLIPS = 2, 3  # of the batch on which vmap is tried
 AGREEMENT = 1e-3  # relative; rounding alone stays two orders of magnitude below
 
 
@@ -53,9 +53,9 @@ class Stack:
         """Run the heads through vmap from now on, if it can take them and gives what they give one by one."""
         device = next(iter(self.weights.values())).device
         generator = torch.Generator().manual_seed(0)
-        descriptors = torch.randn(*TRIAL, descriptor_width, generator=generator).to(device)
-        mask = torch.ones(TRIAL, dtype=torch.bool, device=device)
-        batch = Batch(descriptors, mask, labels[: TRIAL[0]])
+        shape = (TRIAL_VIDEOS, min(TRIAL_CLIPS, self.settings.num_clips))  # a gate may have fewer slots
+        descriptors = torch.randn(*shape, descriptor_width, generator=generator).to(device)
+        batch = Batch(descriptors, torch.ones(shape, dtype=torch.bool, device=device), labels[:TRIAL_VIDEOS])
         expected = self._losses(batch)
         self.each = self._together
         try:
@@ -66,6 +66,11 @@ class Stack:
             return
         if not torch.allclose(found, expected, rtol=AGREEMENT, equal_nan=True):
             self.each = self._one_by_one
+
+    @property
+    def size(self) -> int:
+        """Trained numbers of all active heads together."""
+        return sum(value.numel() for value in self.weights.values())
 
     def step(self, batch: Batch) -> Tensor:
         """One optimisation step of every active head; their losses (active,), without waiting for a GPU."""

@@ -58,10 +58,10 @@ def features_digest(features: FeatureFile) -> str:
     digest.update(canonical_json(facts).encode())
     for array in (features.offsets, features.videos.size, features.videos.mtime_ns):
         _add(digest, np.asarray(array))
-    for array in (features.descriptors, features.logits):
+    for array, read in ((features.descriptors, features.gather), (features.logits, lambda r: features.logits[r])):
         digest.update(b"absent" if array is None else repr((array.shape, str(array.dtype))).encode())
         if array is not None:
-            _add(digest, array[rows])
+            _add(digest, read(rows))
     return digest.hexdigest()
 
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gcf.head.arms import REFERENCE
 from gcf.head.map_difference import map_difference, resampled_map
 from gcf.head.results import Judged, SeedResult
 from gcf.head.statistics import PairedDifference, holm, paired_difference, unit_numbers
 from gcf.head.summary import summarise
 
-REFERENCE = "d-clips"
 COMPARED = (
     *("delta", "low", "high", "p", "p_holm", "mcnemar_p", "mcnemar_holm"),
     *("gained", "lost", "units", "smallest", "detectable"),
@@ -166,7 +166,7 @@ def _cells(row: dict, several: bool) -> list[str]:
         f"{row['k']}/{row['n']}",
     ]
     if row["delta"] is None:
-        return [*cells, "not compared" if row["not_compared"] else "", *[""] * (5 if several else 3)]
+        return [*cells, "not compared" if row.get("not_compared") else "", *[""] * (5 if several else 3)]
     cells += [*_difference_cells(row), _p(row["p_holm"]), f"{row['gained']}/{row['lost']}"]
     return [*cells, *(_difference_cells(row, "map_") if several else ())]
 

@@ -52,3 +52,32 @@ def side_by_side(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # a new thread starts with what the last one set
+
+
+class Team:
+    """Workers that take jobs side by side, each computing with one thread; a team of one works in the caller's thread.
+
+    Threads that share a product wait for each other at its end. Where another program has a processor, that wait is
+    most of the time: six heads trained by a team of two took a sixth of what two threads a product did.
+    """
+
+    def __init__(self, workers: int):
+        self.workers = workers
+        self.before = torch.get_num_threads()
+        self.pool = (
+            ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) if workers > 1 else None
+        )
+
+    def map(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
+        """The result for each job, in order; a fault is raised. The first jobs begin first."""
+        if self.pool is None or len(jobs) < 2:
+            return [function(job) for job in jobs]
+        return list(self.pool.map(function, jobs))
+
+    def __enter__(self) -> "Team":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self.before)

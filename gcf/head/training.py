@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,16 +14,19 @@ from gcf._version import __version__
 from gcf.data.features import FeatureFile
 from gcf.errors import GcfError, UsageError
 from gcf.head.arms import Arm
-from gcf.head.config import HeadConfig, TrainConfig, head_config, split_options
-from gcf.head.crossval import Trial
-from gcf.head.fit import Trained
-from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes, label_features, make_splits
+from gcf.head.calibration_report import calibration_of
+from gcf.head.circumstances import audit_splits, circumstances
+from gcf.head.config import HeadConfig, head_config, split_options
+from gcf.head.crossval import Outcome, Trial
+from gcf.head.labelled import LabelledFeatures, label_features, make_splits
 from gcf.head.plots import plot_training
-from gcf.head.results import Judged, SeedResult
+from gcf.head.results import Judged, SeedResult, ensemble
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.saved import SavedHead, save_head
 from gcf.head.summary import describe, history_rows, seed_entry, summarise
-from gcf.head.transfer import starting_point
+from gcf.head.tensorboard import TensorBoardLog
+from gcf.head.transfer import DEFAULT_HEAD, starting_point
+from gcf.head.units import independent_units
 
 log = logging.getLogger(__name__)
 PREDICTIONS = "predictions.npz"
@@ -52,6 +56,8 @@ def train_head(
     *,
     head: str | HeadConfig | None = None,
     gate: str | None = None,
+    audit: bool = True,
+    tensorboard: str | os.PathLike | None = None,
     overwrite: bool = False,
     **options,
 ) -> TrainingRun:
@@ -59,9 +65,10 @@ def train_head(
 
     head: a preset's name or a config; None is "gcf-256", or the head that `init` starts from. gate: another gate than
     the preset's, "clips", "token" or "none". options: the fields of Protocol and TrainConfig. Weights and rate follow
-    `val` alone. Where there is no test video the figures are of `val`, and `metrics["judged_on"]` says so. The run
-    folder `out` gets metrics.json, predictions.npz, config.json, history.csv, training.png and the head; with several
-    seeds or folds each head has a sub-folder.
+    `val` alone. audit: look for leaks across the splits first. tensorboard: a folder for the curves. Where there is no
+    test video the figures are of `val`, and `metrics["judged_on"]` says so. The run folder `out` gets metrics.json,
+    predictions.npz, config.json, history.csv, training.png and the head; with several seeds or folds each head has a
+    sub-folder.
 
     Raises FeatureFileError, AnnotationError, RecipeError, HeadError, UsageError, and RefusedError for a folder in use.
     """
@@ -69,36 +76,31 @@ def train_head(
     if gate is not None and train.init is not None:
         raise UsageError("the head to start from brings its gate: give init or gate, not both")
     if gate is not None:
-        head = head_config(head or "gcf-256", gate=gate)
+        head = head_config(head or DEFAULT_HEAD, gate=gate)
     data = label_features(features, protocol.annotations, multi_label=protocol.multi_label)
     splits = make_splits(data, protocol)
     config, start = starting_point(head, train, data)
+    leaks, found_leaks = audit_splits(data, splits) if audit else (None, [])
     seeds = [train.seed + i for i in range(protocol.seeds or 1)]
-    alone = len(seeds) * len(splits) == 1
-    trial = Trial(data, splits, train, start, keep_heads=True, listener=_log_validation if alone else None)
-    with run_folder(out, overwrite=overwrite) as folder:
+    with (
+        run_folder(out, overwrite=overwrite) as folder,
+        nullcontext() if tensorboard is None else TensorBoardLog(tensorboard) as board,
+    ):
+        listener = _Listener(board, tell=len(seeds) * len(splits) == 1)
+        trial = Trial(data, splits, train, start, keep_heads=True, listener=listener)
         outcome = trial.run([Arm(config.name, config)], seeds)
         if outcome.failures:
             raise GcfError(f"{config.name}: {outcome.failures[config.name]}")
-        results, judged = outcome.results[config.name], trial.judged
-        heads = {
-            (result.seed, number): _saved(
-                config,
-                data,
-                train,
-                (splits[number].name, result.seed),
-                run,
-                outcome.heads[config.name, result.seed, number],
-            )
-            for result in results
-            for number, run in enumerate(result.trained)
-        }
+        results = outcome.results[config.name]
+        heads = _heads(trial, config, results, outcome)
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
         settings = {"head": asdict(config), "train": train.to_json(), "protocol": protocol.to_json()}
-        metrics = {"format": FORMAT, "kind": "train-head", "judged_on": judged.subset}
-        metrics |= summarise(results) | settings | {"coverage": coverage(data, splits)}
-        metrics["residency"] = trial.descriptors.residency.to_json()
-        metrics["notes"] = [*_notes(judged), *coverage_notes(metrics["coverage"]), *outcome.notes]
+        around, about = circumstances(trial, "gcf train-head")
+        metrics = {"format": FORMAT, "kind": "train-head", "judged_on": trial.judged.subset} | summarise(results)
+        metrics |= settings | around | {"audit": leaks, "ensemble": ensemble(results, trial.judged)}
+        measured = calibration_of(results, trial.judged)
+        metrics["calibration"] = {config.name: measured} if measured else {}
+        metrics["notes"] = [*_notes(trial.judged), *about, *found_leaks, *outcome.notes]
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results
@@ -106,19 +108,49 @@ def train_head(
         if folder is not None:
             for key, saved in heads.items():
                 save_head(folder / places[key], saved)
-            probabilities = np.stack([np.exp(r.log_probabilities) for r in results])  # (S, n, K)
-            np.savez(folder / PREDICTIONS, probabilities=probabilities, **judged_arrays(data, judged, results))
-            rows = history_rows({config.name: results}, splits)
-            write_csv(folder / "history.csv", rows)
-            plot_training(folder / "training.png", rows)
+            _write(folder, trial, config.name, results)
             write_json(folder / "config.json", settings)
             write_json(folder / METRICS, metrics)
     return TrainingRun(metrics, tuple(heads.values()), None if out is None else Path(out))
 
 
-def _log_validation(_name: str, _member: int, row: dict) -> None:
-    """One training is followed, hundreds are only counted."""
-    log.info("epoch %(epoch)d: train loss %(train_loss).4f, val loss %(val_loss).4f, lr %(lr)g", row)
+@dataclass(frozen=True, eq=False)
+class _Listener:
+    """Passes validations on to TensorBoard; one training is followed, hundreds are only counted."""
+
+    board: TensorBoardLog | None
+    tell: bool
+
+    def __call__(self, arm: str, seed: int, split: str, row: dict) -> None:
+        if self.tell:
+            log.info("epoch %(epoch)d: train loss %(train_loss).4f, val loss %(val_loss).4f, lr %(lr)g", row)
+        if self.board is not None:
+            self.board.add(arm, seed, split, row)
+
+
+def _heads(
+    trial: Trial, config: HeadConfig, results: Sequence[SeedResult], outcome: Outcome
+) -> dict[tuple[int, int], SavedHead]:
+    """Every trained head, by seed and number of the split."""
+    found = {}
+    for result in results:
+        for number, (run, temperature) in enumerate(zip(result.trained, result.temperatures, strict=True)):
+            whose = {"split": trial.splits[number].name, "seed": result.seed, "temperature": temperature}
+            module = outcome.heads[config.name, result.seed, number]
+            found[result.seed, number] = _saved(trial, config, whose | run.record, module)
+    return found
+
+
+def _write(folder: Path, trial: Trial, name: str, results: Sequence[SeedResult]) -> None:
+    """Predictions, history and plots."""
+    probabilities = np.stack([np.exp(r.log_probabilities) for r in results])  # (S, n, K)
+    confidence = np.stack([r.confidence for r in results])
+    arrays = judged_arrays(trial.data, trial.judged, results)
+    np.savez(folder / PREDICTIONS, probabilities=probabilities, confidence=confidence, **arrays)
+    rows = history_rows({name: results}, trial.splits)
+    if rows:  # logistic regression has none
+        write_csv(folder / "history.csv", rows)
+        plot_training(folder / "training.png", rows)
 
 
 def _notes(judged: Judged) -> list[str]:
@@ -136,25 +168,22 @@ def _place(key: tuple[int, int], num_seeds: int, num_splits: int) -> str:
     return "-".join(parts) or "."
 
 
-def _saved(
-    config: HeadConfig,
-    data: LabelledFeatures,
-    train: TrainConfig,
-    whose: tuple[str, int],
-    run: Trained,
-    module: nn.Module,
-) -> SavedHead:
-    split, seed = whose
-    record = {"gcf": __version__, "split": split, "seed": seed, "order_seed": train.seed} | run.record
+def _saved(trial: Trial, config: HeadConfig, record: dict, module: nn.Module) -> SavedHead:
+    data, train = trial.data, trial.train
+    record = {"gcf": __version__, "order_seed": train.seed} | record
     record |= {"num_clips": train.num_clips, "clip_policy": train.clip_policy, "settings": train.to_json()}
     record["features_sha256"] = data.features.recipe_sha256
-    width = data.features.descriptors.shape[2]
+    width = trial.descriptors.width
     return SavedHead(module, config, width, data.classes, data.features.recipe, record)
 
 
 def judged_arrays(data: LabelledFeatures, judged: Judged, results: Sequence[SeedResult]) -> dict[str, np.ndarray]:
-    """What every predictions.npz holds: ids, labels and folds of the judged videos (n,), classes (K,), seeds (S,)."""
+    """What every predictions.npz holds: ids, labels, folds and independent units of the judged videos (n,), classes
+    (K,), seeds (S,).
+    """
+    units = independent_units(data)[0]
     return {
+        "units": np.array([units[n] for n in judged.videos]),
         "ids": np.array([data.features.ids[n] for n in judged.videos]),
         "labels": judged.labels,
         "folds": judged.folds,

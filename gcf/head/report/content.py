@@ -111,6 +111,8 @@ def build_report(run: Run) -> Report:
     panels = _panels(run)
     headline, evidence = words.verdict(run)
     calibration = run.metrics.get("calibration") or {}
+    noted = "reference" in run.metrics  # such runs say this in their own notes
+    further = [] if noted else [words.sensitivity(run.rows), words.looks(run.metrics)]
     return Report(
         title=KINDS.get(run.kind, run.kind),
         facts=_facts(run),
@@ -122,7 +124,7 @@ def build_report(run: Run) -> Report:
         chart=interval_chart(run.rows),
         further=further_table(run),
         reasons=_reasons(run),
-        notes=[*run.metrics.get("notes", ()), *filter(None, [words.sensitivity(run.rows), words.looks(run.metrics)])],
+        notes=[*run.metrics.get("notes", ()), *filter(None, further)],
         coverage=_coverage(run.metrics.get("coverage") or {}),
         audit=_audit(run.metrics.get("audit") or {}),
         sweep=figures.sweep_curve(run),

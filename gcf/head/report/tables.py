@@ -53,7 +53,7 @@ MAIN: tuple[Column, ...] = (
     ("± seeds", lambda r: percent(r.get("std"))),
     ("difference", lambda r: points(r.get("delta"))),
     ("95 % interval", lambda r: _interval(r)),
-    ("p", lambda r: p_value(r.get("p"))),
+    ("p", lambda r: "" if r.get("p_holm") is not None else p_value(r.get("p"))),
     ("p, Holm", lambda r: p_value(r.get("p_holm"))),
     ("right / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
 )
@@ -78,6 +78,7 @@ FURTHER: tuple[Column, ...] = (
     ("ECE, %", lambda r: percent(r.get("ece"))),
     ("temperature", lambda r: "" if r.get("temperature") is None else f"{r['temperature']:.2f}"),
     ("videos gained / lost", lambda r: "" if r.get("gained") is None else f"{r['gained']} / {r['lost']}"),
+    ("p of this arm alone", lambda r: "" if r.get("p_holm") is None else p_value(r.get("p"))),
     ("p, McNemar", lambda r: p_value(r.get("mcnemar_p"))),
 )
 

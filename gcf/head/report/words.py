@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from scipy.stats import binomtest
 
+from gcf.head.arms import REFERENCE
 from gcf.head.config import Protocol, TrainConfig
 from gcf.head.report.run import Run
 from gcf.head.tables import has_map
@@ -14,11 +15,12 @@ from gcf.head.tables import has_map
 PERCENT = "\u00a0%"  # which never begins a line
 MINUS = "\u2212"
 LEVEL = 0.05  # of the tests; the intervals are of 95 %
+NAMED = {"heads": "head"}  # options that are called otherwise
 LONGEST = 300  # characters of a setting's value
 # What gcf train-head and gcf ablate take as options; other settings are given in Python.
 OPTIONS = frozenset(
     "annotations multi_label cv seeds seed num_clips clip_policy epochs batch_size lr weight_decay sparsity".split()
-    + ["device", "init", "freeze"]
+    + "device sampling class_weights precision init freeze".split()
 )
 
 
@@ -189,21 +191,36 @@ def command(run: Run) -> str:
     changed = _changed(run)
     features = run.metrics.get("features") or run.config.get("features") or "FEATS.h5"
     single = run.kind == "train-head"
-    first = {} if single else {"preset": run.metrics.get("preset")}
+    first = {} if single else _compared(run)
     if single and "head" in run.config and "init" not in changed:
         first = {"head": run.config["head"]["name"]}
     options = {name: value for name, value in first.items() if value is not None} | changed
     if changed.keys() <= OPTIONS:
-        words = [_option(name, value) for name, value in options.items()]
+        words = [
+            f"--{NAMED.get(name, name.replace('_', '-'))}{value}"
+            for name, given in options.items()
+            for value in _as_options(name, given)
+        ]
         return " ".join(["gcf", run.kind, shlex.quote(str(features)), "-o RUN_DIR", *words])
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return f"gcf.{run.kind.replace('-', '_')}({str(features)!r}, 'RUN_DIR'{given})"
 
 
-def _option(name: str, value: object) -> str:
-    """One option of a command; a flag has no value."""
-    flag = f"--{name.replace('_', '-')}"
-    return flag if value is True else f"{flag} {shlex.quote(str(value))}"
+def _compared(run: Run) -> dict:
+    """What a comparison was asked to compare; older runs knew presets alone."""
+    asked = {name: run.config.get(name) or None for name in ("preset", "heads", "grid", "reference")}
+    if asked["reference"] == REFERENCE:
+        del asked["reference"]
+    return asked
+
+
+def _as_options(name: str, value: object) -> list[str]:
+    """What stands behind an option, each time that it is given; a flag has no value."""
+    if value is True:
+        return [""]
+    if name == "grid":
+        value = [f"{field}={','.join(map(str, values))}" for field, values in value.items()]
+    return [f" {shlex.quote(str(one))}" for one in (value if isinstance(value, list) else [value])]
 
 
 def _changed(run: Run) -> dict:

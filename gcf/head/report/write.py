@@ -67,7 +67,7 @@ def _files(run: Run, report: Report) -> Iterator[tuple[str, bytes]]:
     yield "table.md", _bytes(markdown(report.table))
     yield "table.csv", _csv(_table_lines(run.rows))
     compared = all("p_holm" in row for row in run.judged_rows)  # what the table for LaTeX shows; older runs lack it
-    if hasattr(tables, "latex_table") and compared:
+    if compared:
         yield "table.tex", _bytes(tables.latex_table(run.rows, reference=report.reference))
     for panel in report.panels:
         lines = [[name, *counts] for name, counts in zip(panel.classes, panel.counts.tolist(), strict=True)]

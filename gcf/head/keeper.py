@@ -1,0 +1,58 @@
+"""Between a comparison and the store of results: what is there already is not trained again."""
+
+from collections.abc import Sequence
+
+import torch
+
+from gcf.data.splits import Split
+from gcf.head.arms import Arm
+from gcf.head.config import TrainConfig
+from gcf.head.kept import KeptResult
+from gcf.head.labelled import LabelledFeatures
+from gcf.head.precision import has_bfloat16
+from gcf.head.residency import usable_device
+from gcf.head.store import ResultStore, device_name, features_digest, result_key, split_digest
+
+
+class NoKeeper:
+    """Keeps nothing."""
+
+    def get(self, _arm: Arm, _seed: int, _number: int) -> KeptResult | None:
+        """Nothing is ever there."""
+        return None
+
+    def put(self, _arm: Arm, _seed: int, _number: int, _result: KeptResult) -> None:
+        """Forget it."""
+
+
+class Keeper(NoKeeper):
+    """Finds and keeps the results of arms on these splits of these data with these settings."""
+
+    def __init__(self, store: ResultStore, data: LabelledFeatures, splits: Sequence[Split], train: TrainConfig):
+        device = torch.device(usable_device(train.device))
+        self.store, self.train = store, train
+        self.features = features_digest(data.features)
+        self.splits = [split_digest(data, split) for split in splits]
+        self.device = device_name(device)
+        self.precision = f"{train.precision}, {'with' if has_bfloat16(device) else 'without'} bfloat16"
+
+    def get(self, arm: Arm, seed: int, number: int) -> KeptResult | None:
+        """The result of an arm with a seed on split `number`, None where there is none."""
+        stored = self.store.get(self._key(arm, seed, number))
+        return None if stored is None else KeptResult.from_stored(stored)
+
+    def put(self, arm: Arm, seed: int, number: int, result: KeptResult) -> None:
+        """Keep it."""
+        self.store.put(self._key(arm, seed, number), result.to_stored())
+
+    def _key(self, arm: Arm, seed: int, number: int) -> str:
+        of_split = self.splits[number]
+        return result_key(
+            arm,
+            self.train,
+            seed,
+            features=self.features,
+            split=of_split,
+            device=self.device,
+            precision=self.precision,
+        )

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from caches import easy_cache
+from stage_two import ask_one, clip_batches, train_one
+
+from gcf.data.splits import holdout
+from gcf.head import batches as batches_module
+from gcf.head import residency
+from gcf.head.batches import Descriptors
+from gcf.head.config import PRESETS
+from gcf.head.order import blocks, draw
+from gcf.head.residency import choose_residency, free_memory
+
+RNG = np.random.default_rng
+
+
+def test_windows_hold_every_video_once_in_blocks_of_neighbours():
+    videos, sizes = np.arange(3, 103), np.full(100, 10)
+    windows = list(blocks(videos, sizes, block=50, window=200, rng=RNG(0)))
+    runs = [run for window in windows for run in window]
+    assert sorted(np.concatenate(runs).tolist()) == videos.tolist()
+    assert all((np.diff(run) == 1).all() for run in runs)  # read at one go
+    assert max(sizes[: len(run)].sum() for run in runs) <= 60
+    assert all(20 <= sum(len(run) for run in window) < 26 for window in windows[:-1])
+    again = list(blocks(videos, sizes, block=50, window=200, rng=RNG(1)))
+    assert [run[0] for run in windows[0]] != [run[0] for run in again[0]]
+
+
+def test_a_video_larger_than_a_block_is_a_block():
+    windows = list(blocks(np.arange(4), np.array([5, 900, 5, 5]), block=10, window=10, rng=RNG(0)))
+    assert sorted(np.concatenate([run for window in windows for run in window]).tolist()) == [0, 1, 2, 3]
+
+
+def test_a_balanced_pass_is_as_long_and_draws_every_class_as_often():
+    labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
+    drawn = np.concatenate([labels[draw(np.arange(1000), labels, "balanced", rng=RNG(s))] for s in range(10)])
+    assert len(drawn) == 10_000
+    assert abs(np.bincount(drawn) - 10_000 / 3).max() < 4 * np.sqrt(10_000 * 2 / 9)  # four standard deviations
+    plain = draw(np.arange(1000), labels, "shuffle", rng=RNG(0))
+    assert sorted(plain.tolist()) == list(range(1000))
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    monkeypatch.setattr(batches_module, "BLOCK_BYTES", 600)  # a few videos of the small cache
+    monkeypatch.setattr(batches_module, "WINDOW_BYTES", 2000)
+
+
+def test_a_pass_from_the_file_shows_every_video_once_in_full_batches_with_its_own_rows(tmp_path, small_windows):
+    features = easy_cache(tmp_path / "f.h5", per_class=20)
+    loader = clip_batches(features, np.arange(features.num_videos), once=True)
+    videos = np.arange(2, 58)
+    for seed in range(3):
+        passing = list(loader.shuffled(videos, 8, rng=RNG(seed)))
+        seen = torch.cat([batch.labels for batch in passing]).numpy()
+        assert sorted(seen.tolist()) == videos.tolist()
+        assert [len(batch.labels) for batch in passing] == [8] * 7
+        assert (np.abs(np.diff(seen)) > 1).mean() > 0.5  # shuffled within windows
+        for batch in passing:
+            for row, n in enumerate(batch.labels.tolist()):
+                first = features.descriptors[features.offsets[n], 0]
+                assert (batch.descriptors[row, 0].numpy() == first.astype(np.float32)).all()
+
+
+def test_heads_learn_as_well_from_the_file_as_from_memory(tmp_path, small_windows, monkeypatch):
+    features = easy_cache(tmp_path / "f.h5", per_class=24)
+    split = holdout(features.labels, features.subsets, features.groups)
+    in_memory = clip_batches(features)
+    monkeypatch.setattr(residency, "SHARE", 0)
+    from_file = clip_batches(features)
+    assert (in_memory.descriptors.copy is None, from_file.descriptors.copy is None) == (False, True)
+    for loader in (in_memory, from_file):
+        run = train_one(PRESETS["mean"], loader, split, batch_size=16)
+        said = ask_one(run.head, loader, split.test).log_probabilities
+        assert (said.argmax(axis=1) == features.labels[split.test]).mean() >= 0.95
+
+
+def test_descriptors_go_where_there_is_room(monkeypatch):
+    monkeypatch.setattr(residency, "free_memory", lambda: 1000)
+    cpu = torch.device("cpu")
+    assert choose_residency(500, cpu).kind == "memory"
+    larger = choose_residency(501, cpu)
+    assert larger.kind == "map"
+    assert "read from the file, in blocks that are shuffled" in larger.describe()
+
+
+def test_free_memory_is_that_of_this_machine():
+    assert 1 << 20 < free_memory() < 1 << 45
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_small_descriptors_are_copied_to_it(tmp_path):
+    assert Descriptors(easy_cache(tmp_path / "f.h5"), device="cuda").copy.device.type == "cuda"
