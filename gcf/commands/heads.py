@@ -7,6 +7,7 @@ from gcf.commands.options import (
     annotations_option,
     joined_features,
     json_option,
+    multi_label_option,
     output_option,
     path_type,
     run_folder,
@@ -87,12 +88,16 @@ def ablate(features, out, joined, as_json, **options):
 @click.argument("head", type=path_type(), metavar="HEAD")
 @click.argument("features", type=path_type(), metavar="FEATS.h5")
 @annotations_option
+@multi_label_option
 @click.option("--subset", help="train, val, test or all.  [default: test where there is one, else all]")
 @json_option
-def evaluate(head, features, as_json, **options):
-    """Judge the trained head HEAD (a run folder) on the labelled videos of FEATS.h5."""
+def evaluate(head, features, as_json, multi_label, **options):
+    """Judge the trained head HEAD (a run folder) on the labelled videos of FEATS.h5.
+
+    A head that was trained with --multi-label is judged so without being told.
+    """
     from gcf.head.evaluate import evaluate_head
     from gcf.head.summary import describe
 
-    metrics = evaluate_head(head, features, **options)
+    metrics = evaluate_head(head, features, multi_label=multi_label or None, **options)
     show(metrics, describe(metrics), as_json)

@@ -20,6 +20,12 @@ annotations_option = click.option(
     help="Labels, subsets and groups: CSV (path,label[,subset][,group]), UCF-101 or HMDB-51 lists, Kinetics CSV, "
     "ActivityNet-style JSON; recognised by itself. Without it, sub-folders name the classes.",
 )
+multi_label_option = click.option(
+    "--multi-label",
+    is_flag=True,
+    help="A video may have several classes: in a CSV file with | between them, in JSON those of all its segments. "
+    "Judged by mAP and hit@1.",
+)
 device_option = click.option("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
 backbone_option = click.option(
     "--backbone", default="resnext101", metavar="NAME|FILE.py", help="See `gcf backbones`; or a plug-in file."
@@ -66,6 +72,7 @@ def training_options(command):
     """What all commands that train share."""
     options = [
         annotations_option,
+        multi_label_option,
         click.option("--cv", type=Cv(), help="Cross-validate: leave one group out, published splits, K folds."),
         click.option(
             "--seeds", type=int, help="How many seeds, counted from --seed.  [default: 1 to train, 5 to compare]"

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class Labelling:
     labels (N,) int32 index into classes, -1 without; subsets 'train' | 'val' | 'test' | ''; groups '' without.
     missing: annotated names without a video. unlabelled: videos without a label, annotated or not.
     splits: the subsets (N of them) in each published split, '' for a video that the split leaves out.
+    targets: (N, K) bool, the classes of each video where it may have several; labels then know those with one alone.
     """
 
     classes: tuple[str, ...]
@@ -39,9 +40,10 @@ class Labelling:
     missing: tuple[str, ...]
     unlabelled: tuple[str, ...]
     splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    targets: np.ndarray | None = None
 
 
-def read_annotations(path: str | os.PathLike, *, split: str | None = None) -> Annotations:
+def read_annotations(path: str | os.PathLike, *, split: str | None = None, multi_label: bool = False) -> Annotations:
     """Read the annotations of a data set; the format is recognised by names and content.
 
     | format      | give                              | content                                                        |
@@ -61,6 +63,9 @@ def read_annotations(path: str | os.PathLike, *, split: str | None = None) -> An
     not match the video files to the letter: folders and endings may be left out or differ in front (`match_names`).
     An empty label, and in ActivityNet several different labels, leave a video unlabelled.
 
+    With `multi_label` a video may have several classes: all those of its segments in ActivityNet, and in a CSV file the
+    names with | between them in its label (`jump|run`; otherwise that is one name). One or none is as good.
+
     `split` picks one of the published splits of UCF-101 or HMDB-51; without it, the number in the name of the list that
     was given, or 1. All splits are kept in `.splits`.
 
@@ -71,19 +76,25 @@ def read_annotations(path: str | os.PathLike, *, split: str | None = None) -> An
         path.stat()
     except OSError as error:
         raise AnnotationError(f"{path}: {error.strerror}; expected a file or folder of annotations") from error
+    return replace(_read(path, split=split, multi_label=multi_label), multi_label=multi_label)
+
+
+def _read(path: Path, *, split: str | None, multi_label: bool) -> Annotations:
     if path.is_dir():
-        return _read_folder(path, split=split, default="1")
+        return _read_folder(path, split=split, default="1", multi_label=multi_label)
     if is_ucf101(path.name) or is_hmdb51(path.name):
         return _read_folder(path.parent, split=split, default=default_split(path.name), only=path.name)
     text = read_text(path)
     if not text.strip():
         raise AnnotationError(f"{path}: is empty; expected annotations")
     if path.suffix.lower() == ".json" or text.lstrip()[0] in "{[":
-        return read_database(path, text, split=split)
-    return read_csv([path], source=path, split=split)
+        return read_database(path, text, split=split, multi_label=multi_label)
+    return read_csv([path], source=path, split=split, multi_label=multi_label)
 
 
-def _read_folder(folder: Path, *, split: str | None, default: str, only: str = "") -> Annotations:
+def _read_folder(
+    folder: Path, *, split: str | None, default: str, only: str = "", multi_label: bool = False
+) -> Annotations:
     """The data set whose lists lie in a folder; `only` settles which, where there are lists of two."""
     try:
         files = sorted(f for f in folder.iterdir() if f.is_file())
@@ -100,7 +111,7 @@ def _read_folder(folder: Path, *, split: str | None, default: str, only: str = "
     if hmdb51:
         return read_hmdb51(folder, hmdb51, split=split, default=default)
     if tables:
-        return read_csv(tables, source=folder, split=split)
+        return read_csv(tables, source=folder, split=split, multi_label=multi_label)
     expected = "expected classInd.txt and trainlist01.txt, CLASS_test_split1.txt, or Kinetics CSV files"
     raise AnnotationError(f"{folder}: no annotation files in this folder; {expected}")
 
@@ -134,9 +145,17 @@ def label_videos(ids: Sequence[str], annotations: Annotations | None = None) -> 
         subsets=tuple(e.subset for e in entries),
         groups=tuple(e.group if grouped else _group_in_name(video) for e, video in zip(entries, ids, strict=True)),
         missing=tuple(name for name in annotations.videos if name not in found),
-        unlabelled=tuple(video for video, e in zip(ids, entries, strict=True) if e.label is None),
+        unlabelled=tuple(video for video, e in zip(ids, entries, strict=True) if not e.classes),
         splits={s: tuple(parts.get(name, "") for name, _ in owners) for s, parts in annotations.splits.items()},
+        targets=_targets(entries, index) if annotations.multi_label else None,
     )
+
+
+def _targets(entries: Sequence[Annotation], index: dict[str, int]) -> np.ndarray:
+    targets = np.zeros((len(entries), len(index)), dtype=bool)
+    for row, entry in zip(targets, entries, strict=True):
+        row[[index[name] for name in entry.classes]] = True
+    return targets
 
 
 def _owners(ids: Sequence[str], annotations: Annotations) -> list[tuple[str | None, list[str]]]:

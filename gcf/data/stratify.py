@@ -10,6 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def rarest_classes(targets: np.ndarray) -> np.ndarray:
+    """One class for each video that may have several: targets (N, K) bool -> (N,), -1 where it has none.
+
+    The one that the fewest videos have, for that is the one which a division by any other would scatter worst.
+
+    >>> rarest_classes(np.array([[True, True], [True, False], [False, False]])).tolist()
+    [1, 0, -1]
+    """
+    counts = targets.sum(axis=0, dtype=np.int32)
+    rarest = np.where(targets, counts, np.iinfo(np.int32).max).argmin(axis=1)
+    return np.where(targets.any(axis=1), rarest, -1)
+
+
 @dataclass(frozen=True)
 class Units:
     """What cannot be divided: a group, or one video that has none."""

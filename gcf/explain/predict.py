@@ -110,7 +110,7 @@ def _answer(head: SavedHead, video: VideoFeatures) -> tuple[np.ndarray, HeadOutp
 
 
 def _classify(head: SavedHead, video: VideoFeatures, answer: HeadOutput, top: int) -> VideoPrediction:
-    probabilities = answer.logits[0].softmax(dim=-1).numpy()
+    probabilities = head.probabilities(answer.logits[0]).numpy()
     best = np.argsort(-probabilities, kind="stable")[:top]
     named = [(head.classes[k], float(probabilities[k])) for k in best]
     return VideoPrediction(video.id, named, len(video.descriptors), note=video.info.note)

@@ -13,7 +13,7 @@ from gcf.data.splits import Split
 from gcf.errors import GcfError, UsageError
 from gcf.head.ablation_files import write_ablation
 from gcf.head.arms import REFERENCE, Comparison, comparison, heads_comparison
-from gcf.head.backbone_clips import backbone_columns
+from gcf.head.backbone_clips import backbone_columns, whose_classifier
 from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
 from gcf.head.config import HeadConfig, Protocol, TrainConfig, split_options
@@ -86,7 +86,7 @@ def ablate(
     protocol, train = split_options(options)
     if train.init is not None:
         raise UsageError("a comparison trains every arm from the start; leave init and freeze to train-head")
-    data = label_features(features, protocol.annotations)
+    data = label_features(features, protocol.annotations, multi_label=protocol.multi_label)
     splits, notes = _splits(data, protocol)
     compared = _comparison(preset, heads, grid, train, data)
     if reference not in (arm.name for arm in compared.arms):
@@ -191,20 +191,15 @@ def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: st
     metrics["calibration"] = {name: measured for name, measured in calibration.items() if measured}
     if compared.axis:
         metrics["sweep"] = {"axis": compared.axis, "values": compared.values, "lines": compared.lines}
-    metrics["notes"] = [*_notes(metrics["clip_classifier"], trial.train, trial.data), _about(about_units, rows)]
+    metrics["notes"] = [*_notes(trial.train, trial.data), _about(about_units, rows)]
     return metrics
 
 
-def _notes(source: str, train: TrainConfig, data: LabelledFeatures) -> list[str]:
-    whose = {
-        "backbone": f"the backbone's own, over the data's {len(data.classes)} classes",
-        "linear": "a linear one trained on the clips of the training videos, because the backbone has none for all of "
-        "the data's classes",
-    }[source]
+def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
     clips = "all" if train.clip_policy == "all" else f"at most {train.num_clips}, {train.clip_policy}"
     gates = " Gates are `token`, which take any number of clips." if train.clip_policy == "all" else ""
     return [
-        f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose}.",
+        f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose_classifier(data)}.",
         f"Clips of a video: {clips}.{gates}",
     ]
 

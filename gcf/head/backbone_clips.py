@@ -15,14 +15,25 @@ from gcf.head.prediction import BATCH_SIZE
 def backbone_columns(data: LabelledFeatures) -> list[int] | None:
     """Which of the backbone's classes are the data's, in their order; None where it does not know all of them.
 
-    Names are compared without case, and with _ and - as spaces.
+    Names are compared without case, and with _ and - as spaces. None, too, where a video may have several classes: the
+    logits are those of a softmax network, which scores classes against each other and not each by itself.
     """
     known = data.features.backbone_classes
-    if known is None or data.features.logits is None:
+    if known is None or data.features.logits is None or data.multi_label:
         return None
     places = {_plain(name): i for i, name in enumerate(known)}
     columns = [places.get(_plain(name)) for name in data.classes]
     return None if None in columns or len(set(columns)) < len(columns) or len(places) < len(known) else columns
+
+
+def whose_classifier(data: LabelledFeatures) -> str:
+    """Which clip classifier C-Clip and D-Clips read, and why, in words."""
+    if backbone_columns(data) is not None:
+        return f"the backbone's own, over the data's {len(data.classes)} classes"
+    linear = "a linear one trained on the clips of the training videos, because the backbone"
+    if data.multi_label:
+        return f"{linear}'s own, if it has one, scores classes against each other, and here a video may have several"
+    return f"{linear} has none for all of the data's classes"
 
 
 def _plain(name: str) -> str:

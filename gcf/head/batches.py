@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gcf.data.features import FeatureFile
+from gcf.data.stratify import rarest_classes
 from gcf.head.order import blocks, draw
 from gcf.head.residency import MAP, choose_residency
 from gcf.head.sampling import choose_clips
@@ -79,7 +80,7 @@ class ClipBatches:
         labels = np.asarray(labels)
         kind = np.int64 if labels.ndim == 1 else np.float32
         self.labels = torch.from_numpy(labels.astype(kind)).to(self.device)
-        self.classes = labels if labels.ndim == 1 else labels.argmax(axis=1)  # to draw by, where that is asked for
+        self.classes = labels if labels.ndim == 1 else rarest_classes(labels > 0)  # to draw by, where that is asked for
         self.num_clips, self.policy = num_clips, policy
 
     def select(

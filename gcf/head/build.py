@@ -13,7 +13,7 @@ from gcf.head.pooling import GatedAttentionHead, MaxHead, SparseAttentionHead, T
 from gcf.head.recurrent import RecurrentHead
 from gcf.head.transformer import TransformerHead
 
-PLAIN = {"mean": MeanHead, "clip": ClipHead, "max": MaxHead, "logreg": MeanHead}  # nothing to set but the widths
+PLAIN = {"mean": MeanHead, "max": MaxHead, "logreg": MeanHead}  # nothing to set but the widths
 SHAPED = {
     "gcf": GCFNet,
     "mil": GatedAttentionHead,
@@ -42,6 +42,8 @@ def build_shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> 
     if config.kind == "plugin":  # whether a stranger's code can do without storage is not known
         return build_plugin(config, descriptor_width, num_classes, seed=0)
     with torch.device("meta"):
+        if config.kind == "clip":
+            return ClipHead(descriptor_width, num_classes, exclusive=config.exclusive)
         if config.kind in PLAIN:
             return PLAIN[config.kind](descriptor_width, num_classes)
         return SHAPED[config.kind](config, descriptor_width, num_classes)

@@ -16,11 +16,16 @@ from gcf.head.ablation import Ablation, ablate
 from gcf.head.arms import CENTRAL_ARM, REFERENCE
 from gcf.head.backbones_table import backbones_markdown, comparison_notes
 from gcf.head.config import head_config, split_options
+from gcf.head.metrics import is_right
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.statistics import paired_difference
 from gcf.head.training import PREDICTIONS
 
 DIFFERENCE = ("delta", "low", "high", "p")
+OF_SEVERAL = (
+    "Figures are hit@1, the share of videos whose most probable class is one of theirs; the mAP of every arm is in the "
+    "table of each file's own run."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +78,16 @@ def compare_features(
     name = head_config(head).name  # a plug-in file goes by the name that it gives itself
     protocol, train = split_options(options)
     if isinstance(protocol.annotations, (str, os.PathLike)):
-        options["annotations"] = read_annotations(protocol.annotations)  # once: what is wrong with it is wrong for all
+        # Once: what is wrong with it is wrong for all.
+        options["annotations"] = read_annotations(protocol.annotations, multi_label=protocol.multi_label)
     heads = tuple(dict.fromkeys(("mean", head)))
     with run_folder(out, overwrite=overwrite) as folder, _place(folder) as place:
         judged = []
         for stem, file in zip(_names(files), files, strict=True):
             judged.append(_judge(stem, file, place / stem, heads, options))
         rows = [_row(one, judged[0], name, annotated=protocol.annotations is not None) for one in judged]
-        notes = comparison_notes(rows, {one.name: one.found.metrics["notes"] for one in judged if one.found})
+        notes = [OF_SEVERAL] if protocol.multi_label else []
+        notes += comparison_notes(rows, {one.name: one.found.metrics["notes"] for one in judged if one.found})
         metrics = {"format": FORMAT, "kind": "compare", "head": name, "first": rows[0]["file"]}
         metrics |= {"rows": rows, "notes": notes, "train": train.to_json(), "protocol": protocol.to_json()}
         comparison = BackboneComparison(rows, metrics, None if out is None else Path(out))
@@ -186,6 +193,6 @@ def why_other_videos(ours: FeatureFile, theirs: FeatureFile, *, annotated: bool)
 
 def _against_first(one: _Judged, first: _Judged, head: str) -> dict[str, float]:
     """The head's accuracy less that of the first file's, paired over videos and seeds."""
-    ours, theirs = ([j.predictions[f"{head}.predicted"] == j.predictions["labels"]] for j in (one, first))
-    difference = vars(paired_difference(*ours, *theirs, one.predictions["ids"], one.predictions["units"]))
+    ours, theirs = (is_right(j.predictions[f"{head}.predicted"], j.predictions["labels"]) for j in (one, first))
+    difference = vars(paired_difference(ours, theirs, one.predictions["ids"], one.predictions["units"]))
     return {name: difference[name] for name in DIFFERENCE}

@@ -50,6 +50,9 @@ class HeadConfig:
     clips at most) or "sine". "gru" a bidirectional one: width of each direction.
     "nextvlad": width of the video's descriptor, `clusters`, `groups`, gate_reduction of its context gating.
     "plugin" is a user's own Python file: source and source_sha256 say which, knows_order what it declares.
+
+    exclusive says what the logits mean, whatever the kind: a softmax over classes of which a video has one, or a
+    sigmoid for each of those of which it may have several. Training sets it after the labels.
     """
 
     name: str
@@ -72,6 +75,7 @@ class HeadConfig:
     source: str | None = None
     source_sha256: str | None = None
     knows_order: bool = False
+    exclusive: bool = True
 
     def __post_init__(self):
         for value, known, what in (
@@ -165,7 +169,8 @@ class TrainConfig:
     num_clips and clip_policy choose the clips of a video, for training and evaluation alike. Where the features have
     several views, training draws one for each video and pass; evaluation keeps to the centre one.
     sampling: "shuffle" shows each video once a pass, "balanced" draws as many so that every class is as likely.
-    class_weights: "balanced" weighs the loss of a video by 1 / (number of its class), with a mean of 1.
+    class_weights: "balanced" weighs the loss of a video by 1 / (number of its class), with a mean of 1; where it may
+    have several classes, the loss of each class that it shows.
     init: a saved head to start from; freeze "all-but-classifier" trains its last layer alone.
     device: "auto" (a GPU where there is one), or a torch device. precision of the products in linear layers: "auto" is
     bf16 where steps are large, the hardware has it, and a trial shows that it changes nothing that matters.
@@ -231,6 +236,7 @@ class Protocol:
     """Which videos teach and which judge.
 
     annotations: labels to use instead of the feature file's, a path or what `read_annotations` gives.
+    multi_label: a video may have several classes, which `annotations` name; heads learn each by itself.
     cv: None (the subsets, or val carved from train), "group" (leave one group out), "official" (the published splits
     of the annotations) or a number of folds. seeds: runs of each head, counted from TrainConfig.seed; None: one for
     training, five for a comparison. The splits are the same for all of them.
@@ -239,6 +245,7 @@ class Protocol:
     annotations: "str | os.PathLike | Annotations | None" = None
     cv: str | int | None = None
     seeds: int | None = None
+    multi_label: bool = False
 
     def __post_init__(self):
         if isinstance(self.cv, str) and self.cv not in ("group", "official"):
@@ -252,7 +259,7 @@ class Protocol:
         """The protocol as JSON takes it."""
         source = self.annotations
         name = None if source is None else str(getattr(source, "source", source))
-        return {"annotations": name, "cv": self.cv, "seeds": self.seeds}
+        return {"annotations": name, "cv": self.cv, "seeds": self.seeds, "multi_label": self.multi_label}
 
 
 def split_options(options: dict) -> tuple[Protocol, TrainConfig]:

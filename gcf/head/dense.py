@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcf.head.baselines import ClipHead, MeanHead, average_probabilities
+from gcf.head.baselines import ClipHead, MeanHead
 from gcf.head.ensemble import MeanOfHeads
 from gcf.head.fusion import attention_weights
 from gcf.head.gcf_net import GCFNet
@@ -21,7 +21,7 @@ class DenseHead(nn.Module):
 
     def __init__(self, head: nn.Module):
         super().__init__()
-        self.head = MeanOfHeads([DenseHead(h) for h in head.heads]) if isinstance(head, MeanOfHeads) else head
+        self.head = _dense_ensemble(head) if isinstance(head, MeanOfHeads) else head
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
         """Whatever stands in the padded slots counts as 0."""
@@ -29,10 +29,14 @@ class DenseHead(nn.Module):
             return self.head(descriptors, mask)
         clips = descriptors.masked_fill(~mask.unsqueeze(-1), 0)  # (B, C, D)
         if isinstance(self.head, ClipHead):
-            return HeadOutput(average_probabilities(self.head.classifier(clips), mask))
+            return HeadOutput(self.head.average(self.head.classifier(clips), mask))
         if isinstance(self.head, MeanHead):
             return _mean(self.head, clips, mask)
         return _gcf_net(self.head, clips, mask) if isinstance(self.head, GCFNet) else self.head(clips, mask)
+
+
+def _dense_ensemble(ensemble: MeanOfHeads) -> MeanOfHeads:
+    return MeanOfHeads([DenseHead(head) for head in ensemble.heads], exclusive=ensemble.exclusive)
 
 
 def _mean(head: MeanHead, clips: Tensor, mask: Tensor) -> HeadOutput:

@@ -1,7 +1,6 @@
 """The heads of several seeds as one: the mean of their probabilities."""
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gcf.errors import HeadError
+from gcf.head.baselines import average_probabilities, average_sigmoids
 from gcf.head.output import HeadOutput
 from gcf.head.runs import METRICS
 from gcf.head.saved import FACTS, SavedHead, load_head
@@ -19,20 +19,24 @@ from gcf.head.saved import FACTS, SavedHead, load_head
 class MeanOfHeads(nn.Module):
     """Several heads of the same classes: descriptors (B, C, D), mask (B, C) -> logits, the log of their mean softmax.
 
-    The gate is the mean of theirs, where all have one. A mean of softmaxes has no additive evidence behind it.
+    Where the classes are not `exclusive`, they are the logits of the mean sigmoids. The gate is the mean of theirs,
+    where all have one. A mean of probabilities has no additive evidence behind it.
     """
 
-    def __init__(self, heads: Sequence[nn.Module]):
+    def __init__(self, heads: Sequence[nn.Module], *, exclusive: bool = True):
         super().__init__()
         self.heads = nn.ModuleList(heads)
+        self.exclusive = exclusive
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
         """Ask every head."""
         said = [head(descriptors, mask) for head in self.heads]
-        logs = torch.stack([answer.logits.log_softmax(dim=-1) for answer in said])  # (S, B, K)
+        logits = torch.stack([answer.logits for answer in said], dim=1)  # (B, S, K)
+        every = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        mean = average_probabilities if self.exclusive else average_sigmoids
         gates = [answer.gate for answer in said if answer.gate is not None]
         gate = torch.stack(gates).mean(dim=0) if len(gates) == len(said) else None
-        return HeadOutput(logs.logsumexp(dim=0) - math.log(len(said)), gate)
+        return HeadOutput(mean(logits, every), gate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ def load_ensemble(run: str | os.PathLike) -> SavedEnsemble:
         for what in ("num_clips", "clip_policy"):
             if head.training[what] != first.training[what]:
                 raise HeadError(f"{folder / place}: its {what} is not that of {places[0]}; train the heads together")
-    module = MeanOfHeads([head.module for head in heads]).eval()
+    module = MeanOfHeads([head.module for head in heads], exclusive=first.config.exclusive).eval()
     return SavedEnsemble(
         module, first.config, first.descriptor_width, first.classes, first.recipe, first.training, heads
     )

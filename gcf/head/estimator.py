@@ -117,7 +117,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         rows, counts = self._rows(X, reset=False)
         features = ArrayFeatures(rows, counts, recipe=self.head_.recipe)
-        said = ask(self.head_, features, np.arange(len(counts)), labels=features.labels)
+        said = ask(self.head_, features, np.arange(len(counts)))
         return np.exp(said.log_probabilities)
 
     def predict(self, X) -> np.ndarray:  # noqa: N803

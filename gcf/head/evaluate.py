@@ -26,8 +26,12 @@ def evaluate_head(
     *,
     annotations: Annotations | str | os.PathLike | None = None,
     subset: str | None = None,
+    multi_label: bool | None = None,
 ) -> dict:
     """Metrics of a saved head on labelled videos, as in metrics.json: top1, top5, mean_class, loss, k, n, gate.
+
+    multi_label: whether the annotations name several classes a video, which are judged by mAP and hit@1 (`score`); None
+    is as the head was trained.
 
     The heads of several seeds, a `train-head --seeds N` run, are judged as one by the mean of their probabilities.
 
@@ -40,18 +44,21 @@ def evaluate_head(
     if subset is not None and subset not in SUBSETS:
         raise UsageError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}")
     head = head if isinstance(head, SavedHead) else load_trained(head)
-    data = label_features(features, annotations)
+    data = label_features(
+        features, annotations, multi_label=not head.config.exclusive if multi_label is None else multi_label
+    )
     head.check_fits(data.features)
     labels = _labels_of_head(head, data)
     subset = subset or ("test" if "test" in data.subsets else "all")
-    judged = labels >= 0 if subset == "all" else (labels >= 0) & (np.asarray(data.subsets) == subset)
+    known = labels >= 0 if labels.ndim == 1 else labels.any(axis=1)
+    judged = known if subset == "all" else known & (np.asarray(data.subsets) == subset)
     videos = np.flatnonzero(judged)
     if not len(videos):
         raise AnnotationError(f"{data.features.path}: no {subset} video of a class that the head knows")
     notes = ["The videos judged may be among those that the head was trained on."] if subset in ("all", "train") else []
     if isinstance(head, SavedEnsemble):
         notes.append(f"The probabilities are the mean of {len(head.members)} heads'.")
-    said = ask(head, data.features, videos, labels=labels)
+    said = ask(head, data.features, videos)
     return (
         {"judged_on": subset, "head": head.config.name}
         | score(said.log_probabilities, labels[videos])
@@ -59,22 +66,28 @@ def evaluate_head(
             "gate": said.gate or None,
             "notes": notes,
             "unlabelled": int((data.labels < 0).sum()),
-            "unknown_class": int(((data.labels >= 0) & (labels < 0)).sum()),
+            "unknown_class": int(((data.labels >= 0) & ~known).sum()),
         }
     )
 
 
-def ask(head: SavedHead, features: FeatureFile, videos: np.ndarray, *, labels: np.ndarray) -> Prediction:
-    """What a head says of videos (n,) of a file, on the clips that its training would choose; labels (N,) of all."""
+def ask(head: SavedHead, features: FeatureFile, videos: np.ndarray) -> Prediction:
+    """What a head says of videos (n,) of a file, on the clips that its training would choose."""
     training = head.training
     descriptors = Descriptors(features, once=True)
+    shape = (features.num_videos,) if head.config.exclusive else (features.num_videos, len(head.classes))
+    labels = np.zeros(shape)  # their shape alone counts: it says what the probabilities are of
     batches = ClipBatches(descriptors, labels, num_clips=training["num_clips"], policy=training["clip_policy"])
     rng = evaluation_rng(training.get("order_seed", training.get("seed", 0)))  # heads of older versions have the latter
     return predict([Stack([head.module], TrainConfig())], batches, videos, rng=rng)[0][0]
 
 
 def _labels_of_head(head: SavedHead, data: LabelledFeatures) -> np.ndarray:
-    """Labels (N,) as the head numbers its classes, -1 for classes that it does not have."""
+    """Labels (N,) as the head numbers its classes, -1 for classes that it does not have; or all of a video's (N, K)."""
     index = {name: i for i, name in enumerate(head.classes)}
     own = np.array([index.get(name, -1) for name in data.classes] + [-1])  # the last one answers label -1
-    return own[data.labels]
+    if data.targets is None:
+        return own[data.labels]
+    targets = np.zeros((len(data.targets), len(head.classes) + 1), dtype=bool)
+    targets[:, own[:-1]] = data.targets  # what the head does not know goes into the last column
+    return targets[:, :-1]

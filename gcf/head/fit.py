@@ -14,6 +14,7 @@ from gcf.data.splits import Split
 from gcf.errors import GcfError
 from gcf.head.batches import Batch, ClipBatches
 from gcf.head.config import TrainConfig
+from gcf.head.metrics import binary_loss, is_right
 from gcf.head.prediction import predict
 from gcf.head.schedule import Plateau, most_passes, passes_per_validation
 from gcf.head.stack import Stack
@@ -164,9 +165,15 @@ def one_pass(courses: Sequence[Course], passing: Iterable[Batch], bar: tqdm, tea
 
 
 def judge(logs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """val_loss and val_top1 from log probabilities (n, K) and labels (n,)."""
+    """val_loss and val_top1 from log probabilities (n, K) and labels (n,), or (n, K) with 1 for each class of a video.
+
+    In the second case top-1 is hit@1, the share of videos of which the most probable class is one.
+    """
+    top1 = float(is_right(logs.argmax(axis=1), labels).mean())
+    if labels.ndim == 2:
+        return {"val_loss": binary_loss(logs, labels > 0), "val_top1": top1}
     own = logs[np.arange(len(labels)), labels].astype(np.float64)
-    return {"val_loss": float(-own.mean()), "val_top1": float((logs.argmax(axis=1) == labels).mean())}
+    return {"val_loss": float(-own.mean()), "val_top1": top1}
 
 
 def evaluation_rng(seed: int) -> np.random.Generator:

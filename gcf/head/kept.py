@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.metrics import recall_score
 
 from gcf.head.fit import Trained
+from gcf.head.metrics import score
 from gcf.head.prediction import Prediction
 from gcf.head.store import StoredResult
 
@@ -21,8 +22,8 @@ class KeptResult:
 
     predicted (n,) int32; true_log_probability (n,); confidence (n,), the probability of the predicted class, and
     calibrated (n,), the same after the temperature; log_probabilities (n, K) float32, None where they are too many to
-    keep. metrics are those of the whole (n, K). training: the record and the history, None for the backbone's own
-    classifier.
+    keep and nothing needs them: mAP does. metrics are those of the whole (n, K). training: the record and the history,
+    None for the backbone's own classifier.
     """
 
     metrics: dict
@@ -78,8 +79,11 @@ class KeptResult:
 def pooled(parts: Sequence[KeptResult], labels: np.ndarray) -> dict[str, float | int]:
     """The metrics of all splits together, as `score` gives them, from the parts and the labels (n,) of all in order.
 
-    Needs no log probabilities: what is a mean over videos stays one, and recall needs the predicted classes alone.
+    Needs no log probabilities: what is a mean over videos stays one, and recall needs the predicted classes alone. Only
+    mAP, of labels (n, K), needs them.
     """
+    if labels.ndim == 2:
+        return score(np.concatenate([part.log_probabilities for part in parts]), labels)
     sizes = [part.metrics["n"] for part in parts]
     predicted = np.concatenate([part.predicted for part in parts])
     means = {n: float(np.average([p.metrics[n] for p in parts], weights=sizes)) for n in ("top1", "top5", "loss")}

@@ -10,6 +10,7 @@ from gcf.data.annotations import Annotations, label_videos, read_annotations
 from gcf.data.features import FeatureFile
 from gcf.data.joined import open_features
 from gcf.data.splits import Split, folds, holdout, published
+from gcf.data.stratify import rarest_classes
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.config import Protocol
 from gcf.head.finite import check_finite
@@ -19,7 +20,9 @@ from gcf.head.finite import check_finite
 class LabelledFeatures:
     """A feature file and, for its N videos: labels (N,) into `classes` (-1 unknown), subsets, groups, splits.
 
-    `missing` are annotated names that stand for no video of the file, nor for one that failed at extraction.
+    `missing` are annotated names that stand for no video of the file, nor for one that failed at extraction. targets
+    (N, K) bool: all classes of each video, where it may have several; its label is then the rarest of them, which
+    splits are stratified by and balanced batches drawn by.
     """
 
     features: FeatureFile
@@ -29,23 +32,41 @@ class LabelledFeatures:
     groups: Sequence[str]
     published: dict[str, Sequence[str]]
     missing: tuple[str, ...]
-    targets: np.ndarray | None = None  # (N, K) bool where a video may show several classes
+    targets: np.ndarray | None = None
 
     @property
     def truth(self) -> np.ndarray:
         """What heads learn and are judged by: labels (N,), or targets (N, K) where a video may show several classes."""
         return self.labels if self.targets is None else self.targets
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video may show several classes, none of which says anything against another."""
+        return self.targets is not None
+
+    def class_sizes(self, videos: np.ndarray) -> np.ndarray:
+        """How many of these labelled videos show each class (K,)."""
+        if self.targets is None:
+            return np.bincount(self.labels[videos], minlength=len(self.classes))
+        return self.targets[videos].sum(axis=0)
+
 
 def label_features(
-    features: FeatureFile | str | os.PathLike, annotations: Annotations | str | os.PathLike | None = None
+    features: FeatureFile | str | os.PathLike,
+    annotations: Annotations | str | os.PathLike | None = None,
+    *,
+    multi_label: bool = False,
 ) -> LabelledFeatures:
     """Open (if need be) and label a feature file, and check that the labelled videos can be used.
 
+    multi_label: a video may have several classes; the file itself knows one alone, so it takes annotations.
+
     Raises AnnotationError where nothing is labelled or all of it alike, FeatureFileError for values that are not
-    finite.
+    finite, UsageError for several classes from what can name only one.
     """
     features = open_features(features)
+    if annotations is None and multi_label:
+        raise UsageError(f"{features.path}: a feature file holds one label a video; give annotations for several")
     if annotations is None:
         found = LabelledFeatures(
             features, tuple(features.classes), features.labels, features.subsets, features.groups, {}, ()
@@ -53,16 +74,22 @@ def label_features(
         source = str(features.path)
     else:
         if not isinstance(annotations, Annotations):
-            annotations = read_annotations(annotations)
+            annotations = read_annotations(annotations, multi_label=multi_label)
+        if annotations.multi_label != multi_label:
+            raise UsageError(
+                f"{annotations.source}: was read with multi_label={annotations.multi_label}, to be used with "
+                f"multi_label={multi_label}; read and use it alike"
+            )
         found = _annotated(features, annotations)
         source = annotations.source
-    used = found.labels[found.labels >= 0]
-    if len(np.unique(used)) < 2:
+    used = np.flatnonzero(found.labels >= 0)
+    num_classes = np.count_nonzero(found.class_sizes(used))
+    if num_classes < 2:
         raise AnnotationError(
-            f"{source}: {len(used)} of {features.num_videos} videos have a label, of {len(np.unique(used))} classes; "
+            f"{source}: {len(used)} of {features.num_videos} videos have a label, of {num_classes} classes; "
             "two classes are the least: give annotations that name these videos"
         )
-    check_finite(features, np.flatnonzero(found.labels >= 0))
+    check_finite(features, used)
     return found
 
 
@@ -72,7 +99,9 @@ def _annotated(features: FeatureFile, annotations: Annotations) -> LabelledFeatu
     failed = [name for name in dict.fromkeys(name for name, _ in features.failures) if name not in known]
     by = label_videos([*features.ids, *failed], annotations)
     splits = {name: subsets[:n] for name, subsets in by.splits.items()}
-    return LabelledFeatures(features, by.classes, by.labels[:n], by.subsets[:n], by.groups[:n], splits, by.missing)
+    targets = None if by.targets is None else by.targets[:n]
+    labels = by.labels[:n] if targets is None else rarest_classes(targets)
+    return LabelledFeatures(features, by.classes, labels, by.subsets[:n], by.groups[:n], splits, by.missing, targets)
 
 
 def make_splits(data: LabelledFeatures, protocol: Protocol) -> list[Split]:
@@ -98,7 +127,7 @@ def coverage(data: LabelledFeatures, splits: Sequence[Split]) -> dict:
     for split in splits:
         for part in (split.train, split.val, split.test):
             used[part] = True
-        absent |= set(range(len(data.classes))) - set(data.labels[split.train].tolist())
+        absent |= set(np.flatnonzero(data.class_sizes(split.train) == 0).tolist())
     failed = len(features.failures)
     return {
         "expected": features.num_videos + failed + len(data.missing),

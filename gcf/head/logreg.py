@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from gcf.errors import UsageError
+from gcf.head.metrics import is_right
 
 log = logging.getLogger(__name__)
 STRENGTHS = tuple(10.0**power for power in range(-3, 4))  # C, the inverse of the regularisation
@@ -24,10 +25,14 @@ def fit_logreg(
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Fit on the mean descriptors (n, D) of the training videos and their labels (n,); C is chosen by the loss on val.
 
+    Labels (n, K), 1 for each class of a video, make a regression of each class against the rest, all with the same C.
+
     Returns the state dict of a MeanHead (the standardisation folded into it) and {"C", "val_loss", "val_top1"}. A
     class without a training video gets the same low logit everywhere; its val videos have no say in C, but count in
     the figures. UsageError where fewer than two classes have training videos.
     """
+    if labels.ndim == 2:
+        return _fit_each(means, labels > 0, val_means, val_labels > 0)
     present = np.unique(labels)
     if len(present) < 2:
         raise UsageError(f"logistic regression needs training videos of two classes at least, got {len(present)}")
@@ -50,6 +55,34 @@ def fit_logreg(
     return state, {"C": best["C"], "val_loss": _loss(best["logits"], val_labels), "val_top1": top1}
 
 
+def _fit_each(
+    means: np.ndarray, targets: np.ndarray, val_means: np.ndarray, val_targets: np.ndarray
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The same for targets (n, K) bool. A class that all training videos show, or none, gets one logit everywhere."""
+    share = targets.mean(axis=0)
+    present = np.flatnonzero((share > 0) & (share < 1))
+    if not len(present):
+        raise UsageError("logistic regression needs a class that some training videos show and others do not")
+    scaler = StandardScaler().fit(np.asarray(means, dtype=np.float64))
+    scaled, val_means = scaler.transform(means), np.asarray(val_means, dtype=np.float64)
+    models = [LogisticRegression(max_iter=MAX_STEPS, warm_start=True) for _ in present]
+    weight, bias = np.zeros((len(share), means.shape[1])), np.where(share > 0, -NEVER_SEEN, NEVER_SEEN)
+    best, least = {}, np.inf
+    for strength in STRENGTHS:
+        for k, model in zip(present, models, strict=True):
+            _fit(model.set_params(C=strength), scaled, targets[:, k])
+            weight[k] = model.coef_[0] / scaler.scale_
+            bias[k] = model.intercept_[0] - weight[k] @ scaler.mean_
+        logits = val_means @ weight.T + bias
+        loss = _binary_loss(logits[:, present], val_targets[:, present])
+        log.debug("logreg: C %g, val loss %.4f", strength, loss)
+        if loss < least:
+            best, least = {"C": strength, "weight": weight.copy(), "bias": bias.copy(), "logits": logits}, loss
+    state = {f"classifier.{name}": torch.from_numpy(best[name]).float() for name in ("weight", "bias")}
+    hits = float(is_right(best["logits"].argmax(axis=1), val_targets).mean())
+    return state, {"C": best["C"], "val_loss": _binary_loss(best["logits"], val_targets), "val_top1": hits}
+
+
 def _fit(model: LogisticRegression, means: np.ndarray, labels: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest may stop early; val judges it as it is
@@ -68,6 +101,11 @@ def _folded(
     weight[present] = coefficients / scaler.scale_
     bias[present] = intercepts - weight[present] @ scaler.mean_
     return weight, bias
+
+
+def _binary_loss(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Binary cross-entropy of logits (n, K), summed over classes: log(1 + e^x), less x where the class is there."""
+    return float((np.logaddexp(0, logits) - targets * logits).sum(axis=1).mean())
 
 
 def _loss(logits: np.ndarray, labels: np.ndarray) -> float:

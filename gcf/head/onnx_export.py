@@ -36,8 +36,9 @@ def export_onnx(head: SavedHead | str | os.PathLike, out: str | os.PathLike, *, 
 
     Inputs: descriptors (B, C, D) float32, mask (B, C) bool, True on real clips, at least one in a video. Outputs, where
     the head has them: logits (B, K), gate (B, C), evidence (B, C, K), attention (B, C, C). B and C are free; a gate
-    for a fixed number of clips takes up to that many (`max_clips`). The file's metadata has the classes, the recipe
-    and its sha256, num_clips, clip_policy and the difference.
+    for a fixed number of clips takes up to that many (`max_clips`). The file's metadata has the classes, whether
+    they are exclusive (a softmax of the logits, else a sigmoid each), the recipe and its sha256, num_clips,
+    clip_policy and the difference.
 
     Raises UsageError where a package is absent or the opset too old, HeadError for a damaged head, and RefusedError
     where runtime and head differ by more than 1e-5; then no file is written.
@@ -54,6 +55,7 @@ def export_onnx(head: SavedHead | str | os.PathLike, out: str | os.PathLike, *, 
     facts = {
         "head": head.config.name,
         "classes": list(head.classes),
+        "exclusive": head.config.exclusive,
         "recipe": head.recipe,
         "recipe_sha256": recipe_sha256(head.recipe),
         "num_clips": head.training["num_clips"],

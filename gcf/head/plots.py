@@ -6,6 +6,8 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
+from gcf.head.tables import has_map
+
 
 def plot_training(path: Path, rows: Sequence[dict]) -> None:
     """Loss over the steps from the rows of history.csv: training dashed, validation solid, mean over the runs."""
@@ -26,19 +28,25 @@ def plot_training(path: Path, rows: Sequence[dict]) -> None:
 
 
 def plot_arms(path: Path, rows: Sequence[dict], *, reference: str = "D-Clips") -> None:
-    """Top-1 of each arm with the spread over seeds, and its difference to the reference with the 95 % interval."""
+    """Top-1 of each arm with the spread over seeds, and its difference to the reference with the 95 % interval.
+
+    Of rows that have a mAP it is the mAP.
+    """
     rows = [row for row in rows if row["mean"] is not None]
+    what, mean_key, prefix = ("mAP", "map", "map_") if has_map(rows) else ("top-1", "mean", "")
+    delta, low, high = (f"{prefix}{name}" for name in ("delta", "low", "high"))
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [row["name"] for row in rows]
     places = list(range(len(rows)))
-    left.barh(places, [100 * r["mean"] for r in rows], xerr=[100 * (r["std"] or 0) for r in rows], color="tab:blue")
-    left.set(xlabel="top-1, percent", yticks=places, yticklabels=names)
+    spreads = [100 * (row[f"{prefix}std"] or 0) for row in rows]
+    left.barh(places, [100 * row[mean_key] for row in rows], xerr=spreads, color="tab:blue")
+    left.set(xlabel=f"{what}, percent", yticks=places, yticklabels=names)
     left.invert_yaxis()
     for place, row in zip(places, rows, strict=True):
-        if row["delta"] is not None:
-            right.plot([100 * row["low"], 100 * row["high"]], [place, place], color="tab:blue")
-            right.plot([100 * row["delta"]], [place], "o", color="tab:blue")
+        if row[delta] is not None:
+            right.plot([100 * row[low], 100 * row[high]], [place, place], color="tab:blue")
+            right.plot([100 * row[delta]], [place], "o", color="tab:blue")
     right.axvline(0, color="grey", linewidth=0.8)
     right.set(xlabel=f"difference to {reference}, points")
     figure.savefig(path, dpi=120)

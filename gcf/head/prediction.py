@@ -54,7 +54,7 @@ class _Minutes:
     def take(self, batch: Batch) -> None:
         """Ask it about a batch."""
         logits, gates = self.stack.outputs(batch)
-        self.logs.append(log_probabilities(logits, batch.labels))
+        self.logs.append(log_probabilities(logits, exclusive=batch.labels.ndim == 1))
         for member, of_head in enumerate(self.health):
             of_head.add(None if gates is None else gates[member], batch.mask)
 
@@ -64,6 +64,6 @@ class _Minutes:
         return [Prediction(values, health.fractions()) for values, health in zip(logs, self.health, strict=True)]
 
 
-def log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of classes that exclude each other (labels (B,)) or not (labels (B, K)): logits (..., K) -> the same shape."""
-    return logits.log_softmax(dim=-1) if labels.ndim == 1 else torch.nn.functional.logsigmoid(logits)
+def log_probabilities(logits: Tensor, *, exclusive: bool) -> Tensor:
+    """Of classes of which a video has one, or of each by itself: logits (..., K) -> the same shape."""
+    return logits.log_softmax(dim=-1) if exclusive else torch.nn.functional.logsigmoid(logits)

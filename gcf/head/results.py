@@ -10,7 +10,7 @@ from gcf.head.calibration import with_temperature
 from gcf.head.fit import Trained
 from gcf.head.kept import KeptResult, pooled
 from gcf.head.labelled import LabelledFeatures
-from gcf.head.metrics import score
+from gcf.head.metrics import is_right, score
 from gcf.head.prediction import Prediction
 
 
@@ -37,9 +37,7 @@ class Judged:
 
     def right(self, predicted: np.ndarray) -> np.ndarray:
         """Whether the predicted class (..., n) is the video's, or one of them: bool of the same shape."""
-        if self.labels.ndim == 1:
-            return predicted == self.labels
-        return self.labels[np.arange(len(self.labels)), predicted]
+        return is_right(predicted, self.labels)
 
 
 @dataclass(frozen=True, eq=False)

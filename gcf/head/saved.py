@@ -58,6 +58,10 @@ class SavedHead:
         with torch.inference_mode():
             return self.module.eval()(descriptors, mask)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of the classes, from logits (..., K): they sum to 1 where a video has one class, else each is by itself."""
+        return logits.softmax(dim=-1) if self.config.exclusive else logits.sigmoid()
+
     def choose(self, num_clips: int) -> np.ndarray:
         """Indices (C,) of the clips to use of a video that has `num_clips`, chosen as in training."""
         policy, count = self.training["clip_policy"], self.training["num_clips"]

@@ -77,9 +77,9 @@ class Sitting:
     def stack(self, training: Training, seeds: Sequence[int], start: Start, precision: str) -> Stack:
         """Freshly built heads of a training, one per seed, ready to be trained together."""
         width, num_classes = self.batches.descriptors.width, len(self.data.classes)
+        head = replace(training.head, exclusive=not self.data.multi_label)
         heads = [
-            start.prepare(build_head(training.head, width, num_classes, seed=seed)).to(self.batches.device)
-            for seed in seeds
+            start.prepare(build_head(head, width, num_classes, seed=seed)).to(self.batches.device) for seed in seeds
         ]
         stack = Stack(heads, training.settings, precision=precision, class_weights=self._class_weights(training))
         stack.try_together(width, self.batches.labels[self.split.train[:2]])
@@ -87,10 +87,9 @@ class Sitting:
 
     def solve(self, training: Training, seeds: Sequence[int]) -> Solved:
         """Logistic regression on the mean descriptors of the training videos, chosen on `val`."""
-        labels = self.data.labels
-        train, val = self.split.train, self.split.val
+        truth, train, val = self.data.truth, self.split.train, self.split.val
         found, record = fit_logreg(
-            self._means(train), labels[train], self._means(val), labels[val], len(self.data.classes)
+            self._means(train), truth[train], self._means(val), truth[val], len(self.data.classes)
         )
         head = build_head(training.head, self.batches.descriptors.width, len(self.data.classes))
         head.load_state_dict(found)
@@ -143,11 +142,15 @@ class Sitting:
         return torch.cat([real_mean(batch.descriptors, batch.mask) for batch in passing]).cpu().numpy()
 
     def _class_weights(self, training: Training) -> Tensor | None:
-        """Weights (K,) of the loss: inverse to how often a class is trained on, 1 on the mean over the videos."""
+        """Weights (K,) of the loss: inverse to how often a class is trained on, 1 on the mean over the videos.
+
+        Where a video may have several classes, on the mean over its classes too. They do not balance those who show a
+        class with those who do not: the weights of rare classes would be in the hundreds, and training diverges.
+        """
         if training.settings.class_weights == "none":
             return None
-        counts = np.bincount(self.data.labels[self.split.train], minlength=len(self.data.classes))
-        weights = len(self.split.train) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        counts = self.data.class_sizes(self.split.train)
+        weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return torch.tensor(np.where(counts, weights, 0), dtype=torch.float32, device=self.batches.device)
 
 

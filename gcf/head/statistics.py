@@ -59,9 +59,9 @@ def paired_difference(
     if correct.shape != reference.shape or correct.shape[1] != len(videos) or not len(videos):
         raise ValueError(f"shapes differ or are empty: {correct.shape}, {reference.shape}, {len(videos)} videos")
     differences = correct.astype(np.int64) - reference.astype(np.int64)  # (S, n)
-    gains, sizes = _per_unit(differences, _units(videos, groups))
+    gains, sizes = _per_unit(differences, unit_numbers(videos, groups))
     low, high = _bootstrap(gains, sizes, np.random.default_rng(seed))
-    of_video = _per_unit(differences, _units(videos))[0].sum(axis=0)
+    of_video = _per_unit(differences, unit_numbers(videos))[0].sum(axis=0)
     gained, lost = int((of_video > 0).sum()), int((of_video < 0).sum())
     return PairedDifference(
         delta=float(differences.mean()),
@@ -77,7 +77,7 @@ def paired_difference(
     )
 
 
-def _units(videos: np.ndarray, groups: Sequence[str] | None = None) -> np.ndarray:
+def unit_numbers(videos: np.ndarray, groups: Sequence[str] | None = None) -> np.ndarray:
     """The number (n,) of the unit that each judgement belongs to: its group, or its video where it has none."""
     unit = np.unique(np.asarray(videos), return_inverse=True)[1]
     if groups is None:

@@ -68,10 +68,15 @@ def features_digest(features: FeatureFile) -> str:
 def split_digest(data: LabelledFeatures, split: Split) -> str:
     """A digest of who teaches and who judges, by id, with their labels, groups and the names of all classes."""
     parts = {
-        part: [[data.features.ids[n], data.truth[n].tolist(), data.groups[n]] for n in getattr(split, part)]
+        part: [[data.features.ids[n], _label(data, n), data.groups[n]] for n in getattr(split, part)]
         for part in ("train", "val", "test")
     }
     return hashlib.sha256(canonical_json(parts | {"classes": list(data.classes)}).encode()).hexdigest()
+
+
+def _label(data: LabelledFeatures, n: int) -> int | list[int]:
+    """The class of a video, or the list of its classes where there may be several."""
+    return data.labels[n].tolist() if data.targets is None else np.flatnonzero(data.targets[n]).tolist()
 
 
 def result_key(

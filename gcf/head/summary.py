@@ -8,14 +8,20 @@ import numpy as np
 from gcf.data.splits import Split
 from gcf.head.results import SeedResult
 
-AVERAGED = ("top1", "top5", "mean_class", "loss")
+AVERAGED = ("top1", "top5", "map", "mean_class", "loss")
 
 
 def summarise(results: Sequence[SeedResult]) -> dict:
-    """Mean over the seeds of the pooled metrics, the spread of top-1 over seeds and over folds; k and n are summed."""
+    """Mean over the seeds of the pooled metrics, the spread of top-1 over seeds and over folds; k and n are summed.
+
+    Where there is a mAP, its spread over the seeds is "map_std".
+    """
     metrics = [r.metrics for r in results]
     folds = np.array([[fold["top1"] for fold in r.folds] for r in results]).mean(axis=0)  # (splits,)
-    return {name: float(np.mean([m[name] for m in metrics])) for name in AVERAGED} | {
+    found = {name: float(np.mean([m[name] for m in metrics])) for name in AVERAGED if name in metrics[0]}
+    if "map" in found:
+        found["map_std"] = _std([m["map"] for m in metrics])
+    return found | {
         "k": sum(m["k"] for m in metrics),
         "n": sum(m["n"] for m in metrics),
         "std": _std([m["top1"] for m in metrics]),
@@ -57,13 +63,18 @@ def history_rows(arms: Mapping[str, Sequence[SeedResult]], splits: Sequence[Spli
 
 def describe(metrics: Mapping) -> str:
     """Pooled metrics in words, with what has to be known to read them."""
-    top5 = "" if metrics["top5"] is None else f", top-5 {100 * metrics['top5']:.1f} %"
-    lines = [
-        f"{metrics['judged_on']}: top-1 {100 * metrics['top1']:.1f} % ({metrics['k']}/{metrics['n']}){top5}, "
-        f"mean class {100 * metrics['mean_class']:.1f} %, loss {metrics['loss']:.3f}"
-    ]
+    several = metrics.get("map") is not None  # classes a video
+    one, five = ("hit@1", "hit@5") if several else ("top-1", "top-5")
+    top5 = "" if metrics["top5"] is None else f", {five} {100 * metrics['top5']:.1f} %"
+    share = f"{one} {100 * metrics['top1']:.1f} % ({metrics['k']}/{metrics['n']}){top5}"
+    if several:
+        figures = f"mAP {100 * metrics['map']:.1f} %, {share}"
+    else:
+        figures = f"{share}, mean class {100 * metrics['mean_class']:.1f} %"
+    lines = [f"{metrics['judged_on']}: {figures}, loss {metrics['loss']:.3f}"]
     if metrics.get("std") is not None:
-        lines[0] += f", +- {100 * metrics['std']:.1f} over seeds"
+        both = f"mAP +- {100 * metrics['map_std']:.1f}, {one} " if several else ""
+        lines[0] += f", {both}+- {100 * metrics['std']:.1f} over seeds"
     if metrics.get("fold_std") is not None:
-        lines.append(f"folds: top-1 {100 * metrics['fold_min']:.1f} to {100 * metrics['fold_max']:.1f} %")
+        lines.append(f"folds: {one} {100 * metrics['fold_min']:.1f} to {100 * metrics['fold_max']:.1f} %")
     return "\n".join([*lines, *metrics.get("notes", ())])

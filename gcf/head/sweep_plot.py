@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from gcf.head.arms import REFERENCE, as_text
+from gcf.head.tables import has_map
 
 WIDE = 20  # values that span more than this factor go on a logarithmic axis
 
@@ -24,8 +25,9 @@ def plot_sweep(
 ) -> None:
     """Top-1 of the arms along an axis, one curve for each line, and the arms without a value as levels; a PNG.
 
-    rows: of the table. values: {arm: its place on the axis}; lines: {arm: its curve}, None for a single one. Bars are
-    the standard deviation over seeds, or the 95 % interval of k right of n where there is one seed.
+    rows: of the table; where they have a mAP, top-1 is hit@1. values: {arm: its place on the axis}; lines: {arm: its
+    curve}, None for a single one. Bars are the standard deviation over seeds, or the 95 % interval of k right of n
+    where there is one seed.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     draw_sweep(figure.subplots(), rows, axis, values, lines=lines, reference=reference)
@@ -62,7 +64,7 @@ def draw_sweep(
     axes.set_xticks([places[value] for value in shown], [as_text(value) for value in shown])
     seeds = max((row["seeds"] for row in points), default=1)
     bars = "± standard deviation over seeds" if seeds > 1 else "95 % interval"
-    axes.set(xlabel=axis.replace("_", " "), ylabel=f"top-1, percent ({bars})")
+    axes.set(xlabel=axis.replace("_", " "), ylabel=f"{'hit@1' if has_map(rows) else 'top-1'}, percent ({bars})")
     axes.figure.legend(loc="outside right upper", fontsize="small")
 
 

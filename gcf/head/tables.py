@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gcf.head.arms import REFERENCE
+from gcf.head.map_difference import map_difference, resampled_map
 from gcf.head.results import Judged, SeedResult
-from gcf.head.statistics import PairedDifference, holm, paired_difference
+from gcf.head.statistics import PairedDifference, holm, paired_difference, unit_numbers
 from gcf.head.summary import summarise
 
 COMPARED = (
     *("delta", "low", "high", "p", "p_holm", "mcnemar_p", "mcnemar_holm"),
     *("gained", "lost", "units", "smallest", "detectable"),
 )
+COMPARED_MAP = ("map_delta", "map_low", "map_high")
 ADJUSTED = {"p_holm": "p", "mcnemar_holm": "mcnemar_p"}
 
 
@@ -31,6 +33,9 @@ def table_rows(
     ids). groups[video] is the group of a judged video, '' for none. An arm that cannot be paired with the reference
     says why under "not_compared". failed: why an arm has no results; its row has only that, under "failed".
     p_holm and mcnemar_holm are adjusted for all the arms that are compared (Holm).
+
+    Where videos have several classes, top-1 is hit@1, and the rows have "map" too, with map_delta, map_low and
+    map_high, its difference to the reference and the 95 % interval of that.
     """
     failed = {name: "it has no results" for name, results in arms.items() if not results} | dict(failed or {})
     own = judged if isinstance(judged, Mapping) else dict.fromkeys(arms, judged)
@@ -49,6 +54,7 @@ def table_rows(
             if reason is None:
                 row |= vars(_difference(arms, own, name, reference, groups))
         rows[name] = row | summary
+    _compare_maps(rows, arms, own, reference, groups)
     _adjust([row for row in rows.values() if row.get("p") is not None])
     return list(rows.values())
 
@@ -82,6 +88,31 @@ def _difference(
     return paired_difference(*right, videos, None if groups is None else [groups[v] for v in videos.tolist()])
 
 
+def _compare_maps(
+    rows: Mapping[str, dict],
+    arms: Mapping[str, Sequence[SeedResult]],
+    judged: Mapping[str, Judged],
+    reference: str,
+    groups: Sequence[str] | Mapping | None,
+) -> None:
+    """Add the differences in mAP to the rows that have one; each arm's resamples are drawn once for all pairs."""
+    maps = {name: row for name, row in rows.items() if "map" in row}
+    for row in maps.values():
+        row |= dict.fromkeys(COMPARED_MAP)
+    compared = [name for name, row in maps.items() if row["delta"] is not None]
+    needed = [reference, *compared] if compared else []
+    found = {name: _resampled_map(arms[name], judged[name], groups) for name in needed}
+    for name in compared:
+        difference = vars(map_difference(found[name], found[reference]))
+        maps[name] |= {f"map_{key}": value for key, value in difference.items()}
+
+
+def _resampled_map(results: Sequence[SeedResult], judged: Judged, groups: Sequence[str] | Mapping | None) -> np.ndarray:
+    videos = judged.videos
+    units = unit_numbers(videos, None if groups is None else [groups[v] for v in videos.tolist()])
+    return resampled_map(np.stack([r.log_probabilities for r in results]), judged.labels, units)
+
+
 def _adjust(compared: Sequence[dict]) -> None:
     for adjusted, raw in ADJUSTED.items():
         for row, value in zip(compared, holm([row[raw] for row in compared]), strict=True):
@@ -90,32 +121,42 @@ def _adjust(compared: Sequence[dict]) -> None:
 
 def markdown_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The rows as GitHub draws them, in percent; below, why an arm is not compared or has failed."""
-    head = _head(reference)
-    lines = [head, ["---"] * len(head), *([_in_markdown(cell) for cell in _cells(row)] for row in rows)]
+    several = has_map(rows)
+    head = _head(reference, several)
+    lines = [head, ["---"] * len(head), *([_in_markdown(cell) for cell in _cells(row, several)] for row in rows)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return table + "".join(f"\n{name}: {reason}\n" for name, reason in _reasons(rows))
 
 
 def latex_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The same as a tabular for LaTeX with the package booktabs; the reasons are comments below it."""
-    head = _head(reference)
-    body = [" & ".join(_in_latex(cell) for cell in _cells(row)) + r" \\" for row in rows]
+    several = has_map(rows)
+    head = _head(reference, several)
+    body = [" & ".join(_in_latex(cell) for cell in _cells(row, several)) + r" \\" for row in rows]
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
     lines += [" & ".join(map(_in_latex, head)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*lines, *(f"% {name}: {' '.join(why.split())}" for name, why in _reasons(rows))]) + "\n"
 
 
-def _head(reference: str) -> list[str]:
+def has_map(rows: Sequence[Mapping]) -> bool:
+    """Whether the rows are about videos that may have several classes: judged by mAP, and hit@1 for top-1."""
+    return any(row.get("map") is not None for row in rows)
+
+
+def _head(reference: str, several: bool) -> list[str]:
     return [
-        *("arm", "top-1 %", "seeds ±", "folds, min to max", "mean class %", "k/n"),
-        *(f"against {reference}", "95 % interval", "p (Holm)", "gained/lost"),
+        *("arm", "hit@1 %" if several else "top-1 %", "seeds ±", "folds, min to max"),
+        *("mAP %" if several else "mean class %", "k/n"),
+        *(f"hit@1 against {reference}" if several else f"against {reference}", "95 % interval"),
+        *("p (Holm)", "gained/lost"),
+        *((f"mAP against {reference}", "95 % interval") if several else ()),
     ]
 
 
-def _cells(row: dict) -> list[str]:
+def _cells(row: dict, several: bool) -> list[str]:
     """One row's texts under `_head`."""
     if row["mean"] is None:
-        return [row["name"], "failed", *[""] * 8]
+        return [row["name"], "failed", *[""] * (10 if several else 8)]
     cells = [
         row["name"],
         f"{100 * row['mean']:.1f}",
@@ -125,9 +166,14 @@ def _cells(row: dict) -> list[str]:
         f"{row['k']}/{row['n']}",
     ]
     if row["delta"] is None:
-        return [*cells, "not compared" if row.get("not_compared") else "", "", "", ""]
-    interval = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
-    return [*cells, f"{100 * row['delta']:+.1f}", interval, _p(row["p_holm"]), f"{row['gained']}/{row['lost']}"]
+        return [*cells, "not compared" if row.get("not_compared") else "", *[""] * (5 if several else 3)]
+    cells += [*_difference_cells(row), _p(row["p_holm"]), f"{row['gained']}/{row['lost']}"]
+    return [*cells, *(_difference_cells(row, "map_") if several else ())]
+
+
+def _difference_cells(row: dict, prefix: str = "") -> list[str]:
+    delta, low, high = (100 * row[f"{prefix}{name}"] for name in ("delta", "low", "high"))
+    return [f"{delta:+.1f}", f"{low:+.1f} to {high:+.1f}"]
 
 
 def _p(p: float) -> str:

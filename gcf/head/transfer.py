@@ -1,6 +1,6 @@
 """Where training starts: from random weights, or from a saved head, all of it or its classifier alone to be learned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -43,8 +43,9 @@ def starting_point(
     Raises RecipeError or HeadError where the saved head is not for these features, UsageError where `head` or the
     clips asked for contradict it.
     """
+    exclusive = not data.multi_label
     if settings.init is None:
-        return fit_to_clips(head_config(head or DEFAULT_HEAD), settings), Start()
+        return fit_to_clips(head_config(head or DEFAULT_HEAD, exclusive=exclusive), settings), Start()
     saved = settings.init if isinstance(settings.init, SavedHead) else load_head(settings.init)
     saved.check_fits(data.features)
     if head is not None and head_config(head).name != saved.config.name:
@@ -55,7 +56,9 @@ def starting_point(
     if slots is not None and (settings.clip_policy == "all" or settings.num_clips > slots):
         raise UsageError(f"the head to start from takes {slots} clips at most; choose as many with a clip policy")
     same = saved.classes == tuple(data.classes)
-    return saved.config, Start(saved, keep_classifier=same, freeze=settings.freeze != "none")
+    return replace(saved.config, exclusive=exclusive), Start(
+        saved, keep_classifier=same, freeze=settings.freeze != "none"
+    )
 
 
 def fit_to_clips(head: HeadConfig, settings: TrainConfig) -> HeadConfig:

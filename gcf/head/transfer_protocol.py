@@ -20,6 +20,7 @@ from gcf.data.joined import open_features
 from gcf.errors import UsageError
 from gcf.head.config import HeadConfig, TrainConfig, split_options
 from gcf.head.labelled import label_features, make_splits
+from gcf.head.metrics import is_right
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_json
 from gcf.head.saved import SavedHead, check_features, load_head, save_head
 from gcf.head.statistics import paired_difference
@@ -27,8 +28,11 @@ from gcf.head.summary import describe as describe_metrics
 from gcf.head.training import PREDICTIONS, TrainingRun, train_head
 
 log = logging.getLogger(__name__)
-OF_TARGET = ("annotations", "cv", "seeds")  # options that say nothing of the training on the source
-SHOWN = ("judged_on", "top1", "top5", "mean_class", "loss", "k", "n", "std", "fold_std", "fold_min", "fold_max")
+OF_TARGET = ("annotations", "multi_label", "cv", "seeds")  # options that say nothing of the training on the source
+SHOWN = (
+    *("judged_on", "top1", "top5", "map", "mean_class", "loss", "k", "n"),
+    *("std", "map_std", "fold_std", "fold_min", "fold_max"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,7 @@ def transfer_head(
     chosen = {"head": head, "gate": gate, "annotations": source_annotations}
     _check_choice(source, init, chosen, options)
     protocol, train = split_options(options)
-    data = label_features(open_features(target), protocol.annotations)
+    data = label_features(open_features(target), protocol.annotations, multi_label=protocol.multi_label)
     make_splits(data, protocol)  # what the target cannot give is known before the source is trained on
     origin = open_features(source) if init is None else _usable(init, train)
     width = origin.descriptor_width if isinstance(origin, SavedHead) else origin.descriptors.shape[2]
@@ -131,7 +135,7 @@ def _folder(place: Path | None) -> Iterator[Path]:
 
 
 def _shown(run: TrainingRun) -> dict:
-    return {name: run.metrics[name] for name in SHOWN}
+    return {name: run.metrics[name] for name in SHOWN if name in run.metrics}
 
 
 def _moved(run: TrainingRun, out: str | os.PathLike | None) -> TrainingRun:
@@ -142,7 +146,7 @@ def _moved(run: TrainingRun, out: str | os.PathLike | None) -> TrainingRun:
 def _difference(transferred: Path, scratch: Path) -> dict:
     """Transferred less scratch, paired over the judged videos and the seeds."""
     saved = [np.load(folder / PREDICTIONS) for folder in (transferred, scratch)]
-    right = [found["probabilities"].argmax(axis=2) == found["labels"] for found in saved]  # (S, n)
+    right = [is_right(found["probabilities"].argmax(axis=2), found["labels"]) for found in saved]  # (S, n)
     return asdict(paired_difference(*right, saved[0]["ids"]))
 
 

@@ -1,6 +1,6 @@
 """What every annotation reader gives and shares: the result, the subset words, reading text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +19,30 @@ SUBSET_WORDS = {
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is said of one video; label None where the file knows the video but gives it no class."""
+    """What is said of one video; label None where the file knows the video but gives it no class, or several.
+
+    labels: all its classes, sorted, where the file was read for several of them.
+    """
 
     label: str | None
     subset: str = ""  # 'train' | 'val' | 'test' | ''
     group: str = ""
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of_classes(cls, names: Iterable[str], subset: str = "", group: str = "") -> "Annotation":
+        """A video that shows all of these classes.
+
+        >>> Annotation.of_classes(["sit", "run", "sit"]).labels
+        ('run', 'sit')
+        """
+        labels = tuple(sorted(set(names)))
+        return cls(labels[0] if len(labels) == 1 else None, subset, group, labels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All its classes, however the file was read."""
+        return self.labels or (() if self.label is None else (self.label,))
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,7 @@ class Annotations:
     splits: published splits, name -> {video: subset}; {} where the format has one. A video that a split leaves out is
     absent there, and has subset '' in `videos` when that split is the chosen one.
     notes: sentences for the user about what was read but not used.
+    multi_label: whether a video may have several classes.
     """
 
     source: str
@@ -40,6 +60,7 @@ class Annotations:
     videos: dict[str, Annotation]
     splits: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    multi_label: bool = False
 
 
 class Collector:
@@ -62,7 +83,7 @@ class Collector:
 
     def sorted_classes(self) -> tuple[str, ...]:
         """The labels seen, in code point order."""
-        return tuple(sorted({a.label for a in self.videos.values() if a.label is not None}))
+        return tuple(sorted({name for a in self.videos.values() for name in a.classes}))
 
 
 def difference(one: Annotation, other: Annotation) -> str:
@@ -71,7 +92,7 @@ def difference(one: Annotation, other: Annotation) -> str:
     >>> difference(Annotation("run", "train"), Annotation("run", "test"))
     "subset 'train' against 'test'"
     """
-    name = next(n for n in ("label", "subset", "group") if getattr(one, n) != getattr(other, n))
+    name = next(n for n in ("labels", "label", "subset", "group") if getattr(one, n) != getattr(other, n))
     return f"{name} {getattr(one, name)!r} against {getattr(other, name)!r}"
 
 

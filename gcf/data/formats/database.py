@@ -9,10 +9,11 @@ from gcf.errors import AnnotationError
 EXPECTED = 'expected {"database": {id: {"subset": ..., "annotations": [{"label": ...}] or {"label": ...}}}}'
 
 
-def read_database(path: Path, text: str, *, split: str | None = None) -> Annotations:
-    """One label per video. A video whose segments show several classes gets none, and a note says so.
+def read_database(path: Path, text: str, *, split: str | None = None, multi_label: bool = False) -> Annotations:
+    """The label of each video, or with `multi_label` those of all its segments.
 
-    A video-level classifier has no right answer there; refusing the file would refuse ActivityNet for a few videos.
+    Where one is wanted, a video whose segments show several classes gets none, and a note says so: a video-level
+    classifier has no right answer there, and refusing the file would refuse ActivityNet for a few videos.
     """
     refuse_split(path, split, "this JSON format")
     root = read_root(path, text)
@@ -23,9 +24,10 @@ def read_database(path: Path, text: str, *, split: str | None = None) -> Annotat
         labels, subset = _entry(entry, place)
         if classes is not None and (unknown := sorted(set(labels) - set(classes))):
             raise AnnotationError(f"{place}: label {unknown[0]!r} is not among the {len(classes)} 'labels' of the file")
-        if len(set(labels)) > 1:
+        if len(set(labels)) > 1 and not multi_label:
             several.append(name)
-        collector.add(name, Annotation(labels[0] if len(set(labels)) == 1 else None, subset), place)
+        only = labels[0] if len(set(labels)) == 1 else None
+        collector.add(name, Annotation.of_classes(labels, subset) if multi_label else Annotation(only, subset), place)
     notes = ()
     if several:
         shown = ", ".join(several[:5]) + (", ..." if len(several) > 5 else "")

@@ -23,11 +23,17 @@ KINETICS_COLUMNS = {
     "time_end": ("time_end",),
     "split": ("split",),
 }
+BETWEEN_LABELS = "|"
 EXPECTED = "expected path,label[,subset][,group] or label,youtube_id,time_start,time_end,split, separated by commas"
 
 
-def read_csv(paths: Sequence[Path], *, source: Path, split: str | None = None) -> Annotations:
-    """One CSV file, or the several files that Kinetics comes in, all of one kind."""
+def read_csv(
+    paths: Sequence[Path], *, source: Path, split: str | None = None, multi_label: bool = False
+) -> Annotations:
+    """One CSV file, or the several files that Kinetics comes in, all of one kind.
+
+    With `multi_label` a label may be several, with | between them.
+    """
     refuse_split(source, split, "a CSV file")
     collector = Collector(source)
     notes = []
@@ -48,7 +54,8 @@ def read_csv(paths: Sequence[Path], *, source: Path, split: str | None = None) -
         for row, where in rows:
             if len(row) != len(names):
                 raise AnnotationError(f"{where}: {len(row)} fields, expected {len(names)}: {','.join(names)}")
-            collector.add(*parse({name: row[i] for name, i in columns.items()}, where), where)
+            name, entry = parse({word: row[i] for word, i in columns.items()}, where)
+            collector.add(name, _with_all_labels(entry) if multi_label else entry, where)
     return Annotations(str(source), collector.sorted_classes(), collector.videos, notes=tuple(notes))
 
 
@@ -107,6 +114,12 @@ def _kinetics_entry(cells: dict[str, str], place: str) -> tuple[str, Annotation]
     start, end = (_whole_seconds(cells[name], name, place) for name in ("time_start", "time_end"))
     label = cells.get("label", "").strip() or None
     return f"{youtube_id}_{start:06d}_{end:06d}", Annotation(label, subset_of(cells["split"], place))
+
+
+def _with_all_labels(entry: Annotation) -> Annotation:
+    """The same with the labels between | apart, which otherwise is a character like any other."""
+    names = [name.strip() for name in (entry.label or "").split(BETWEEN_LABELS)]
+    return Annotation.of_classes(filter(None, names), entry.subset, entry.group)
 
 
 def _whole_seconds(text: str, name: str, place: str) -> int:

@@ -229,13 +229,13 @@ def _panels(run: Run) -> list[Panel]:
 def _chosen(run: Run, names: list[str]) -> int:
     """The panel to show first: of the best arm that is not the reference."""
     others = [row for row in run.judged_rows if row is not run.reference and row["name"] in names]
-    return names.index(max(others, key=lambda row: row["mean"])["name"]) if others else 0
+    return names.index(max(others, key=run.figure)["name"]) if others else 0
 
 
 def _recipe(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """What decided the numbers, under headings."""
     protocol = run.config.get("protocol") or {
-        name: run.config[name] for name in ("preset", "annotations", "cv", "seeds") if name in run.config
+        name: run.config[name] for name in ("preset", "annotations", "multi_label", "cv", "seeds") if name in run.config
     }
     parts = (
         ("Features", run.recipe),

@@ -11,6 +11,8 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from gcf.head.report.picture import ACCENT, INK, LINE, MUTED, OTHER, PAPER, Picture, printable, tip
 from gcf.head.report.run import Run
+from gcf.head.report.tables import difference_keys
+from gcf.head.tables import has_map
 
 SMALL = (3.3, 2.5)  # inches; several stand side by side
 MOST_POINTS = 120  # of a curve: more cannot be seen
@@ -29,15 +31,17 @@ def file_name(what: str, number: int, arm: str) -> str:
 
 def differences(rows: Sequence[dict], reference: str) -> Picture:
     """Every arm's difference to the reference with its interval, in the order of the table."""
-    compared = [row for row in rows if row.get("low") is not None]
+    delta, low, high = difference_keys(rows)
+    compared = [row for row in rows if row.get(low) is not None]
+    what = "difference in mAP" if has_map(rows) else "difference"
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=MUTED, linewidth=0.8)
         for place, row in enumerate(compared):
-            axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=ACCENT, linewidth=2)
-            axes.plot([100 * row["delta"]], [place], "o", color=ACCENT)
+            axes.plot([100 * row[low], 100 * row[high]], [place, place], color=ACCENT, linewidth=2)
+            axes.plot([100 * row[delta]], [place], "o", color=ACCENT)
         axes.set(yticks=range(len(compared)), yticklabels=[printable(row["name"]) for row in compared])
-        axes.set(xlabel=f"difference to {printable(reference)}, points, with its 95 % interval", ylim=(-0.6, None))
+        axes.set(xlabel=f"{what} to {printable(reference)}, points, with its 95 % interval", ylim=(-0.6, None))
         axes.set_ylim(len(compared) - 0.4, -0.6)
 
     return Picture("differences", f"Differences to {reference} with intervals", draw, 6.5, 0.9 + 0.3 * len(compared))
@@ -125,7 +129,7 @@ def sweep_curve(run: Run) -> Picture | None:
         order = np.argsort(values, kind="stable")
         rows, values = [rows[i] for i in order], [values[i] for i in order]
     said = ", ".join(f"{value}: {100 * row['mean']:.1f} %" for value, row in zip(values, rows, strict=True))
-    alt = f"Top-1 over {sweep['axis']}: {said}"
+    alt = f"{'Hit@1' if run.multi_label else 'Top-1'} over {sweep['axis']}: {said}"
     return Picture("sweep", alt, partial(_draw_sweep, run=run, rows=rows, values=values, axis=sweep["axis"]), 4.8, 3.0)
 
 
@@ -150,7 +154,7 @@ def _draw_sweep(axes: Axes, *, run: Run, rows: Sequence[dict], values: Sequence,
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(places, [printable(f"{value:g}" if numbers else value) for value in values])
-    axes.set(xlabel=printable(axis), ylabel="top-1, %")
+    axes.set(xlabel=printable(axis), ylabel="hit@1, %" if run.multi_label else "top-1, %")
     axes.grid(axis="y", color=LINE, linewidth=0.6)
 
 

@@ -13,11 +13,14 @@ import numpy as np
 from gcf.errors import RefusedError
 from gcf.head.runs import FORMAT, METRICS
 from gcf.head.saved import FACTS
-from gcf.head.tables import REFERENCE
+from gcf.head.tables import REFERENCE, has_map
 from gcf.head.training import PREDICTIONS
 
 # What a row of a comparison has, taken from the metrics of a single training.
-OF_ROW = ("std", "top5", "mean_class", "loss", "k", "n", "fold_std", "fold_min", "fold_max", "temperature", "ece")
+OF_ROW = (
+    *("std", "top5", "mean_class", "map", "map_std", "loss", "k", "n"),
+    *("fold_std", "fold_min", "fold_max", "temperature", "ece"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +69,17 @@ class Run:
 
     @property
     def best(self) -> dict:
-        """The row with the highest top-1, the first of equals."""
-        return max(self.judged_rows, key=lambda row: row["mean"])
+        """The row with the highest top-1, or mAP where it is judged by that; the first of equals."""
+        return max(self.judged_rows, key=self.figure)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video may have several classes: then arms are judged by mAP, and top-1 is hit@1."""
+        return has_map(self.rows)
+
+    def figure(self, row: dict) -> float:
+        """What a judged row is judged by."""
+        return row["map"] if self.multi_label else row["mean"]
 
 
 def read_run(folder: str | os.PathLike) -> Run:

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gcf.head.report.run import Run
 from gcf.head.report.words import MINUS, p_value, percent, points
+from gcf.head.tables import has_map
 
 GATE_WORDS = {
     "mean_alpha": "mean alpha",
@@ -51,11 +52,24 @@ MAIN: tuple[Column, ...] = (
     ("top-1, %", lambda r: percent(r["mean"])),
     ("± seeds", lambda r: percent(r.get("std"))),
     ("difference", lambda r: points(r.get("delta"))),
-    ("95 % interval", lambda r: "" if r.get("low") is None else f"{points(r['low'])} to {points(r['high'])}"),
+    ("95 % interval", lambda r: _interval(r)),
     ("p", lambda r: "" if r.get("p_holm") is not None else p_value(r.get("p"))),
     ("p, Holm", lambda r: p_value(r.get("p_holm"))),
     ("right / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
 )
+# The same where a video may have several classes.
+MAIN_MAP: tuple[Column, ...] = (
+    ("mAP, %", lambda r: percent(r["map"])),
+    ("± seeds", lambda r: percent(r.get("map_std"))),
+    ("difference", lambda r: points(r.get("map_delta"))),
+    ("95 % interval", lambda r: _interval(r, "map_")),
+    ("hit@1, %", lambda r: percent(r["mean"])),
+    ("hit@1 difference", lambda r: points(r.get("delta"))),
+    ("hit@1 p", lambda r: p_value(r.get("p"))),
+    ("hit@1 p, Holm", lambda r: p_value(r.get("p_holm"))),
+    ("hits / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
+)
+HIT_WORDS = {"folds, %": "hit@1 of folds, %", "top-5, %": "hit@5, %"}
 FURTHER: tuple[Column, ...] = (
     ("folds, %", lambda r: _range(r)),
     ("top-5, %", lambda r: percent(r.get("top5"))),
@@ -69,6 +83,17 @@ FURTHER: tuple[Column, ...] = (
 )
 
 
+def _interval(row: dict, prefix: str = "") -> str:
+    low, high = row.get(f"{prefix}low"), row.get(f"{prefix}high")
+    return "" if low is None else f"{points(low)} to {points(high)}"
+
+
+def difference_keys(rows: Sequence[dict]) -> tuple[str, str, str]:
+    """Under which keys rows have the difference that is shown, and its interval: that of mAP where there is one."""
+    prefix = "map_" if has_map(rows) else ""
+    return f"{prefix}delta", f"{prefix}low", f"{prefix}high"
+
+
 def _range(row: dict) -> str:
     if row.get("fold_std") is None:  # one fold
         return ""
@@ -77,19 +102,22 @@ def _range(row: dict) -> str:
 
 def result_table(run: Run) -> Table:
     """How good each arm is, and its difference to the reference; "failed" where there is no figure."""
-    return _table(run.rows, MAIN)
+    return _table(run.rows, MAIN_MAP if run.multi_label else MAIN)
 
 
 def further_table(run: Run) -> Table | None:
     """The other figures of each arm; None where there are none."""
-    table = _table(run.judged_rows, FURTHER)
+    columns: Sequence[Column] = FURTHER
+    if run.multi_label:
+        columns = [(HIT_WORDS.get(title, title), text) for title, text in FURTHER if title != "mean class, %"]
+    table = _table(run.judged_rows, columns)
     return table if len(table.headers) > 1 else None
 
 
 def _table(rows: Sequence[dict], columns: Sequence[Column]) -> Table:
     """One row per arm, with the columns that have a cell in any of them."""
     if all(row.get("top5") in (1, None) for row in rows):  # five classes or fewer: it says nothing
-        columns = [column for column in columns if not column[0].startswith("top-5")]
+        columns = [column for column in columns if not column[0].startswith(("top-5", "hit@5"))]
     cells = [["" if row["mean"] is None else text(row) for _, text in columns] for row in rows]
     kept = [place for place in range(len(columns)) if any(own[place] for own in cells)]
     lines = [[row["name"], *[own[place] for place in kept]] for row, own in zip(rows, cells, strict=True)]
@@ -101,7 +129,8 @@ def _table(rows: Sequence[dict], columns: Sequence[Column]) -> Table:
 
 def interval_chart(rows: Sequence[dict]) -> Chart | None:
     """Differences on one axis that holds 0 and all intervals; None where nothing is compared."""
-    ends = [100 * row[end] for row in rows for end in ("low", "high") if row.get(end) is not None]
+    delta, *both = difference_keys(rows)
+    ends = [100 * row[end] for row in rows for end in both if row.get(end) is not None]
     if not ends:
         return None
     ticks = MaxNLocator(nbins=3, steps=[1, 2, 5, 10]).tick_values(min(*ends, 0), max(*ends, 0.1))
@@ -112,7 +141,7 @@ def interval_chart(rows: Sequence[dict]) -> Chart | None:
         return round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
 
     intervals = [
-        None if row.get("low") is None else Interval(*(place(100 * row[name]) for name in ("low", "delta", "high")))
+        None if row.get(both[0]) is None else Interval(*(place(100 * row[name]) for name in (both[0], delta, both[1])))
         for row in rows
     ]
     return Chart(intervals, [(place(t), f"{t:+g}".replace("-", MINUS).replace("+0", "0")) for t in ticks], place(0))

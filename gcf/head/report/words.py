@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from gcf.head.arms import REFERENCE
 from gcf.head.config import Protocol, TrainConfig
 from gcf.head.report.run import Run
+from gcf.head.tables import has_map
 
 PERCENT = "\u00a0%"  # which never begins a line
 MINUS = "\u2212"
@@ -18,8 +19,8 @@ NAMED = {"heads": "head"}  # options that are called otherwise
 LONGEST = 300  # characters of a setting's value
 # What gcf train-head and gcf ablate take as options; other settings are given in Python.
 OPTIONS = frozenset(
-    "annotations cv seeds seed num_clips clip_policy epochs batch_size lr weight_decay sparsity device".split()
-    + "sampling class_weights precision init freeze".split()
+    "annotations multi_label cv seeds seed num_clips clip_policy epochs batch_size lr weight_decay sparsity".split()
+    + "sampling class_weights precision device init freeze".split()
 )
 
 
@@ -55,6 +56,8 @@ def p_value(p: float | None) -> str:
 
 def verdict(run: Run) -> tuple[str, str]:
     """The outcome in a sentence, the best arm and whether a difference to the reference is shown; and its evidence."""
+    if run.multi_label:
+        return _map_verdict(run)
     best, reference = run.best, run.reference
     share = f"{percent(best['mean'])}{PERCENT} of the {run.metrics.get('judged_on', 'judged')} videos"
     if reference is None:
@@ -72,6 +75,38 @@ def verdict(run: Run) -> tuple[str, str]:
     return headline, f"{nearest['name']} is {_apart(nearest)} it; {_claim(nearest)}. {evidence(nearest)}"
 
 
+def _map_verdict(run: Run) -> tuple[str, str]:
+    """The same where a video may have several classes: by mAP, of whose difference there is an interval and no p."""
+    best, reference = run.best, run.reference
+    on = f"on the {run.metrics.get('judged_on', 'judged')} videos"
+    figures = f"mAP {percent(best['map'])}{PERCENT} {on}, hit@1 {percent(best['mean'])}{PERCENT}"
+    if reference is None:
+        return f"{best['name']} reaches {figures}.", _spread(best)
+    if best is not reference:
+        before = f"{_apart(best, 'map_delta')} the reference, {reference['name']}"
+        return f"{best['name']} is best: {figures}; {before}; {_map_claim(best)}.", _map_evidence(best)
+    headline = f"No arm is above the reference, {best['name']}: {figures}."
+    compared = [row for row in run.judged_rows if row.get("map_low") is not None]
+    if not compared:
+        return headline, ""
+    nearest = max(compared, key=run.figure)
+    found = f"{nearest['name']} is {_apart(nearest, 'map_delta')} it; {_map_claim(nearest)}."
+    return headline, f"{found} {_map_evidence(nearest)}"
+
+
+def _map_claim(row: Mapping) -> str:
+    if row.get("map_low") is None:
+        return "the two are not compared"
+    return "the difference is shown" if row["map_low"] * row["map_high"] > 0 else "no difference is shown"
+
+
+def _map_evidence(row: Mapping) -> str:
+    if row.get("map_low") is None:
+        return ""
+    interval = f"95{PERCENT} interval {points(row['map_low'])} to {points(row['map_high'])}"
+    return f"Difference in mAP {points(row['map_delta'])} points, {interval}, not corrected for the number of arms."
+
+
 def _claim(row: Mapping) -> str:
     """What may be said of a row's difference to the reference."""
     if row.get("p") is None:
@@ -79,8 +114,8 @@ def _claim(row: Mapping) -> str:
     return "the difference is shown" if is_shown(row) else "no difference is shown"
 
 
-def _apart(row: Mapping) -> str:
-    delta = row.get("delta")
+def _apart(row: Mapping, key: str = "delta") -> str:
+    delta = row.get(key)
     if not delta:
         return "above" if delta is None else "level with"
     return f"{points(abs(delta))[1:]} points {'above' if delta > 0 else 'below'}"
@@ -91,10 +126,11 @@ def _spread(row: Mapping) -> str:
     k, n = row.get("k"), row.get("n")
     if not n or k is None:
         return ""
+    found = f"{k} of {n}" if row.get("map") is None else f"Hits {k} of {n}"
     if row.get("std") is not None:
-        return f"{k} of {n} over {row['seeds']} seeds; their standard deviation is {percent(row['std'])} points."
-    found = binomtest(k, n).proportion_ci(method="wilson")
-    return f"{k} of {n}; 95{PERCENT} interval {percent(found.low)} to {percent(found.high)}{PERCENT} (Wilson)."
+        return f"{found} over {row['seeds']} seeds; their standard deviation is {percent(row['std'])} points."
+    ends = binomtest(k, n).proportion_ci(method="wilson")
+    return f"{found}; 95{PERCENT} interval {percent(ends.low)} to {percent(ends.high)}{PERCENT} (Wilson)."
 
 
 def is_shown(row: Mapping) -> bool:
@@ -126,12 +162,14 @@ def looks(metrics: Mapping) -> str:
 
 def sensitivity(rows: Iterable[Mapping]) -> str:
     """What a test on as many videos can find; "" where nobody has worked it out."""
+    rows = list(rows)
     found = [percent(row["detectable"]) for row in rows if row.get("detectable") is not None]
     if not found:
         return ""
     low, high = min(found, key=float), max(found, key=float)
     size = low if low == high else f"{low} to {high}"
-    return f"A true difference of {size} points would be found in four of five test sets of this size."
+    of_hits = " in hit@1" if has_map(rows) else ""
+    return f"A true difference of {size} points{of_hits} would be found in four of five test sets of this size."
 
 
 def settings(found: object) -> list[tuple[str, str]]:
@@ -158,11 +196,7 @@ def command(run: Run) -> str:
         first = {"head": run.config["head"]["name"]}
     options = {name: value for name, value in first.items() if value is not None} | changed
     if changed.keys() <= OPTIONS:
-        words = [
-            f"--{NAMED.get(name, name.replace('_', '-'))} {shlex.quote(str(value))}"
-            for name, given in options.items()
-            for value in _as_options(name, given)
-        ]
+        words = [_option(name, value) for name, given in options.items() for value in _as_options(name, given)]
         return " ".join(["gcf", run.kind, shlex.quote(str(features)), "-o RUN_DIR", *words])
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return f"gcf.{run.kind.replace('-', '_')}({str(features)!r}, 'RUN_DIR'{given})"
@@ -183,12 +217,19 @@ def _as_options(name: str, value: object) -> list:
     return value if isinstance(value, list) else [value]
 
 
+def _option(name: str, value: object) -> str:
+    """One option of a command; a flag has no value."""
+    flag = f"--{NAMED.get(name, name.replace('_', '-'))}"
+    return flag if value is True else f"{flag} {shlex.quote(str(value))}"
+
+
 def _changed(run: Run) -> dict:
     """The settings that are not the default ones."""
     train = run.config.get("train", {})
     frozen = train.get("freeze", "none") != "none"
     usual = TrainConfig(lr=0.01 if frozen else None).to_json() | {f.name: f.default for f in fields(Protocol)}
-    given = train | run.config.get("protocol", {name: run.config.get(name) for name in ("annotations", "cv", "seeds")})
+    names = [f.name for f in fields(Protocol)]
+    given = train | run.config.get("protocol", {name: run.config[name] for name in names if name in run.config})
     return {name: value for name, value in given.items() if value != usual.get(name)}
 
 
