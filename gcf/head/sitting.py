@@ -87,10 +87,9 @@ class Sitting:
 
     def solve(self, training: Training, seeds: Sequence[int]) -> Solved:
         """Logistic regression on the mean descriptors of the training videos, chosen on `val`."""
-        labels = self.data.truth
-        train, val = self.split.train, self.split.val
+        truth, train, val = self.data.truth, self.split.train, self.split.val
         found, record = fit_logreg(
-            self._means(train), labels[train], self._means(val), labels[val], len(self.data.classes)
+            self._means(train), truth[train], self._means(val), truth[val], len(self.data.classes)
         )
         head = build_head(training.head, self.batches.descriptors.width, len(self.data.classes))
         head.load_state_dict(found)

@@ -20,7 +20,7 @@ LONGEST = 300  # characters of a setting's value
 # What gcf train-head and gcf ablate take as options; other settings are given in Python.
 OPTIONS = frozenset(
     "annotations multi_label cv seeds seed num_clips clip_policy epochs batch_size lr weight_decay sparsity".split()
-    + "device sampling class_weights precision init freeze".split()
+    + "sampling class_weights precision device init freeze".split()
 )
 
 
@@ -196,11 +196,7 @@ def command(run: Run) -> str:
         first = {"head": run.config["head"]["name"]}
     options = {name: value for name, value in first.items() if value is not None} | changed
     if changed.keys() <= OPTIONS:
-        words = [
-            f"--{NAMED.get(name, name.replace('_', '-'))}{value}"
-            for name, given in options.items()
-            for value in _as_options(name, given)
-        ]
+        words = [_option(name, value) for name, given in options.items() for value in _as_options(name, given)]
         return " ".join(["gcf", run.kind, shlex.quote(str(features)), "-o RUN_DIR", *words])
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return f"gcf.{run.kind.replace('-', '_')}({str(features)!r}, 'RUN_DIR'{given})"
@@ -214,13 +210,17 @@ def _compared(run: Run) -> dict:
     return asked
 
 
-def _as_options(name: str, value: object) -> list[str]:
-    """What stands behind an option, each time that it is given; a flag has no value."""
-    if value is True:
-        return [""]
+def _as_options(name: str, value: object) -> list:
+    """The values of an option that may be repeated, as its texts."""
     if name == "grid":
-        value = [f"{field}={','.join(map(str, values))}" for field, values in value.items()]
-    return [f" {shlex.quote(str(one))}" for one in (value if isinstance(value, list) else [value])]
+        return [f"{field}={','.join(map(str, values))}" for field, values in value.items()]
+    return value if isinstance(value, list) else [value]
+
+
+def _option(name: str, value: object) -> str:
+    """One option of a command; a flag has no value."""
+    flag = f"--{NAMED.get(name, name.replace('_', '-'))}"
+    return flag if value is True else f"{flag} {shlex.quote(str(value))}"
 
 
 def _changed(run: Run) -> dict:
