@@ -61,7 +61,11 @@ def train_head(features, out, joined, as_json, **options):
     help="Compare all combinations on one --head (gcf-256): width=64,256, layers, sparsity, num_clips, lr, ...",
 )
 @click.option("--reference", default="d-clips", metavar="ARM", help="The arm that the others are compared to.")
-@click.option("--reuse/--no-reuse", default=True, help="Use and keep results in FEATS.h5.results/.")
+@click.option(
+    "--reuse/--no-reuse",
+    default=True,
+    help="Use and keep results in FEATS.h5.results/; of a head of your own, its file counts, not what it imports.",
+)
 @training_options
 @run_options
 def ablate(features, out, joined, as_json, **options):

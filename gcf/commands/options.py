@@ -82,7 +82,7 @@ def training_options(command):
         click.option(
             "--clip-policy",
             default="uniform",
-            help="Which clips of a longer video: uniform, first, random, all (--gate token).",
+            help="Which clips of a longer video: uniform, first, random, or all (for gates of any number: token).",
         ),
         click.option(
             "--epochs",

@@ -22,7 +22,7 @@ READ = {
     "nextvlad": ("width", "clusters", "groups", "gate_reduction"),
 }
 HEAD_FIELDS = frozenset(name for names in READ.values() for name in names)
-TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {"seed", "init", "freeze", "device"}
+TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {"seed", "init", "freeze", "device", "precision"}
 
 MODULES = ("mean", "fusion-only", "attention-only", "gcf-256")  # the paper's Table 2, and the mean that it leaves out
 WIDTHS = (64, 128, 256, 512, 1024, 2048)  # Fig. 3a
@@ -66,7 +66,6 @@ class Comparison:
     """
 
     arms: tuple[Arm, ...]
-    reference: str = REFERENCE
     axis: str | None = None
     values: dict[str, float] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)

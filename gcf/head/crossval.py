@@ -3,7 +3,7 @@
 import logging
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from gcf.data.splits import Split
 from gcf.head.arms import Arm
-from gcf.head.batches import Descriptors
+from gcf.head.batches import Batch, Descriptors
 from gcf.head.build import build_shape
 from gcf.head.config import TrainConfig
-from gcf.head.fit import Course
+from gcf.head.fit import Course, evaluation_rng, reason
 from gcf.head.keeper import Keeper, NoKeeper
 from gcf.head.kept import KeptResult
 from gcf.head.labelled import LabelledFeatures
@@ -25,6 +25,7 @@ from gcf.head.residency import MAP, usable_device
 from gcf.head.results import Judged, SeedResult, keep, pool
 from gcf.head.schedule import most_passes
 from gcf.head.sitting import Sitting, Solved, Training, shared_settings
+from gcf.head.stack import Stack
 from gcf.head.threads import Team, is_small, one_thread, side_by_side
 from gcf.head.transfer import Start
 
@@ -78,6 +79,7 @@ class Trial:
         self.descriptors = Descriptors(data.features, device=usable_device(train.device))
         self.judged = Judged.of(data, splits)
         self.precision = PrecisionChoice(train.precision, self.descriptors.device)
+        self.keeper.expect(self.descriptors.residency.kind)
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Outcome:
         """All arms on all splits with all seeds; progress on standard error where that is a terminal.
@@ -91,6 +93,7 @@ class Trial:
         reused, wanted = sum(len(o.kept) for o in by_split), len(arms) * len(seeds) * len(by_split)
         if reused:
             log.info("%d of %d results of an arm, a split and a seed are there already", reused, wanted)
+        self._retell(by_split)
         workers = self._workers()
         with tqdm(total=self._steps(diets, seeds, by_split), unit="step", file=sys.stderr, disable=None) as bar:
             judge = partial(self._judge, diets, seeds, by_split, bar, workers)
@@ -107,6 +110,13 @@ class Trial:
         }
         heads = {(*key, number): head for number, outcome in enumerate(by_split) for key, head in outcome.heads.items()}
         return Outcome(results, failures, heads, _notes(results))
+
+    def _retell(self, by_split: Sequence[SplitOutcome]) -> None:
+        """Let the listener hear of the validations of earlier runs."""
+        for split, outcome in zip(self.splits, by_split, strict=True):
+            for (arm, seed), result in outcome.kept.items() if self.listener is not None else ():
+                for row in () if result.training is None else result.training["history"]:
+                    self.listener(arm, seed, split.name, row)
 
     def _diets(self, arms: Sequence[Arm]) -> list[Diet]:
         """The arms with what they read, those together that share their batches."""
@@ -155,22 +165,44 @@ class Trial:
         seeds_of = {diet[arm]: seeds for arm, seeds in missing.items()}
         names = {diet[arm]: arm.name for arm in missing}
         trainings = [training for training in seeds_of if training.head is not None]
-        made = team.map(lambda t: self._course(sitting, t, names[t], seeds_of[t]), trainings)
-        courses = dict(zip(trainings, made, strict=True))
+        made = team.map(lambda t: self._course_or_reason(sitting, t, names[t], seeds_of[t]), trainings)
+        courses = {t: course for t, course in zip(trainings, made, strict=True) if not isinstance(course, str)}
         listener = None if self.listener is None else partial(self._hear, seeds_of, names, self.splits[number].name)
         sitting.train([c for c in courses.values() if isinstance(c, Course)], bar=bar, listener=listener)
-        failed = {training: course.failure for training, course in courses.items() if course.failure is not None}
+        failed = {training: why for training, why in zip(trainings, made, strict=True) if isinstance(why, str)}
+        failed |= {training: course.failure for training, course in courses.items() if course.failure is not None}
         outcome.failures |= {arm.name: failed[diet[arm]] for arm in missing if diet[arm] in failed}
         for arms_seeds in dict.fromkeys(map(tuple, seeds_of.values())):
             arms = [arm for arm, seeds in missing.items() if tuple(seeds) == arms_seeds and diet[arm] not in failed]
             self._take(sitting, {arm: courses.get(diet[arm]) for arm in arms}, arms_seeds, number, outcome)
 
+    def _course_or_reason(
+        self, sitting: Sitting, training: Training, name: str, seeds: Sequence[int]
+    ) -> Course | Solved | str:
+        """A course, or why there can be none."""
+        if self.keep_heads:  # the one head that was asked for: its fault is the command's
+            return self._course(sitting, training, name, seeds)
+        try:
+            return self._course(sitting, training, name, seeds)
+        except Exception as error:
+            return reason(error)
+
     def _course(self, sitting: Sitting, training: Training, name: str, seeds: Sequence[int]) -> Course | Solved:
         if training.head.kind == "logreg":
             return sitting.solve(training, seeds)
         make = partial(sitting.stack, training, seeds, self.start)
-        precision = self.precision.of(name, make, sitting.batches, self.splits[0])
+        precision = self.precision.of(name, partial(self._for_trial, sitting, training))
         return Course(name, make(precision.used), training.settings, facts=precision.to_json())
+
+    def _for_trial(self, sitting: Sitting, training: Training) -> tuple[Callable[[str], Stack], Iterator[Batch]]:
+        """The run's first seed and the first split: what is tried does not depend on what is still to be trained."""
+        split, seed = self.splits[0], self.train.seed
+        first = Sitting(
+            self.data, self.descriptors, split, sitting.settings, judged=self.judged.subset, team=sitting.team
+        )
+        rng = evaluation_rng(seed)
+        passing = first.batches.in_order(rng.permutation(split.train), sitting.settings.batch_size, rng=rng)
+        return partial(first.stack, training, [seed], self.start), passing
 
     def _take(
         self,
@@ -184,7 +216,7 @@ class Trial:
         stacks = {arm: course.stack for arm, course in courses.items() if course is not None}
         steps = self._steps_in_a_pass(number, sitting.settings)
         labels = self.judged.labels[self.judged.folds == number]
-        for arm, answers in sitting.ask(list(courses), stacks, seeds).items():
+        for arm, answers in self._answers(sitting, list(courses), stacks, seeds, outcome).items():
             records = courses[arm].trained(steps) if arm in stacks else [None] * len(seeds)
             for member, (seed, record, (said, temperature)) in enumerate(zip(seeds, records, answers, strict=True)):
                 try:
@@ -196,6 +228,23 @@ class Trial:
                 self.keeper.put(arm, seed, number, kept)
                 if self.keep_heads and arm in stacks:
                     outcome.heads[arm.name, seed] = stacks[arm].head(member).cpu()
+
+    def _answers(
+        self,
+        sitting: Sitting,
+        arms: Sequence[Arm],
+        stacks: Mapping[Arm, Stack],
+        seeds: Sequence[int],
+        outcome: SplitOutcome,
+    ) -> dict[Arm, list]:
+        """What the arms say; an arm whose head faults fails, and says nothing."""
+        try:
+            return sitting.ask(arms, stacks, seeds)
+        except Exception as error:
+            if len(arms) == 1:
+                outcome.failures[arms[0].name] = reason(error)
+                return {}
+        return {arm: said for a in arms for arm, said in self._answers(sitting, [a], stacks, seeds, outcome).items()}
 
     def _hear(
         self,
@@ -226,7 +275,10 @@ class Trial:
     def _parameters(self, training: Training) -> int:
         if training.head is None:
             return 0
-        shape = build_shape(training.head, self.descriptors.width, len(self.data.classes))
+        try:
+            shape = build_shape(training.head, self.descriptors.width, len(self.data.classes))
+        except Exception:  # building it for good says what is wrong
+            return 0
         return sum(p.numel() for p in shape.parameters())
 
     def _steps_in_a_pass(self, number: int, settings: TrainConfig) -> int:

@@ -15,7 +15,7 @@ from gcf.errors import GcfError
 from gcf.head.batches import Batch, ClipBatches
 from gcf.head.config import TrainConfig
 from gcf.head.metrics import binary_loss, is_right
-from gcf.head.prediction import predict
+from gcf.head.prediction import Prediction, predict
 from gcf.head.schedule import Plateau, most_passes, passes_per_validation
 from gcf.head.stack import Stack
 from gcf.head.threads import Team
@@ -64,10 +64,8 @@ class Course:
         """One step of all heads; a fault of theirs ends this course, and no other."""
         try:
             self.losses.append(self.stack.step(batch))
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            if "out of memory" in str(error) or "DefaultCPUAllocator" in str(error):
-                raise
-            self.failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        except Exception as error:
+            self.failure = reason(error)
 
     def observe(self, epoch: int, steps: int, losses: Sequence[dict], listener: Listener | None) -> None:
         """Take in a validation of every active head: remember, lower rates, let finished heads go."""
@@ -141,11 +139,9 @@ def fit(
             continue
         alive = [course for course in courses if course.alive]
         labels = batches.labels.cpu().numpy()[split.val]
-        said = predict(
-            [course.stack for course in alive], batches, split.val, rng=evaluation_rng(config.seed), team=team
-        )
-        for course, predictions in zip(alive, said, strict=True):
-            course.observe(epoch, steps, [judge(p.log_probabilities, labels) for p in predictions], listener)
+        for course, predictions in zip(alive, ask_all(alive, batches, split.val, config.seed, team), strict=True):
+            if course.failure is None:
+                course.observe(epoch, steps, [judge(p.log_probabilities, labels) for p in predictions], listener)
         if not any(course.alive for course in courses):
             break
     if bar.total is not None:
@@ -164,6 +160,27 @@ def one_pass(courses: Sequence[Course], passing: Iterable[Batch], bar: tqdm, tea
         bar.update()
 
 
+def ask_all(
+    courses: Sequence[Course], batches: ClipBatches, videos: np.ndarray, seed: int, team: Team
+) -> list[list[Prediction]]:
+    """What the heads of every course say; a course whose heads fault is given up, and says nothing."""
+    try:
+        return predict([course.stack for course in courses], batches, videos, rng=evaluation_rng(seed), team=team)
+    except Exception as error:
+        if len(courses) == 1:
+            courses[0].failure = reason(error)
+            return [[]]
+        return [ask_all([course], batches, videos, seed, team)[0] for course in courses]
+
+
+def reason(error: Exception) -> str:
+    """Why a head was given up; where memory is all, or gcf itself says what to do, that is told as it is."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in text or "DefaultCPUAllocator" in text:
+        raise error
+    return text if isinstance(error, GcfError) else f"{type(error).__name__}: {text}"
+
+
 def judge(logs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """val_loss and val_top1 from log probabilities (n, K) and labels (n,), or (n, K) with 1 for each class of a video.
 
@@ -179,9 +196,3 @@ def judge(logs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def evaluation_rng(seed: int) -> np.random.Generator:
     """The same random clips for every evaluation and every arm."""
     return np.random.default_rng([seed, DRAW])
-
-
-def refuse_failure(course: Course) -> None:
-    """Raise GcfError where a course was given up."""
-    if course.failure is not None:
-        raise GcfError(f"{course.name}: {course.failure}")

@@ -1,5 +1,6 @@
 """Between a comparison and the store of results: what is there already is not trained again."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -10,12 +11,17 @@ from gcf.head.config import TrainConfig
 from gcf.head.kept import KeptResult
 from gcf.head.labelled import LabelledFeatures
 from gcf.head.precision import has_bfloat16
-from gcf.head.residency import usable_device
+from gcf.head.residency import MAP, usable_device
 from gcf.head.store import ResultStore, device_name, features_digest, result_key, split_digest
+
+log = logging.getLogger(__name__)
 
 
 class NoKeeper:
     """Keeps nothing."""
+
+    def expect(self, _residency: str) -> None:
+        """Nothing is expected."""
 
     def get(self, _arm: Arm, _seed: int, _number: int) -> KeptResult | None:
         """Nothing is ever there."""
@@ -35,6 +41,12 @@ class Keeper(NoKeeper):
         self.splits = [split_digest(data, split) for split in splits]
         self.device = device_name(device)
         self.precision = f"{train.precision}, {'with' if has_bfloat16(device) else 'without'} bfloat16"
+        self.order = "shuffle"
+        self.refused = False
+
+    def expect(self, residency: str) -> None:
+        """What is read from the file comes in another order."""
+        self.order = "blocks" if residency == MAP else "shuffle"
 
     def get(self, arm: Arm, seed: int, number: int) -> KeptResult | None:
         """The result of an arm with a seed on split `number`, None where there is none."""
@@ -43,7 +55,15 @@ class Keeper(NoKeeper):
 
     def put(self, arm: Arm, seed: int, number: int, result: KeptResult) -> None:
         """Keep it."""
-        self.store.put(self._key(arm, seed, number), result.to_stored())
+        if self.refused:
+            return
+        try:
+            self.store.put(self._key(arm, seed, number), result.to_stored())
+        except OSError as error:
+            self.refused = True
+            log.warning(
+                "%s: cannot be written (%s); results are not kept any further", self.store.folder, error.strerror
+            )
 
     def _key(self, arm: Arm, seed: int, number: int) -> str:
         of_split = self.splits[number]
@@ -54,5 +74,5 @@ class Keeper(NoKeeper):
             features=self.features,
             split=of_split,
             device=self.device,
-            precision=self.precision,
+            precision=f"{self.precision}; {self.order}",
         )

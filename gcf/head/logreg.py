@@ -1,6 +1,7 @@
 """Logistic regression on the mean descriptor: scikit-learn's, with its strength chosen on `val`."""
 
 import logging
+import threading
 import warnings
 
 import numpy as np
@@ -18,21 +19,29 @@ log = logging.getLogger(__name__)
 STRENGTHS = tuple(10.0**power for power in range(-3, 4))  # C, the inverse of the regularisation
 NEVER_SEEN = -30.0  # logit of a class without a training video; the others have mean 0, so it is never the largest
 MAX_STEPS = 1000
+_WARNINGS = threading.Lock()
 
 
 def fit_logreg(
-    means: np.ndarray, labels: np.ndarray, val_means: np.ndarray, val_labels: np.ndarray, num_classes: int
+    means: np.ndarray,
+    labels: np.ndarray,
+    val_means: np.ndarray,
+    val_labels: np.ndarray,
+    num_classes: int,
+    *,
+    balanced: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Fit on the mean descriptors (n, D) of the training videos and their labels (n,); C is chosen by the loss on val.
 
     Labels (n, K), 1 for each class of a video, make a regression of each class against the rest, all with the same C.
+    balanced: rare classes weigh as much as common ones.
 
     Returns the state dict of a MeanHead (the standardisation folded into it) and {"C", "val_loss", "val_top1"}. A
     class without a training video gets the same low logit everywhere; its val videos have no say in C, but count in
     the figures. UsageError where fewer than two classes have training videos.
     """
     if labels.ndim == 2:
-        return _fit_each(means, labels > 0, val_means, val_labels > 0)
+        return _fit_each(means, labels > 0, val_means, val_labels > 0, balanced=balanced)
     present = np.unique(labels)
     if len(present) < 2:
         raise UsageError(f"logistic regression needs training videos of two classes at least, got {len(present)}")
@@ -40,7 +49,7 @@ def fit_logreg(
     val_means = np.asarray(val_means, dtype=np.float64)
     known = np.isin(val_labels, present)
     judges = known if known.any() else np.ones_like(known)
-    model = LogisticRegression(max_iter=MAX_STEPS, warm_start=True)  # each C goes on from the one before
+    model = _model(balanced)  # each C goes on from the one before
     best, least = {}, np.inf
     for strength in STRENGTHS:
         _fit(model.set_params(C=strength), scaler.transform(means), labels)
@@ -56,7 +65,7 @@ def fit_logreg(
 
 
 def _fit_each(
-    means: np.ndarray, targets: np.ndarray, val_means: np.ndarray, val_targets: np.ndarray
+    means: np.ndarray, targets: np.ndarray, val_means: np.ndarray, val_targets: np.ndarray, *, balanced: bool
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The same for targets (n, K) bool. A class that all training videos show, or none, gets one logit everywhere."""
     share = targets.mean(axis=0)
@@ -65,7 +74,7 @@ def _fit_each(
         raise UsageError("logistic regression needs a class that some training videos show and others do not")
     scaler = StandardScaler().fit(np.asarray(means, dtype=np.float64))
     scaled, val_means = scaler.transform(means), np.asarray(val_means, dtype=np.float64)
-    models = [LogisticRegression(max_iter=MAX_STEPS, warm_start=True) for _ in present]
+    models = [_model(balanced) for _ in present]
     weight, bias = np.zeros((len(share), means.shape[1])), np.where(share > 0, -NEVER_SEEN, NEVER_SEEN)
     best, least = {}, np.inf
     for strength in STRENGTHS:
@@ -83,8 +92,12 @@ def _fit_each(
     return state, {"C": best["C"], "val_loss": _binary_loss(best["logits"], val_targets), "val_top1": hits}
 
 
+def _model(balanced: bool) -> LogisticRegression:
+    return LogisticRegression(max_iter=MAX_STEPS, warm_start=True, class_weight="balanced" if balanced else None)
+
+
 def _fit(model: LogisticRegression, means: np.ndarray, labels: np.ndarray) -> None:
-    with warnings.catch_warnings():
+    with _WARNINGS, warnings.catch_warnings():  # filters are the process's
         warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest may stop early; val judges it as it is
         model.fit(means, labels)
 

@@ -9,6 +9,7 @@ it out. Where its last layer is called `classifier`, it can start from a head of
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -25,6 +26,7 @@ from gcf.head.output import HeadOutput, part_shapes
 
 PARTS = tuple(field.name for field in fields(HeadOutput))
 NAME = re.compile(r"[\w.+-]+")
+_SEEDED = threading.Lock()
 
 
 def plugin_config(path: str | os.PathLike) -> HeadConfig:
@@ -55,7 +57,12 @@ def build_plugin(config: HeadConfig, descriptor_width: int, num_classes: int, *,
     path = Path(config.source)
     _check_unchanged(path, config.source_sha256)
     build = _builder(path, _run(path, config.source_sha256))
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # the caller's random numbers stay as they are
+    # The generator is the process's: heads that are built side by side would draw from each other's seeds.
+    with (
+        _SEEDED,
+        torch.random.fork_rng(devices=[]),
+        torch.device("cpu"),
+    ):  # the caller's random numbers stay as they are
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         try:
             module = build(descriptor_width, num_classes)

@@ -1,18 +1,19 @@
 """bfloat16 products where the hardware has them, and a trial that shows what they change."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from gcf.data.splits import Split
-from gcf.head.batches import Batch, ClipBatches
+from gcf.head.batches import Batch
 from gcf.head.stack import Stack
 
-LARGE_STEP = 1e9  # multiply-accumulates of a step; below, float32 is quick enough and the same on every machine
+LARGE_STEP = (
+    5e8  # multiply-accumulates of one head's step; below, float32 is quick enough and the same on every machine
+)
 TRIAL_STEPS = 10
 TOLERANCE = 0.01  # of the loss; two seeds differ by more in the first steps
 
@@ -38,7 +39,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 class PrecisionChoice:
-    """fp32 or bf16 for every training of a run, decided once for each, on the first batches of the first split.
+    """fp32 or bf16 for every training of a run, decided once for each by one head on batches of the first split.
 
     wanted "auto": bf16 where a step is large, the hardware has it and the trial agrees; "bf16": in any case, and the
     trial only says what it changes.
@@ -47,24 +48,29 @@ class PrecisionChoice:
     def __init__(self, wanted: str, device: torch.device):
         self.wanted, self.may = wanted, wanted != "fp32" and has_bfloat16(device)
         self.trials: dict[str, PrecisionTrial] = {}
+        self.lock = threading.Lock()
 
-    def of(self, name: str, make: Callable[[str], Stack], batches: ClipBatches, split: Split) -> PrecisionTrial:
-        """What the training called `name` multiplies in; `make` gives a fresh stack of it."""
-        if name not in self.trials:
-            self.trials[name] = self._try(make, batches, split)
-        return self.trials[name]
+    def of(self, name: str, prepare: Callable[[], tuple[Callable[[str], Stack], Iterator[Batch]]]) -> PrecisionTrial:
+        """What the training called `name` multiplies in.
 
-    def _try(self, make: Callable[[str], Stack], batches: ClipBatches, split: Split) -> PrecisionTrial:
-        if not self.may:
-            return PrecisionTrial("bf16" if self.wanted == "bf16" else "fp32", None)
-        settings = (stack := make("fp32")).settings
-        rng = np.random.default_rng(settings.seed)
-        passing = batches.in_order(rng.permutation(split.train), settings.batch_size, rng=rng)
-        first = list(itertools.islice(passing, TRIAL_STEPS))
-        videos, clips = first[0].mask.shape
-        if self.wanted == "auto" and step_size(stack, videos=videos, clips=clips) < LARGE_STEP:
+        `prepare` gives what makes a fresh stack of one head of it, and training batches; it is called once at most,
+        whatever thread comes first.
+        """
+        with self.lock:
+            if name not in self.trials:
+                self.trials[name] = self._try(*prepare()) if self.may else PrecisionTrial(self._untried, None)
+            return self.trials[name]
+
+    @property
+    def _untried(self) -> str:
+        return "bf16" if self.wanted == "bf16" else "fp32"
+
+    def _try(self, make: Callable[[str], Stack], passing: Iterator[Batch]) -> PrecisionTrial:
+        first = next(passing)
+        videos, clips = first.mask.shape
+        if self.wanted == "auto" and step_size(make("fp32"), videos=videos, clips=clips) < LARGE_STEP:
             return PrecisionTrial("fp32", None)
-        found = try_bfloat16(make, first)
+        found = try_bfloat16(make, [first, *itertools.islice(passing, TRIAL_STEPS - 1)])
         return PrecisionTrial("bf16", found.worst) if self.wanted == "bf16" else found
 
 
@@ -87,7 +93,7 @@ def precision_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
 
 
 def step_size(stack: Stack, *, videos: int, clips: int) -> float:
-    """Multiply-accumulates of one training step of all heads of a stack: forward, and twice as much backward."""
+    """Multiply-accumulates of one training step of the heads of a stack: forward, and twice as much backward."""
     return 3.0 * videos * clips * stack.size
 
 

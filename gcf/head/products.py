@@ -60,15 +60,18 @@ class Products(TorchFunctionMode):
     def __init__(self, precision: str = "fp32"):
         super().__init__()
         self.low = precision == "bf16"
-        self.rounded: dict[int, tuple[Tensor, Tensor]] = {}  # by id; the first tensor is kept so that no id is reused
+        self.rounded: dict[
+            tuple[int, int], tuple[Tensor, Tensor]
+        ] = {}  # the first tensor is kept: its id stays its own
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Take over linear layers and products, leave all else as it is."""
-        if func is F.linear:
-            return self._linear(*args, **(kwargs or {}))
-        if func in MATMULS:
-            return FoldedProduct.apply(*args) if min(a.ndim for a in args) > 1 else func(*args)
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func is F.linear and _foldable(args[:2]):
+            return self._linear(*args, **kwargs)
+        if func in MATMULS and not kwargs and _foldable(args):
+            return FoldedProduct.apply(*args)
+        return func(*args, **kwargs)
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self.low:
@@ -79,8 +82,14 @@ class Products(TorchFunctionMode):
 
     def _round(self, x: Tensor) -> Tensor:
         """Several layers, and several heads, read the same descriptors: they are rounded once."""
-        if x.requires_grad:
+        if x.requires_grad or x.is_inference():  # an inference tensor does not say whether it was written to
             return x.bfloat16()
-        if id(x) not in self.rounded:
-            self.rounded[id(x)] = (x, x.bfloat16())
-        return self.rounded[id(x)][1]
+        key = (id(x), x._version)
+        if key not in self.rounded:
+            self.rounded[key] = (x, x.bfloat16())
+        return self.rounded[key][1]
+
+
+def _foldable(factors: tuple) -> bool:
+    """Two factors as layers have them: the first with as many axes as the second, or more."""
+    return len(factors) == 2 and factors[0].ndim >= factors[1].ndim > 1

@@ -81,7 +81,13 @@ class Sitting:
         heads = [
             start.prepare(build_head(head, width, num_classes, seed=seed)).to(self.batches.device) for seed in seeds
         ]
-        stack = Stack(heads, training.settings, precision=precision, class_weights=self._class_weights(training))
+        stack = Stack(
+            heads,
+            training.settings,
+            precision=precision,
+            class_weights=self._class_weights(training),
+            foreign=training.head.kind == "plugin",
+        )
         stack.try_together(width, self.batches.labels[self.split.train[:2]])
         return stack
 
@@ -89,7 +95,12 @@ class Sitting:
         """Logistic regression on the mean descriptors of the training videos, chosen on `val`."""
         truth, train, val = self.data.truth, self.split.train, self.split.val
         found, record = fit_logreg(
-            self._means(train), truth[train], self._means(val), truth[val], len(self.data.classes)
+            self._means(train),
+            truth[train],
+            self._means(val),
+            truth[val],
+            len(self.data.classes),
+            balanced="balanced" in (training.settings.class_weights, training.settings.sampling),
         )
         head = build_head(training.head, self.batches.descriptors.width, len(self.data.classes))
         head.load_state_dict(found)
@@ -122,10 +133,11 @@ class Sitting:
         policy: str | None,
         seeds: Sequence[int],
     ) -> dict[Arm, list[Prediction]]:
-        asked = [arm for arm in arms if arm in stacks]
+        distinct = list(dict.fromkeys(stacks[arm] for arm in arms if arm in stacks))  # arms may share a training
         rng = evaluation_rng(self.settings.seed)
-        answers = predict([stacks[arm] for arm in asked], self.batches, videos, rng=rng, policy=policy, team=self.team)
-        said = dict(zip(asked, answers, strict=True))
+        answers = predict(distinct, self.batches, videos, rng=rng, policy=policy, team=self.team)
+        of_stack = dict(zip(distinct, answers, strict=True))
+        said = {arm: of_stack[stacks[arm]] for arm in arms if arm in stacks}
         for arm in arms:
             if arm.head is None:
                 rng, columns = evaluation_rng(self.settings.seed), backbone_columns(self.data)

@@ -13,10 +13,12 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
+import sklearn
 import torch
 
 from gcf._version import __version__
@@ -25,7 +27,7 @@ from gcf.data.features import FeatureFile
 from gcf.data.recipe import canonical_json
 from gcf.data.splits import Split
 from gcf.head.arms import Arm
-from gcf.head.config import TrainConfig
+from gcf.head.config import HeadConfig, TrainConfig
 from gcf.head.labelled import LabelledFeatures
 
 FORMAT = "gcf-result"
@@ -94,15 +96,21 @@ def result_key(
     settings = arm.settings(train).to_json() | {"device": device, "precision": precision}
     content = {
         "results_version": RESULTS_VERSION,
-        "versions": {"gcf": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {"gcf": __version__}
+        | {module.__name__: module.__version__ for module in (torch, np, scipy, sklearn)},
         "features": features,
         "split": split,
-        "head": None if arm.head is None else asdict(replace(arm.head, name="")),
+        "head": None if arm.head is None else _head(arm.head),
         "train": settings,
         "policy": arm.policy,
         "seed": seed,
     }
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def _head(head: HeadConfig) -> dict:
+    """A head without what moves no number: its name, and where the file of a plug-in lies."""
+    return {name: value for name, value in asdict(head).items() if name not in ("name", "source")}
 
 
 def device_name(device: torch.device) -> str:

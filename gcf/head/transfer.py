@@ -32,6 +32,8 @@ class Start:
         module.load_state_dict(weights)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(not self.freeze or name.startswith(CLASSIFIER))
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            raise UsageError("the head has no layer called `classifier`, so freezing all else leaves nothing to train")
         return module
 
 
@@ -52,6 +54,8 @@ def starting_point(
         raise UsageError(
             f"the head to start from is a {saved.config.name}, not a {head_config(head).name}; leave it out"
         )
+    if saved.config.kind == "logreg":
+        raise UsageError("logistic regression is fitted in one go and cannot start from a head; start with another one")
     slots = saved.config.fixed_clips
     if slots is not None and (settings.clip_policy == "all" or settings.num_clips > slots):
         raise UsageError(f"the head to start from takes {slots} clips at most; choose as many with a clip policy")

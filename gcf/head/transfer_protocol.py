@@ -147,7 +147,7 @@ def _difference(transferred: Path, scratch: Path) -> dict:
     """Transferred less scratch, paired over the judged videos and the seeds."""
     saved = [np.load(folder / PREDICTIONS) for folder in (transferred, scratch)]
     right = [is_right(found["probabilities"].argmax(axis=2), found["labels"]) for found in saved]  # (S, n)
-    return asdict(paired_difference(*right, saved[0]["ids"]))
+    return asdict(paired_difference(*right, saved[0]["ids"], saved[0]["units"]))
 
 
 def describe(metrics: dict) -> str:
