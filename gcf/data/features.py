@@ -162,7 +162,8 @@ class FeatureFile:
 
     def gather(self, rows: np.ndarray | slice) -> np.ndarray:
         """The descriptors of these rows (...), read into memory -> (..., V, D)."""
-        return np.array(self.descriptors[rows])
+        found = self.descriptors[rows]
+        return np.array(found) if isinstance(rows, slice) else np.asarray(found)  # chosen rows are copies already
 
     def read_ahead(self, start: int, stop: int) -> None:
         """Ask the system to read descriptors start to stop into its cache while other work goes on."""

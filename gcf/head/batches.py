@@ -58,8 +58,9 @@ class Descriptors:
             found = self.copy[torch.from_numpy(flat).to(self.copy.device)]
         else:
             clips, views = np.divmod(flat, self.num_views)
-            rows = self.features.gather(clips.ravel())[np.arange(flat.size), views.ravel()]
-            found = torch.from_numpy(rows.reshape(*flat.shape, self.width))
+            rows = self.features.gather(clips)  # (..., V, D)
+            chosen = rows[..., 0, :] if self.num_views == 1 else np.take_along_axis(rows, views[..., None, None], -2)
+            found = torch.from_numpy(chosen.reshape(*flat.shape, self.width))
         return found.to(self.device).float()
 
     def expect(self, runs: Sequence[np.ndarray]) -> None:
