@@ -1,6 +1,6 @@
 """All arms and seeds in one pass against the usual way: a file per video, a DataLoader, a run per arm and seed.
 
-python benchmarks/heads.py WORK_DIR [--epochs 2] [--seeds 5] [--videos 13320] [--full] [--kinetics]
+python benchmarks/heads.py WORK_DIR [--epochs 6] [--seeds 5] [--videos 13320] [--full] [--kinetics]
 
 Everything is synthetic: 13,320 videos of about 11 clips, 2048 wide, 101 classes, as UCF-101 would give. `--full` adds
 30 passes of the one-pass way alone, `--kinetics` a slice of a Kinetics-600-sized file and what follows for the whole.
@@ -187,7 +187,7 @@ def main() -> None:
     """Read the command line and run what it asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--videos", type=int, default=13_320)
     parser.add_argument("--reading", action="store_true", help="reading alone")

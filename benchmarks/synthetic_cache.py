@@ -10,7 +10,7 @@ from gcf.data.schema import Clips, FeatureContent, VideoFeatures, VideoInfo
 from gcf.data.writer import write_features
 
 WIDTH, GROUPS, TEST_GROUPS = 2048, 25, 7  # UCF-101 has 25 groups a class; split 1 tests the first 7
-SIGNAL, NOISE, SCENE = 0.5, 1.0, 0.7
+SIGNAL, NOISE, SCENE = 0.9, 1.0, 0.7
 
 
 class SyntheticVideos(Sequence):

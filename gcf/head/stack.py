@@ -92,9 +92,13 @@ class Stack:
         return losses.detach()
 
     def outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """What every active head says in eval mode: logits (active, B, K), gate (active, B, C) or None."""
+        """What every active head says: logits (active, B, K), gate (active, B, C) or None.
+
+        In gcf's own heads training mode decides one thing: evidence, which nobody asks for here, is left out;
+        it costs as much as all else. Others speak in eval mode.
+        """
         training = self.template.training
-        self.template.eval()
+        self.template.train(not self.foreign)
         try:
             with torch.inference_mode(), Products(self.precision):
                 logits, *gate = self.each(self._answer, batch.descriptors, batch.mask)
