@@ -208,7 +208,9 @@ def _about(units: str, rows: Sequence[dict]) -> str:
     """How to read the differences, and the smallest one that could have been seen."""
     text = (
         f"{units} The interval resamples them and the seeds; p is an exact sign-flip test for these seeds, adjusted "
-        "for the number of arms (Holm). Gained and lost are the videos that turned right and wrong."
+        "for the number of arms (Holm). Gained and lost are the videos that turned right and wrong. Seeds differ in "
+        "their initial weights; the order of batches is one for all, so their spread is smaller than that of separate "
+        "runs."
     )
     least = [row["detectable"] for row in rows if row.get("detectable")]
     if not least:
