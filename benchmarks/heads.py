@@ -9,6 +9,7 @@ slice of a Kinetics-600-sized file and what follows for the whole.
 
 import argparse
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from gcf.head import residency
 from gcf.head.batches import ClipBatches, Descriptors
 from gcf.head.build import build_head
 from gcf.head.config import PRESETS, Protocol, TrainConfig
+from gcf.head.fit import ORDER
 from gcf.head.labelled import label_features, make_splits
 from gcf.head.loss import training_loss
 from gcf.head.sampling import choose_clips
@@ -91,7 +93,7 @@ def usual_run(head: str, seed: int, files: Path, labels: np.ndarray, split: Spli
     return judged(module, loader(split.test, shuffle=False))[1]
 
 
-def judged(module: torch.nn.Module, batches: DataLoader) -> tuple[float, float]:
+def judged(module: torch.nn.Module, batches: Iterable[tuple]) -> tuple[float, float]:
     """Mean cross-entropy and top-1."""
     module.eval()
     loss, right, count = 0.0, 0, 0
@@ -176,6 +178,40 @@ def orders(features: FeatureFile, *, epochs: int, seeds: int) -> None:
         print(f"  {name:16}{f'{100 * np.mean(found):.2f} ± {100 * np.std(found, ddof=1):.2f} %':>20}")
 
 
+def same_order(features: FeatureFile, split: Split, *, epochs: int) -> None:
+    """gcf in both precisions, and a plain float32 loop over the very same batches: accuracy and loss on test."""
+    batches = ClipBatches(Descriptors(features), features.labels, num_clips=10, policy="uniform")
+    print(f"\nthe same order of batches, one seed, {epochs} passes: top-1, loss")
+    for head in ("mean", "gcf-256"):
+        for precision in ("fp32", "bf16"):
+            found = gcf.train_head(features, head=head, epochs=epochs, precision=precision, audit=False).metrics
+            print(f"  {head:10}gcf, {precision:12}{found['top1']:.5f}  {found['loss']:.6f}")
+        config, rng = TrainConfig(epochs=epochs), np.random.default_rng([0, ORDER])
+        module = build_head(PRESETS[head], 2048, len(features.classes))
+        optimiser = torch.optim.SGD(
+            module.parameters(), config.rate, config.momentum, config.dampening, config.weight_decay
+        )
+        best, kept = np.inf, {}
+        for _ in range(epochs):
+            module.train()
+            for batch in batches.shuffled(split.train, config.batch_size, rng=rng):
+                optimiser.zero_grad()
+                said = module(batch.descriptors, batch.mask)
+                training_loss(said, batch.mask, batch.labels, sparsity=config.sparsity).backward()
+                optimiser.step()
+            loss, _ = judged(module, _as_tuples(batches, split.val))
+            if loss < best:
+                best, kept = loss, {name: value.clone() for name, value in module.state_dict().items()}
+        module.load_state_dict(kept)
+        loss, right = judged(module, _as_tuples(batches, split.test))
+        print(f"  {head:10}plain loop        {right:.5f}  {loss:.6f}")
+
+
+def _as_tuples(batches: ClipBatches, videos: np.ndarray) -> Iterator[tuple]:
+    for batch in batches.in_order(videos, 128, rng=np.random.default_rng(0)):
+        yield batch.descriptors, batch.mask, batch.labels
+
+
 def full(features: FeatureFile) -> None:
     """Thirty passes of the one-pass way alone."""
     seconds = timed(lambda: gcf.ablate(features, seeds=5, epochs=30, reuse=False))
@@ -204,6 +240,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--kinetics", action="store_true")
     parser.add_argument("--orders", action="store_true", help="accuracies with an order of its own for every seed")
+    parser.add_argument("--same-order", action="store_true", help="against a plain loop over the very same batches")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     features = write_cache(chosen.folder / "ucf.h5", videos=chosen.videos, classes=101, clips=11.0)
@@ -217,7 +254,9 @@ def main() -> None:
         kinetics(chosen.folder)
     if chosen.orders:
         orders(features, epochs=chosen.epochs, seeds=chosen.seeds)
-    if not (chosen.reading or chosen.full or chosen.kinetics or chosen.orders):
+    if chosen.same_order:
+        same_order(features, split, epochs=chosen.epochs)
+    if not any((chosen.reading, chosen.full, chosen.kinetics, chosen.orders, chosen.same_order)):
         write_video_files(chosen.folder / "files", features)
         against_the_usual_way(features, chosen.folder / "files", split, epochs=chosen.epochs, seeds=chosen.seeds)
 
