@@ -28,12 +28,12 @@ from gcf.head.summary import seed_entry, summarise
 from gcf.head.tables import markdown_table, table_rows
 from gcf.head.tensorboard import TensorBoardLog
 from gcf.head.training import PREDICTIONS
-from gcf.head.transfer import Start
+from gcf.head.transfer import DEFAULT_HEAD, Start
 from gcf.head.units import independent_units
 
 DEFAULT_SEEDS = 5
 DEFAULT_FOLDS = 5  # where the file has no test subset
-DEFAULT_PRESET, DEFAULT_HEAD = "modules", "gcf-256"
+DEFAULT_PRESET = "modules"
 
 
 @dataclass(frozen=True, eq=False)
