@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interval:
-    """One interval in which a class is thought to happen: seconds from the video's first frame, the larger score first."""
+    """One interval in which a class is thought to happen: seconds from the video's first frame."""
 
     start: float
     end: float

@@ -15,8 +15,8 @@ class ClipReading:
     """A head's answer for one video of C clips and K classes, and what it took from each clip.
 
     clips: places and times (C,), in order. logits, probabilities (K,): the answer, as `predict_videos` gives it.
-    evidence (C, K): what each clip adds to the logits; `evidence_kind` says how it was found. gate (C,), attention (C,):
-    how much the fusion takes from each clip, which sums to 1; None where the head has no such part.
+    evidence (C, K): what each clip adds to the logits; `evidence_kind` says how it was found. gate (C,). attention
+    (C,): how much the fusion takes from each clip, which sums to 1. None where the head has no such part.
     """
 
     id: str
