@@ -89,6 +89,29 @@ def test_free_memory_is_that_of_this_machine():
     assert 1 << 20 < free_memory() < 1 << 45
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "names"),
+    [
+        ("0::/jobs/one", "jobs", ("memory.max", "memory.current", "inactive_file")),
+        (
+            "4:memory:/jobs/one",
+            "memory/jobs",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ],
+)
+def test_a_control_group_above_the_process_bounds_its_memory(tmp_path, line, place, names):
+    limit, used, droppable = names
+    for folder, most in ((tmp_path / place, "1000"), (tmp_path / place / "one", "max")):
+        folder.mkdir(parents=True)
+        for name, text in ((limit, most), (used, "700"), ("memory.stat", f"anon 600\n{droppable} 100")):
+            (folder / name).write_text(text + "\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text(f"5:devices:/\n{line}\n")
+    assert list(residency._group_rooms(membership, tmp_path)) == [400]
+    assert not list(residency._group_rooms(tmp_path / "absent", tmp_path))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_small_descriptors_are_copied_to_it(tmp_path):
     assert Descriptors(easy_cache(tmp_path / "f.h5"), device="cuda").copy.device.type == "cuda"
