@@ -9,6 +9,7 @@ from torch import Tensor
 from gcf.data.schema import VideoFeatures
 from gcf.errors import VideoError
 from gcf.explain.reading import ClipReading
+from gcf.head.ensemble import SavedEnsemble
 from gcf.head.gcf_net import GCFNet
 from gcf.head.output import HeadOutput
 from gcf.head.saved import SavedHead
@@ -39,7 +40,7 @@ def read_video(head: SavedHead, video: VideoFeatures) -> ClipReading:
     _check_finite(descriptors)
     logits = head(descriptors[None, head.choose(len(descriptors))]).logits[0]
     shown = _Rounds.of(rounds(head, len(descriptors)), descriptors)
-    answers = [_ask(member, shown) for member in getattr(head, "members", (head,))]
+    answers = [_ask(member, shown) for member in (head.members if isinstance(head, SavedEnsemble) else [head])]
     exact = all(answer.kind != OCCLUSION for answer in answers)
     if exact:
         evidence = sum(answer.evidence for answer in answers) / len(answers)
@@ -141,16 +142,14 @@ def _occlusion(head: SavedHead, shown: _Rounds) -> Tensor:
     The clips after it move up, as they would in a video without it. Alone in its round, a clip has all of the logit.
     """
     logits = head(shown.descriptors, shown.mask).logits  # (R, K)
-    count = shown.mask.shape[1]
-    found = torch.zeros(len(logits), count, logits.shape[1])
+    found = logits.new_zeros(*shown.mask.shape, logits.shape[1])
     for row, own in enumerate(shown.indices):
+        if len(own) == 1:
+            found[row, 0] = logits[row]
+            continue
         kept = torch.arange(len(own) - 1)
-        for first in range(0, len(own), step := max(1, MOST_CLIPS // count)):
-            left_out = torch.arange(first, min(first + step, len(own)))
-            if len(own) == 1:
-                found[row, 0] = logits[row]
-                continue
-            rest = kept + (kept >= left_out.unsqueeze(1))  # (step, n - 1) places of the clips that stay
+        for left_out in torch.arange(len(own)).split(max(1, MOST_CLIPS // len(own))):
+            rest = kept + (kept >= left_out.unsqueeze(1))  # places of the clips that stay: (few, n - 1)
             found[row, left_out] = logits[row] - head(shown.descriptors[row][rest]).logits
     return found
 

@@ -38,6 +38,10 @@ class IntervalSettings:
     share of its length. nms: intervals of a class that overlap a better one by more than this (intersection over union)
     are dropped. steps: parts of a clip between which a border may lie, evidence being interpolated between the middles
     of clips; 1 keeps to the clips' own borders. most: intervals of a class at most, the best.
+
+    What no source is given for was chosen on the demo's validation videos, by the mean of four GCF-Nets' mAP at an
+    overlap of 0.5: 79.6 % as it is, 51.3 % on the clips' own borders; 77.7, 78.6 and 76.4 % with nms of 0.1, 0.3 and
+    0.4; 78.5 % with thresholds from 0.1 to 0.9, 77.3 % from 0.3 to 0.7.
     """
 
     thresholds: tuple[float, ...] = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
@@ -58,9 +62,11 @@ class IntervalSettings:
 def propose_intervals(reading: "ClipReading", settings: IntervalSettings | None = None) -> list[Interval]:
     """Intervals of every class that is probable enough, in order of their scores, the best first.
 
-    score: the probability of the class times the contrast, which is the mean evidence inside less that of the
-    surroundings (AutoLoc's outer-inner contrast, the evidence scaled to 0..1 within the video). Evidence that is the
-    same in all clips, as in a video of one, singles nothing out: the interval is then the whole video, its score 0.
+    What counts is where in its own video a class has more evidence than elsewhere: one that fills a video from end to
+    end is found in parts. score: the probability of the class times the contrast, which is the mean evidence inside
+    less that of the surroundings (AutoLoc's outer-inner contrast, the evidence scaled to 0..1 within the video).
+    Evidence that is the same in all clips, as in a video of one, singles nothing out: the interval is then the whole
+    video, its score 0.
     """
     settings = settings or IntervalSettings()
     wanted = set(np.flatnonzero(reading.probabilities >= settings.min_probability).tolist()) | {reading.top}
