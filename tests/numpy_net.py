@@ -53,3 +53,37 @@ def gcf_net(clips, weights, config, *, slots=None):
     gated = fused if alpha is None else alpha[:, None] * fused
     v = sum(gated[i] + residual[i] for i in range(len(clips))) / len(clips)
     return w["classifier.weight"] @ v, alpha, attention
+
+
+def traced(clips, weights, config, *, slots=None):
+    """(n, D) -> what each clip puts into the logits through fusion (n, K), with attention and gate held as they are.
+
+    One clip at a time is carried through all layers while the others bring nothing.
+    """
+    w = {name: np.asarray(value, dtype=np.float64) for name, value in weights.items()}
+    _, alpha, _ = gcf_net(clips, weights, config, slots=slots)
+    if config.input_projection:
+        clips = clips @ w["project.weight"].T
+    held, fused = [], clips
+    if config.fusion != "none":
+        for n in range(config.layers):
+            fused, attention = fuse(fused, w, f"fusion.layers.{n}", normalise=config.fusion)
+            held.append(attention)
+    shares = []
+    for j in range(len(clips)):
+        alone = np.zeros_like(clips)
+        alone[j] = clips[j]
+        b = alone
+        for n, attention in enumerate(held):
+            b = attention @ b @ w[f"fusion.layers.{n}.value.weight"].T
+            if f"fusion.layers.{n}.output.weight" in w:
+                b = b @ w[f"fusion.layers.{n}.output.weight"].T
+        residual = {
+            "fused": lambda b=b: b,
+            "input": lambda alone=alone: alone,
+            "linear": lambda alone=alone: alone @ w["residual.weight"].T,
+            "none": lambda b=b: np.zeros_like(b),
+        }[config.residual]()
+        r = (b if alpha is None else alpha[:, None] * b) + residual
+        shares.append(w["classifier.weight"] @ r.mean(axis=0))
+    return np.array(shares)

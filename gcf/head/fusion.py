@@ -46,6 +46,10 @@ class FusionLayer(nn.Module):
         attention = attention_weights(queries, keys, mask, normalise=self.normalise)
         return self.output(attention @ values), attention
 
+    def carry(self, real: Tensor) -> Tensor:
+        """What a clip brings along, whoever takes it: W_z W_v s_j, rows (R, width_in) -> (R, width)."""
+        return self.output(self.value(real))
+
 
 class Fusion(nn.Module):
     """N layers, B^1 = fuse(S), B^n = fuse(B^(n-1)): real clips (R, width_in) -> (B, C, width), last attention."""
@@ -61,3 +65,17 @@ class Fusion(nn.Module):
         for layer in self.layers[1:]:
             fused, attention = layer(real_rows(fused, mask), mask)
         return fused, attention
+
+    def trace(self, real: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where b comes from: b (B, C, width), whole (B, C, C) and own (B, C, width), with b = whole @ own.
+
+        Attention mixes clips, W_v and W_z mix channels, so the two may be told apart however many layers there are:
+        whole = A^N ... A^1, and own_j is what all the layers' matrices make of s_j alone. Only A itself is no longer
+        seen as depending on the clips.
+        """
+        fused, whole, own = spread(real, mask), None, real
+        for layer in self.layers:
+            fused, attention = layer(real_rows(fused, mask), mask)
+            whole = attention if whole is None else attention @ whole
+            own = layer.carry(own)
+        return fused, whole, spread(own, mask)

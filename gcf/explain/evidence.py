@@ -1,0 +1,170 @@
+"""What a head takes from each clip of one video: its answer, and the evidence, gate and attention of all clips."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcf.data.schema import VideoFeatures
+from gcf.errors import VideoError
+from gcf.explain.reading import ClipReading
+from gcf.head.ensemble import SavedEnsemble
+from gcf.head.gcf_net import GCFNet
+from gcf.head.output import HeadOutput
+from gcf.head.saved import SavedHead
+
+TRACED, SHARE, OCCLUSION = "traced", "share", "occlusion"
+MOST_CLIPS = 1 << 13  # asked for in one go when clips are left out: 64 MiB of descriptors 2048 wide
+
+
+def read_video(head: SavedHead, video: VideoFeatures) -> ClipReading:
+    """Ask a head, or the heads of several seeds as one, about every clip of a video.
+
+    logits and probabilities are those of `predict_videos`, from the clips that the head's training would choose. What
+    is said of clips covers all of them, also where the head reads fewer: it is then asked in `rounds`, and a clip's
+    evidence is that of its round divided by their number. evidence_kind says what that is:
+
+    * "traced": GCF-Net with fusion. Its exact share of the logit, through the fusion back to the clip it came from.
+    * "share": the exact share that the head itself gives, of the logit less the classifier's bias.
+    * "occlusion": how much the logit falls when the clip alone is left out; any head has it. It is no share: where
+      clips stand in for each other, each seems to matter little, and nothing adds up.
+
+    Of "traced" and "share" the sum over the clips is the mean over the rounds of the logits (less the bias), so where
+    one round reads all, the logits themselves. Several heads give the mean of their shares, a share of their mean
+    logit, or occlusion where they have none.
+
+    Raises VideoError for a video without clips or with descriptors that are no numbers, HeadError for another width.
+    """
+    descriptors = np.asarray(video.descriptors)[:, 0].astype(np.float32)  # (C, D)
+    _check_finite(descriptors)
+    logits = head(descriptors[None, head.choose(len(descriptors))]).logits[0]
+    shown = _Rounds.of(rounds(head, len(descriptors)), descriptors)
+    answers = [_ask(member, shown) for member in (head.members if isinstance(head, SavedEnsemble) else [head])]
+    exact = all(answer.kind != OCCLUSION for answer in answers)
+    if exact:
+        evidence = sum(answer.evidence for answer in answers) / len(answers)
+    else:
+        evidence = shown.collect(_occlusion(head, shown)) / len(shown.indices)
+    return ClipReading(
+        id=video.id,
+        clips=video.clips,
+        info=video.info,
+        classes=head.classes,
+        logits=logits.numpy(),
+        probabilities=head.probabilities(logits).numpy(),
+        evidence=evidence,
+        evidence_kind=answers[0].kind if exact else OCCLUSION,
+        gate=_mean([answer.gate for answer in answers]),
+        attention=_mean([answer.attention for answer in answers]),
+    )
+
+
+def rounds(head: SavedHead, num_clips: int) -> list[np.ndarray]:
+    """Which clips of a video a head reads together: indices (n,), ascending; over all rounds each clip occurs once.
+
+    The most that it reads at once is what it was trained on, or built for. Longer videos are read in as few interleaved
+    parts as that takes, each of which spans the whole video, as the clips do that training chooses.
+    """
+    limit, slots = head.training["num_clips"], head.config.fixed_clips
+    if head.training["clip_policy"] == "all":
+        limit = num_clips
+    parts = -(-num_clips // (limit if slots is None else min(limit, slots)))
+    return [np.arange(first, num_clips, parts) for first in range(parts)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rounds:
+    """The clips of a video as the head reads them: descriptors (R, n, D) and mask (R, n); indices (n,) of each."""
+
+    indices: list[np.ndarray]
+    descriptors: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, indices: list[np.ndarray], descriptors: np.ndarray) -> "_Rounds":
+        longest = len(indices[0])
+        padded = np.zeros((len(indices), longest, descriptors.shape[1]), np.float32)
+        mask = np.zeros((len(indices), longest), bool)
+        for row, own in enumerate(indices):
+            padded[row, : len(own)], mask[row, : len(own)] = descriptors[own], True
+        return cls(indices, torch.from_numpy(padded), torch.from_numpy(mask))
+
+    def collect(self, values: Tensor) -> np.ndarray:
+        """Of every clip in the video's order what its round says of it: (R, n, ...) -> (C, ...)."""
+        found = np.empty((sum(map(len, self.indices)), *values.shape[2:]), np.float32)
+        for row, own in enumerate(self.indices):
+            found[own] = values[row, : len(own)].numpy()
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What one head says of all clips of a video."""
+
+    kind: str
+    evidence: np.ndarray | None
+    gate: np.ndarray | None
+    attention: np.ndarray | None
+
+
+def _ask(head: SavedHead, shown: _Rounds) -> _Answer:
+    said = head(shown.descriptors, shown.mask)
+    if isinstance(head.module, GCFNet) and head.module.fusion is not None:
+        with torch.inference_mode():
+            kind, evidence = TRACED, head.module.traced_evidence(shown.descriptors, shown.mask)
+    else:
+        kind, evidence = (OCCLUSION if said.evidence is None else SHARE), said.evidence
+    return _Answer(
+        kind,
+        None if evidence is None else shown.collect(evidence) / len(shown.indices),
+        None if said.gate is None else shown.collect(said.gate),
+        _received(said, shown),
+    )
+
+
+def _received(said: HeadOutput, shown: _Rounds) -> np.ndarray | None:
+    """How much the clips of its round take from each clip, on average: (C,), a sum of 1; None without attention.
+
+    Without a softmax attention may be negative; what counts is its size. A round counts by its number of clips, so
+    that even attention is 1 / C everywhere.
+    """
+    if said.attention is None:
+        return None
+    taken = shown.collect(said.attention.abs().sum(dim=1))  # over the takers; padding takes nothing
+    total = taken.sum()
+    return taken / total if total > 0 else np.full_like(taken, 1 / len(taken))
+
+
+def _occlusion(head: SavedHead, shown: _Rounds) -> Tensor:
+    """How much each logit of a round falls without each clip: (R, n, K).
+
+    The clips after it move up, as they would in a video without it. Alone in its round, a clip has all of the logit.
+    """
+    logits = head(shown.descriptors, shown.mask).logits  # (R, K)
+    found = logits.new_zeros(*shown.mask.shape, logits.shape[1])
+    for row, own in enumerate(shown.indices):
+        if len(own) == 1:
+            found[row, 0] = logits[row]
+            continue
+        kept = torch.arange(len(own) - 1)
+        for left_out in torch.arange(len(own)).split(max(1, MOST_CLIPS // len(own))):
+            rest = kept + (kept >= left_out.unsqueeze(1))  # places of the clips that stay: (few, n - 1)
+            found[row, left_out] = logits[row] - head(shown.descriptors[row][rest]).logits
+    return found
+
+
+def _mean(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """The mean of what all heads have; None where one has not."""
+    return None if any(part is None for part in parts) else sum(parts) / len(parts)
+
+
+def _check_finite(descriptors: np.ndarray) -> None:
+    if not len(descriptors):
+        raise VideoError("no clips; extract the video again")
+    broken = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))
+    if len(broken):
+        raise VideoError(
+            f"descriptors with NaN or infinite values in {len(broken)} of {len(descriptors)} clips (clip {broken[0]} "
+            "is the first); extract the video again"
+        )
