@@ -62,7 +62,7 @@ def test_a_failed_video_counts_as_missed(truth):
     assert (found["videos"], found["failed"]) == (3, 1)
     assert found["temporal"]["localized"]["map"] == found["temporal"]["ceiling"]["map"] == [0.5] * 9
     assert found["temporal"]["localized"]["classes"]["sit"] == [0] * 9
-    assert "1 videos could not be read, and count as missed" in describe_measures(found)
+    assert "videos that could not be read and count as missed: 1" in describe_measures(found)
 
 
 def test_with_a_subset_the_videos_that_were_not_localised_count_as_missed(truth):
@@ -71,8 +71,8 @@ def test_with_a_subset_the_videos_that_were_not_localised_count_as_missed(truth)
     assert found["temporal"]["localized"]["classes"] == {"run": [1] * 9, "sit": [0.5] * 9}
     text = describe_measures(found)
     assert "in 4 videos in test" in text
-    assert "1 videos were not localised, and count as missed" in text
-    assert "1 videos are annotated but were not localised, and do not count" in text
+    assert "videos that were not localised and count as missed: 1" in text
+    assert "videos that are annotated, but were not localised and do not count: 1" in text
 
 
 def test_videos_that_the_file_does_not_name_do_not_count(truth):
@@ -158,7 +158,7 @@ def test_a_class_that_the_head_does_not_know_counts_as_missed_and_is_said(tmp_pa
     found = measure(GOOD[:1], path)
     assert found["unknown_classes"] == ["swim"]
     assert found["temporal"]["localized"]["map"] == [0.5] * 9
-    assert "1 classes are none of the head's, and count as missed: swim" in describe_measures(found)
+    assert "classes that the head does not know and that count as missed: 1 (swim)" in describe_measures(found)
 
 
 def test_where_every_video_failed_nothing_is_found(truth):

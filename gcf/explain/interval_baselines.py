@@ -1,8 +1,8 @@
 """What temporal mAP is worth: the best that the grid of clips allows, and what blind placing scores.
 
-The ceiling: every annotated segment gets the interval of clip boundaries with the largest tIoU. A head cannot do better
-as long as its intervals begin and end with clips. Uniform and random intervals get the classes that the head predicted:
-only the placing differs.
+The ceiling: every annotated segment gets the interval of clip boundaries with the largest tIoU. Intervals that begin
+and end with clips cannot do better; those whose borders are interpolated between clips might. Uniform and random
+intervals get the classes that the head predicted: only the placing differs.
 """
 
 from collections.abc import Mapping, Sequence

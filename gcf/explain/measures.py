@@ -99,15 +99,15 @@ def _counts(found: Mapping) -> list[str]:
         f"videos{subset}"
     ]
     said = {
-        "failed": "could not be read, and count as missed",
-        "missed": "were not localised, and count as missed",
-        "unannotated": "were localised but are not annotated here, and do not count",
-        "not_judged": "are annotated but were not localised, and do not count",
+        "failed": "could not be read and count as missed",
+        "missed": "were not localised and count as missed",
+        "unannotated": "were localised, but are not annotated here and do not count",
+        "not_judged": "are annotated, but were not localised and do not count",
     }
-    lines += [f"  {found[name]:,} videos {what}" for name, what in said.items() if found[name]]
+    lines += [f"  videos that {what}: {found[name]:,}" for name, what in said.items() if found[name]]
     if unknown := found["unknown_classes"]:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        lines.append(f"  {len(unknown)} classes are none of the head's, and count as missed: {shown}")
+        lines.append(f"  classes that the head does not know and that count as missed: {len(unknown)} ({shown})")
     return lines
 
 
@@ -139,7 +139,7 @@ def _times(ratio: float | None) -> str:
 def _pointing_lines(found: Mapping | None) -> list[str]:
     if found is None:
         return []
-    other = f"; {found['other_class']} videos' maps show a class not annotated there" if found["other_class"] else ""
+    other = f"; videos whose maps show another class: {found['other_class']:,}" if found["other_class"] else ""
     return [
         f"pointing game: {100 * found['accuracy']:.1f} % of {found['frames']:,} frames ({found['hits']:,}; 95 % "
         f"{100 * found['low']:.1f} to {100 * found['high']:.1f}), {100 * found['video_accuracy']:.1f} % on average "
@@ -168,5 +168,5 @@ def _faithfulness_lines(found: Mapping | None) -> list[str]:
         ]
         lines.append(f"  {kind} ({wish} is better): {'; '.join(parts)}; random {100 * orders[RANDOM]['area']:.1f}")
     if found["single_clip"]:
-        lines.append(f"  {found['single_clip']:,} videos of one clip have no curve")
+        lines.append(f"  videos of one clip, which have no curve: {found['single_clip']:,}")
     return lines

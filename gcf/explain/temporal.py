@@ -32,20 +32,24 @@ def temporal(
     reading; uniform ones alone without it. Plain JSON values.
     """
     length = float(np.mean([s.end - s.start for own in truth.values() for s in own]))
-    ceiling = detection_map(grid_ceiling(readings, truth), truth, EVERY)
+    best = grid_ceiling(readings, truth)
+    ceiling = as_json(detection_map(best, truth, EVERY))
+    reached = [one.score for own in best.values() for one in own]
     predicted = {video: sorted({one.label for one in own}) for video, own in intervals.items()}
     found = _kinds(readings, intervals, predicted, truth, length=length, seed=seed)
     annotated = {video: sorted({s.label for s in truth.get(video, ())}) for video in readings}
-    proposed = propose and {video: list(propose(reading, annotated[video])) for video, reading in readings.items()}
-    reached = [one.score for own in grid_ceiling(readings, truth).values() for one in own]
+    proposed = propose and {
+        video: list(propose(reading, [label for label in annotated[video] if label in reading.classes]))
+        for video, reading in readings.items()
+    }
     return {
         "tious": list(TIOUS),
         "mean_segment": length,
         **found,
-        "ceiling": as_json(ceiling) | {"mean_tiou": float(np.mean(reached)) if reached else 0.0},
+        "ceiling": ceiling | {"mean_tiou": float(np.mean(reached)) if reached else 0.0},
         "at": AT,
         "times_uniform": _ratio(found["localized"], found["uniform"]),
-        "of_ceiling": _ratio(found["localized"], as_json(ceiling)),
+        "of_ceiling": _ratio(found["localized"], ceiling),
         "known_class": _kinds(readings, proposed, annotated, truth, length=length, seed=seed),
     }
 
