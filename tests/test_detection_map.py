@@ -130,6 +130,14 @@ def test_of_equal_scores_the_earlier_interval_comes_first():
     assert one_video([(20, 30, 0.5), (0, 10, 0.5)], [(20, 30)]) == [0.5]
 
 
+def test_of_equal_scores_the_earlier_video_comes_first_and_of_equal_overlaps_the_earlier_segment():
+    right, wrong = {"a": [Interval(0, 10, "run", 0.5)]}, {"b": [Interval(0, 10, "run", 0.5)]}
+    for predicted in (right | wrong, wrong | right):
+        assert detection_map(predicted, {"a": [Segment(0, 10, "run")]}, (0.5,)).map.tolist() == [1]
+    for truth in ([(0, 4), (4, 8)], [(4, 8), (0, 4)]):  # the sure one overlaps both alike, the other the later alone
+        assert one_video([(2, 6, 0.9), (4, 8, 0.8)], truth, (0.3,)) == [1]
+
+
 def test_points_in_time_do_not_overlap():
     assert tiou(3.0, 3.0, np.array([3.0]), np.array([3.0])).tolist() == [0]
     assert one_video([(3, 3, 1)], [(3, 3)]) == [0]

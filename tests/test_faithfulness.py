@@ -131,7 +131,7 @@ def test_sets_of_clips_that_come_again_are_asked_for_once():
 
 
 def test_only_the_clips_that_the_head_reads_take_part():
-    row = np.arange(12.0) / 4
+    row = np.array([0, 2, 1, 3, -1, 2, 0, 1, 3, 2, -2, 1]) / 2
     head = mean_head(num_clips=4)
     chosen = head.choose(12)
     found = faithfulness(head, videos_of(row), {"v0": {"evidence": row}})
@@ -175,6 +175,14 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_others():
     assert one["deletion"]["evidence"]["area"] == other["deletion"]["evidence"]["area"]
 
 
+def test_videos_have_random_orders_of_their_own():
+    row = np.random.default_rng(6).standard_normal(9)
+    videos = videos_of(row, row)
+    one, other = (faithfulness(mean_head(), [v], {v.id: {"evidence": row}})["deletion"] for v in videos)
+    assert one["evidence"]["area"] == other["evidence"]["area"]
+    assert one["random"]["area"] != other["random"]["area"]
+
+
 @pytest.mark.parametrize("name", ["gcf-256", "gcf-256-g0", "clip", "max", "mil", "stpn", "topk", "transformer", "gru"])
 def test_every_head_takes_clips_away(name):
     config = head_config(name, width=8)
@@ -195,6 +203,9 @@ def test_groups_are_drawn_as_a_whole():
     grouped = mean_interval(of_group, np.repeat(np.arange(30), 6))
     assert (grouped[1] - grouped[0]) / (alone[1] - alone[0]) == pytest.approx(6**0.5, rel=0.1)
     assert alone[1] - alone[0] == pytest.approx(2 * 1.96 * of_group.std() / 180**0.5, rel=0.1)
+    sizes = np.array([1, 9] * 20)
+    low, high = mean_interval(np.repeat(sizes == 9, sizes), np.repeat(np.arange(40), sizes))
+    assert 0.7 < low < 0.9 < high  # large units weigh more: the mean is 0.9, not 0.5
     row = [1.0, -1.0, 0.5]
     scores = {f"v{n}": {"evidence": np.array(row)} for n in range(4)}
     found = faithfulness(mean_head(), videos_of(*[row] * 4), scores, groups={"v0": "a", "v1": "a", "v2": ""})

@@ -90,6 +90,8 @@ def test_random_maps_repeat_with_their_seed_and_near_the_chance_of_a_hit():
     found = random_map(readings, intervals, truth, TIOUS, seed=1, repeats=40)
     again = random_map(readings, intervals, truth, TIOUS, seed=1, repeats=40)
     assert_bitwise_equal(found.map, again.map)
+    backwards = dict(reversed(readings.items()))
+    assert_bitwise_equal(random_map(backwards, intervals, truth, TIOUS, seed=1, repeats=40).map, found.map)
     assert (random_map(readings, intervals, truth, TIOUS, seed=2, repeats=40).map != found.map).any()
     # tIoU 0.6 is a shift of at most 1 s of 4 s; of 16 s of starts, 2 s give it; precision and recall are both 1 / 8
     assert 0.6 < found.at(0.6) / (1 / 8) ** 2 < 2.5

@@ -111,7 +111,10 @@ def test_the_class_known_shows_the_placing_alone(truth):
 
 def test_boxes_and_orders_are_judged_where_they_are_known(tmp_path):
     boxes = [[0, 0, 10, 10]] * 20 + [None] * 20
-    database = {"v0": truth_entry("test", [(0, 8, "run")], boxes=boxes, group="g"), "v1": ("test", [(0, 8, "run")])}
+    database = {
+        "v0": truth_entry("test", [(0, 8, "run")], boxes=boxes, group="g"),
+        "v1": truth_entry("test", [(0, 8, "run")], group="g"),
+    }
     path = write_truth(tmp_path / "truth.json", database)
     grid = np.zeros((4, 1, 4, 6))
     grid[:, 0, 0, 0] = 1
@@ -121,7 +124,7 @@ def test_boxes_and_orders_are_judged_where_they_are_known(tmp_path):
     assert (found["pointing"]["frames"], found["pointing"]["accuracy"]) == (20, 1)
     # the readings' evidence grows with the clip, the head's falls: the worst of all orders
     assert found["faithfulness"]["deletion"]["evidence"]["better"] == 0
-    assert found["faithfulness"]["units"] == 2
+    assert (found["faithfulness"]["videos"], found["faithfulness"]["units"]) == (2, 1)
     text = describe_measures(found)
     assert "pointing game: 100.0 % of 20 frames (20;" in text
     assert "deletion (lower is better): evidence" in text
@@ -155,8 +158,12 @@ def test_a_truth_of_other_classes_or_videos_is_refused(tmp_path, truth):
 
 def test_a_class_that_the_head_does_not_know_counts_as_missed_and_is_said(tmp_path):
     path = write_truth(tmp_path / "t.json", {"run/a.mp4": ("test", [(2, 6, "run"), (6, 8, "swim")])})
-    found = measure(GOOD[:1], path)
+    asked = []
+    found = measure(GOOD[:1], path, propose=lambda _, labels: asked.append(labels) or [])
+    assert asked == [["run"]]
     assert found["unknown_classes"] == ["swim"]
+    assert found["temporal"]["of_ceiling"] == 0.5
+    assert found["temporal"]["mean_segment"] == 3
     assert found["temporal"]["localized"]["map"] == [0.5] * 9
     assert "classes that the head does not know and that count as missed: 1 (swim)" in describe_measures(found)
 

@@ -53,8 +53,9 @@ def test_of_equally_hot_points_the_one_nearest_to_their_middle_counts():
 def test_the_heats_box_is_around_what_hangs_together_with_the_hottest_point():
     heat = box_heat((5, 5, 20, 15)) * 0.6
     heat[8, 7] = 1.0
-    heat[30:40, 30:60] = 0.9  # hotter than half, and larger, but elsewhere
+    heat[0:4, 30:60] = heat[30:40, 30:60] = 0.9  # hotter than half, and larger, but elsewhere
     heat[5:15, 20:25] = 0.4  # touches, but is too cold
+    heat *= 0.25  # of the video's hottest point; the frame's own is what counts
     assert heat_box(heat, (8, 7)) == (5, 5, 20, 15)
     assert heat_box(heat, (8, 7), share=0.3) == (5, 5, 25, 15)
     assert heat_box(heat, (8, 7), share=0.7) == (7, 8, 8, 9)
@@ -68,12 +69,14 @@ def test_iou_is_intersection_over_union():
 
 def test_only_frames_in_a_segment_of_the_shown_class_with_a_box_and_a_look_count():
     boxes = [BOX if n % 2 else None for n in range(40)]
-    segments = [Segment(1.0, 5.0, "run"), Segment(5.0, 8.0, "sit")]  # 0.2 s a frame: frames 5 to 24
+    segments = [Segment(1.0, 3.0, "run"), Segment(3.2, 8.0, "sit")]  # 0.2 s a frame: frames 5 to 14
+    looks = [Segment(1.0, 5.0, "run")]  # to frame 24
     one = localization(np.stack([box_heat(BOX)[None]] * 4), shown=[True, True, False, True])  # frames 0 to 19, 30 to 39
     judged = pointing([one], {"v": segments}, {"v": boxes})
-    assert judged["frames"] == 8  # 5, 7, ..., 19
-    assert [n for _, _, n in frames_inside(one.reading, one.heat.shown, segments[:1])] == list(range(5, 20))
-    assert list(frames_inside(one.reading, one.heat.shown, segments[:1]))[5] == (1, 0, 10)
+    assert judged["frames"] == 5  # 5, 7, ..., 13
+    assert [n for _, _, n in frames_inside(one.reading, one.heat.shown, segments[:1])] == list(range(5, 15))
+    assert [n for _, _, n in frames_inside(one.reading, one.heat.shown, looks)] == list(range(5, 20))
+    assert list(frames_inside(one.reading, one.heat.shown, looks))[5] == (1, 0, 10)
 
 
 def test_frames_without_heat_are_misses_and_are_counted():
