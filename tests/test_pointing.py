@@ -6,7 +6,7 @@ from compare import FLOAT32_FORWARD
 from measured import heat_maps, reading
 
 from gcf.data.segments import Segment
-from gcf.explain.pointing import frames_inside, heat_box, hottest, iou, judge, pointing
+from gcf.explain.pointing import frames_inside, heat_box, hottest, iou, judge, most_shared, pointing
 from gcf.explain.reading import Localization
 
 WHOLE = [Segment(0, 8, "run")]
@@ -97,6 +97,19 @@ def test_what_blind_pointing_scores():
     assert judged["central_box_iou"] == pytest.approx(0.25)  # the mean box in the middle is the first five's
     assert judged["central_box_good"] == 0.25
     assert judged["iou_good"] == 0.75
+
+
+def test_the_best_still_points_hit_what_most_boxes_of_a_clip_have_in_common():
+    boxes = [(n, 10, n + 4, 20) for n in range(0, 50, 5)] + [(n, 10, n + 10, 20) for n in range(10)]  # 10 and 10
+    values = np.stack([box_heat(BOX)[None]] * 2)
+    judged = pointing([localization(values)], {"v": WHOLE}, {"v": boxes})
+    assert judged["still"] == (1 + 10) / 20  # the first clip's boxes lie apart, the second's share column 9
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        corners = rng.integers(0, 12, (7, 2))
+        random = np.hstack([corners, corners + rng.integers(1, 9, (7, 2))])
+        depth = sum(box_heat(box, (24, 24)) for box in random.tolist())
+        assert most_shared(random) == depth.max()
 
 
 def test_frames_weigh_alike_over_all_and_videos_alike_in_the_mean():

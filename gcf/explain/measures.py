@@ -144,7 +144,8 @@ def _pointing_lines(found: Mapping | None) -> list[str]:
         f"pointing game: {100 * found['accuracy']:.1f} % of {found['frames']:,} frames ({found['hits']:,}; 95 % "
         f"{100 * found['low']:.1f} to {100 * found['high']:.1f}), {100 * found['video_accuracy']:.1f} % on average "
         f"over {found['videos']:,} videos; the frame's centre {100 * found['centre']:.1f} %, a random point "
-        f"{100 * found['random']:.1f} %; {found['blank']:,} frames without heat count as missed{other}",
+        f"{100 * found['random']:.1f} %, the best point for each whole clip {100 * found['still']:.1f} %; "
+        f"{found['blank']:,} frames without heat count as missed{other}",
         f"box of the heat: IoU {100 * found['iou']:.1f} % on average, {100 * found['iou_good']:.1f} % of the frames at "
         f"{GOOD_IOU} or more; a central box of the mean size {100 * found['central_box_iou']:.1f} %, "
         f"{100 * found['central_box_good']:.1f} %",

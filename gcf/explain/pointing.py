@@ -32,7 +32,7 @@ class FramePointing:
     """One frame: whether the heat's hottest point and the frame's centre are in the box, and IoUs with it.
 
     area: the box's share of the picture, which is the chance of a random point. blank: no heat at all, so a miss.
-    box: its place and size as shares of the picture's, (left, top, right, bottom).
+    box: its place and size as shares of the picture's, (left, top, right, bottom). clip: the frame's.
     """
 
     hit: bool
@@ -41,6 +41,7 @@ class FramePointing:
     iou: float
     blank: bool
     box: Box
+    clip: int
 
 
 def pointing(
@@ -70,7 +71,7 @@ def judge_frames(one: Localization, segments: Sequence[Segment], boxes: Sequence
     reading = one.reading
     size = (reading.info.height, reading.info.width)
     return [
-        judge(one.heat.frame(clip, place, size), boxes[frame])
+        judge(one.heat.frame(clip, place, size), boxes[frame], clip=clip)
         for clip, place, frame in frames_inside(reading, one.heat.shown, segments)
         if frame < len(boxes) and boxes[frame] is not None
     ]
@@ -89,17 +90,17 @@ def frames_inside(
                 yield int(clip), place, int(reading.clips.start_frame[clip]) + place
 
 
-def judge(heat: np.ndarray, box: Box) -> FramePointing:
-    """One frame: heat (H, W), 0 or more."""
+def judge(heat: np.ndarray, box: Box, *, clip: int = 0) -> FramePointing:
+    """One frame of a clip: heat (H, W), 0 or more."""
     height, width = heat.shape
     left, top, right, bottom = box
     centre = _inside(((height - 1) / 2, (width - 1) / 2), box)
     area = (right - left) * (bottom - top) / (height * width)
     place = (left / width, top / height, right / width, bottom / height)
     if heat.max() <= 0:
-        return FramePointing(False, centre, area, 0.0, True, place)
+        return FramePointing(False, centre, area, 0.0, True, place, clip)
     point = hottest(heat)
-    return FramePointing(_inside(point, box), centre, area, iou(heat_box(heat, point), box), False, place)
+    return FramePointing(_inside(point, box), centre, area, iou(heat_box(heat, point), box), False, place, clip)
 
 
 def hottest(heat: np.ndarray) -> tuple[int, int]:
@@ -141,7 +142,8 @@ def _inside(point: tuple[float, float], box: Box) -> bool:
 def summarise(videos: Sequence[Sequence[FramePointing]]) -> dict:
     """Shares over all frames, and the mean over the videos of each video's share.
 
-    low, high: the 95 % bootstrap interval of `accuracy`, which draws whole videos.
+    low, high: the 95 % bootstrap interval of `accuracy`, which draws whole videos. still: the best accuracy of points
+    that stay where they are for a whole clip, as those of a network do that keeps one step in time per clip.
     """
     every = [frame for frames in videos for frame in frames]
     centred = _central_box([frame.box for frame in every])
@@ -159,6 +161,7 @@ def summarise(videos: Sequence[Sequence[FramePointing]]) -> dict:
         "video_accuracy": float(np.mean([_share(frames, "hit") for frames in videos])),
         "centre": _share(every, "centre"),
         "random": _share(every, "area"),
+        "still": sum(_most_in_one_point(frames) for frames in videos) / len(every),
         "iou": float(ious.mean()),
         "iou_good": float((ious >= GOOD_IOU).mean()),
         "central_box_iou": float(central.mean()),
@@ -176,3 +179,21 @@ def _central_box(boxes: Sequence[Box]) -> Box:
     left, top, right, bottom = np.mean(boxes, axis=0)
     width, height = right - left, bottom - top
     return (1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2
+
+
+def _most_in_one_point(frames: Sequence[FramePointing]) -> int:
+    """How many frames of a video have their box hit when each clip has a single point, the best there is."""
+    clips = {frame.clip for frame in frames}
+    return sum(most_shared(np.array([frame.box for frame in frames if frame.clip == clip])) for clip in clips)
+
+
+def most_shared(boxes: np.ndarray) -> int:
+    """The largest number of boxes (n, 4) with a point in common: one lies at some box's left and some box's top.
+
+    >>> most_shared(np.array([[0, 0, 3, 3], [2, 2, 5, 5], [4, 0, 6, 9]]))
+    2
+    """
+    left, top, right, bottom = boxes.T
+    across = (left <= left[:, None]) & (left[:, None] < right)  # (x, box)
+    down = (top <= top[:, None]) & (top[:, None] < bottom)  # (y, box)
+    return int((across.astype(int) @ down.astype(int).T).max())
