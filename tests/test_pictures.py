@@ -14,7 +14,7 @@ import gcf
 from gcf.data.schema import Clips
 from gcf.data.segments import Segment
 from gcf.errors import AnnotationError, RefusedError, UsageError, VideoError
-from gcf.explain import pictures
+from gcf.explain import described, pictures
 from gcf.explain import predict as predicting
 from gcf.explain.pictures import FRAME_PIXELS, INCHES, TALLEST, Reading, draw_video, middle_frames
 from gcf.extract.video import Video
@@ -111,7 +111,7 @@ def test_a_picture_that_fails_costs_no_prediction(run, folder, tmp_path, monkeyp
 
 
 def test_where_pictures_cannot_go_or_truth_is_of_others_nothing_is_begun(run, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(predicting, "load_network", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(described, "load_network", lambda *_: pytest.fail("begun"))
     (tmp_path / "file").write_text("")
     with pytest.raises(RefusedError, match="cannot be made"):
         gcf.predict_videos(run / "run", folder, backbone=TINY, pictures=tmp_path / "file")

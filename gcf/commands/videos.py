@@ -10,10 +10,10 @@ from gcf.terminal import show
 
 @click.command()
 @click.argument("head", type=path_type(), metavar="HEAD")
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...|FEATS.h5")
 @click.option("--backbone", metavar="FILE.py|NAME", help="The head's own, where it was a plug-in.")
 @click.option("--weights", metavar="PATH|ID", help="The head's own, where they were a file.")
-@click.option("--top", default=5, help="How many classes to show.")
+@click.option("--top", default=5, help="How many classes to show; of several that a video may have, all over 50 %.")
 @click.option(
     "--pictures",
     type=path_type(),
@@ -23,14 +23,25 @@ from gcf.terminal import show
 @click.option("--truth", type=path_type(exists=True), metavar="FILE", help="Intervals to draw, ActivityNet-style JSON.")
 @device_option
 @click.option("--workers", type=int, help="Decoder processes.  [default: processors - 1]")
+@click.option("-o", "--output", "out", type=path_type(), metavar="FILE.csv", help="Write a table, a row a video.")
+@click.option("--watch", is_flag=True, help="Go on with every video that comes into the folder, until stopped.")
+@click.option("--every", type=float, help="With --watch: seconds between two looks.  [default: 2]")
+@click.option("--jsonl", is_flag=True, help="Print a line of JSON for each video as soon as it is done.")
 @json_option
 def predict(head, videos, as_json, **options):
-    """Show the most probable classes of new videos, decoded and described as the trained head HEAD expects."""
-    from gcf.explain.predict import describe, predict_videos
+    """Show the most probable classes of new videos, decoded and described as the trained head HEAD expects.
 
-    found = predict_videos(head, videos, progress=True, **options)
-    show({"videos": found}, describe(found), as_json)
-    return INCOMPLETE if any(p.error or p.note for p in found) else 0
+    VIDEO... is a folder, files, or a text/CSV list. Of a feature file FEATS.h5 the rows are read; it needs no labels
+    and no network. --watch prints a video once its file has stayed as it is for two looks; Ctrl-C ends it, with 130.
+
+    \b
+    gcf predict run videos/ --jsonl -o table.csv
+    gcf predict run incoming/ --watch --jsonl >> seen.jsonl
+    gcf predict run feats.h5
+    """
+    from gcf.commands.predicting import run_predict
+
+    return run_predict(head, videos, as_json=as_json, **options)
 
 
 @click.command()

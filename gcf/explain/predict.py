@@ -1,24 +1,25 @@
 """The classes of new videos: the head's own recipe decides how they are decoded and described."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from gcf.data.recipe import INCIDENTAL, JOINED, differences
 from gcf.data.schema import Clips, VideoFeatures, id_key
 from gcf.data.segments import Segment, read_segments
-from gcf.errors import RecipeError, RefusedError, UsageError, VideoError
+from gcf.errors import RefusedError, UsageError, VideoError
+from gcf.explain.described import Source, find_sources, source_of, trained
 from gcf.explain.pictures import Reading, draw_video
-from gcf.extract.config import ExtractConfig
-from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.find import VideoPath
+from gcf.extract.pool import Failed
 from gcf.extract.progress import Progress
-from gcf.head.ensemble import load_trained
 from gcf.head.output import HeadOutput
 from gcf.head.saved import SavedHead
+
+LIKELY = 0.5  # where a video may have several classes: those above it are more likely there than not
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ def describe(predictions: Sequence[VideoPrediction]) -> str:
 def predict_videos(
     head: str | os.PathLike | SavedHead,
     videos: str | os.PathLike | Sequence[str | os.PathLike],
+    **settings,
+) -> list[VideoPrediction]:
+    """Classify videos with a trained head: what `stream_predictions` gives, which has the settings, sorted by id."""
+    return sorted(stream_predictions(head, videos, **settings), key=lambda p: id_key(p.id))
+
+
+def stream_predictions(
+    head: str | os.PathLike | SavedHead,
+    videos: str | os.PathLike | Sequence[str | os.PathLike],
     *,
     backbone: str | None = None,
     weights: str | None = None,
@@ -56,51 +66,53 @@ def predict_videos(
     truth: str | os.PathLike | None = None,
     progress: bool = False,
     **options,
-) -> list[VideoPrediction]:
-    """Classify videos with a trained head, in the order of their ids.
+) -> Iterator[VideoPrediction]:
+    """Classify videos, or the rows of a feature file, with a trained head; each as soon as it is done.
+
+    Memory does not grow with their number. Checks come before the iterator is returned; closing it stops the work.
 
     The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
+    videos: a folder, files, a list, or a feature file (labels are not looked at), which needs no network.
+    top: how many classes; where a video may have several, all that are more likely than not, if they are more.
     pictures: a folder that gets ID.png for each video, a frame of every clip over its evidence, gate and attention.
     truth: a file of annotated intervals (ActivityNet-style JSON) to be drawn, too.
     options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError where the backbone, weights or
     preprocessing would not be those that the head was trained on. A broken video has `error` and no classes.
     """
-    if top < 1:
-        raise UsageError(f"top must be at least 1, not {top}")
+    check_top(top)
     if truth is not None and pictures is None:
         raise UsageError("truth is drawn into pictures: name their folder, too")
-    head = head if isinstance(head, SavedHead) else load_trained(head)
-    if JOINED in head.recipe:
-        raise RecipeError(
-            f"this head reads the descriptors of {len(head.recipe[JOINED])} networks side by side; extract the videos "
-            "with each of them and ask gcf eval"
-        )
-    config = _config(head.recipe, options)
-    found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
-    weights = weights or ("default" if backbone else head.recipe["weights"])
-    drawing = None if pictures is None else _Pictures.of(pictures, truth, found)
-    network, recipe = load_network(backbone or head.recipe["backbone"], weights, config)
-    wrong = differences(recipe, head.recipe, ignore=INCIDENTAL)
-    if wrong:
-        raise RecipeError(f"not what this head was trained on: {'; '.join(wrong)}; name its --backbone and --weights")
-    predictions = []
-    with Progress(total=len(found), done=0, shown=progress) as bar:
-        for video_id, outcome in stream_features(found, network, recipe, config):
-            if isinstance(outcome, VideoFeatures):
-                chosen, answer = _answer(head, outcome)
-                prediction = _classify(head, outcome, answer, top)
-                predictions.append(drawing.draw(prediction, outcome, chosen, answer) if drawing else prediction)
-                bar.advance(clips=len(outcome.descriptors))
-            else:
-                predictions.append(VideoPrediction(video_id, [], 0, outcome.error))
-                bar.advance(clips=0)
-    return sorted(predictions, key=lambda p: id_key(p.id))
+    head, found = trained(head), find_sources(videos)
+    if pictures is not None and not isinstance(found, list):
+        raise UsageError(f"{found.path}: there are no frames to draw in a feature file; name the videos")
+    drawing = None if pictures is None else Pictures.of(pictures, truth, found)
+    source = source_of(head, found, backbone=backbone, weights=weights, **options)
+    return _predictions(source, top=top, drawing=drawing, progress=progress)
 
 
-def _config(recipe: dict, options: dict) -> ExtractConfig:
-    """The settings that made the head's features, with the centre view alone."""
-    kept = {name: recipe[name] for name in ("temporal_stride", "precision", "tail", "dtype", "batch_size")}
-    return ExtractConfig(**kept, clip_frames=recipe["num_frames"], **options)
+def check_top(top: int) -> None:
+    """Raise UsageError for a number of classes that cannot be shown."""
+    if top < 1:
+        raise UsageError(f"top must be at least 1, not {top}")
+
+
+def _predictions(source: Source, *, top: int, drawing: "Pictures | None", progress: bool) -> Iterator[VideoPrediction]:
+    with Progress(total=len(source), done=0, shown=progress) as bar, closing(iter(source)) as outcomes:
+        for video_id, outcome in outcomes:
+            prediction = predict_one(source.head, video_id, outcome, top=top, drawing=drawing)
+            bar.advance(clips=prediction.num_clips)
+            yield prediction
+
+
+def predict_one(
+    head: SavedHead, video_id: str, outcome: VideoFeatures | Failed, *, top: int, drawing: "Pictures | None" = None
+) -> VideoPrediction:
+    """The classes of one video, drawn if wanted; or why there are none."""
+    if isinstance(outcome, Failed):
+        return VideoPrediction(video_id, [], 0, outcome.error)
+    chosen, answer = _answer(head, outcome)
+    prediction = _classify(head, outcome, answer, top)
+    return drawing.draw(prediction, outcome, chosen, answer) if drawing else prediction
 
 
 def _answer(head: SavedHead, video: VideoFeatures) -> tuple[np.ndarray, HeadOutput]:
@@ -111,13 +123,14 @@ def _answer(head: SavedHead, video: VideoFeatures) -> tuple[np.ndarray, HeadOutp
 
 def _classify(head: SavedHead, video: VideoFeatures, answer: HeadOutput, top: int) -> VideoPrediction:
     probabilities = head.probabilities(answer.logits[0]).numpy()
-    best = np.argsort(-probabilities, kind="stable")[:top]
+    shown = top if head.config.exclusive else max(top, int((probabilities > LIKELY).sum()))
+    best = np.argsort(-probabilities, kind="stable")[:shown]
     named = [(head.classes[k], float(probabilities[k])) for k in best]
     return VideoPrediction(video.id, named, len(video.descriptors), note=video.info.note)
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class Pictures:
     """Where pictures go, where the videos are, and what is annotated."""
 
     folder: Path
@@ -125,14 +138,19 @@ class _Pictures:
     segments: dict[str, list[Segment]]
 
     @classmethod
-    def of(cls, folder: str | os.PathLike, truth: str | os.PathLike | None, found: Sequence[VideoPath]) -> "_Pictures":
+    def of(cls, folder: str | os.PathLike, truth: str | os.PathLike | None, found: Sequence[VideoPath]) -> "Pictures":
+        """The folder made, and what `truth` says of the videos. Raises RefusedError or AnnotationError."""
         folder = Path(folder)
         segments = {} if truth is None else read_segments(truth, [v.id for v in found])
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RefusedError(f"{folder}: cannot be made ({error.strerror}); name another folder") from error
-        return cls(folder, {v.id: v.path for v in found}, segments)
+        return cls(folder, {}, segments).of_videos(found)
+
+    def of_videos(self, found: Sequence[VideoPath]) -> "Pictures":
+        """The same folder for these videos."""
+        return replace(self, paths={v.id: v.path for v in found})
 
     def draw(
         self, prediction: VideoPrediction, video: VideoFeatures, chosen: np.ndarray, answer: HeadOutput

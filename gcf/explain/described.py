@@ -1,0 +1,186 @@
+"""What a head reads: videos through the network of its recipe, or rows that a feature file has already."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gcf.data.features import FeatureFile
+from gcf.data.joined import JoinedFeatures, open_features
+from gcf.data.recipe import INCIDENTAL, JOINED, differences
+from gcf.data.schema import Clips, VideoFeatures, VideoInfo
+from gcf.errors import RecipeError, UsageError
+from gcf.extract.config import ExtractConfig
+from gcf.extract.find import VideoPath, find_videos
+from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.pool import Failed
+from gcf.head.ensemble import load_trained
+from gcf.head.saved import SavedHead, check_features
+
+if TYPE_CHECKING:
+    from gcf.extract.network import ClipNetwork
+
+log = logging.getLogger(__name__)
+FEATURE_SUFFIXES = (".h5", ".hdf5")
+HDF5_START = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
+SETTINGS = ("temporal_stride", "precision", "tail", "dtype", "batch_size")  # of a recipe that are ExtractConfig's
+
+PathLike = str | os.PathLike
+Found = FeatureFile | JoinedFeatures | Sequence[VideoPath]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Videos, ready to be described as `head` expects: iterate for (id, VideoFeatures | Failed) as they are done.
+
+    found: the videos, () where the rows come from a feature file, which is then `features`. network, config: what
+    describes them, None with a feature file. recipe: that of the rows. `len` is how many outcomes there will be.
+    """
+
+    head: SavedHead
+    found: Sequence[VideoPath]
+    recipe: dict
+    features: FeatureFile | JoinedFeatures | None = None
+    network: "ClipNetwork | None" = None
+    config: ExtractConfig | None = None
+
+    def __len__(self) -> int:
+        if self.features is None:
+            return len(self.found)
+        return self.features.num_videos + len(self.features.failures)
+
+    def __iter__(self) -> Iterator[tuple[str, VideoFeatures | Failed]]:
+        return self.describe(self.found) if self.features is None else _rows(self.features)
+
+    def describe(self, videos: Sequence[VideoPath]) -> Iterator[tuple[str, VideoFeatures | Failed]]:
+        """The same for other videos, with the network that is loaded already; needs one."""
+        if not videos:
+            return
+        with closing(stream_features(videos, self.network, self.recipe, self.config)) as stream:
+            yield from stream
+
+
+def open_source(
+    head: PathLike | SavedHead,
+    sources: PathLike | Sequence[PathLike],
+    *,
+    backbone: str | None = None,
+    weights: str | None = None,
+    **options,
+) -> Source:
+    """Videos (a folder, files, a list) or one feature file, checked to be what the head was trained on.
+
+    The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
+    A feature file needs no network, no labels and none of the options; a head of joined files takes as many of them.
+    options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError or HeadError where backbone, weights,
+    preprocessing or descriptors would not be those that the head was trained on.
+    """
+    return source_of(trained(head), find_sources(sources), backbone=backbone, weights=weights, **options)
+
+
+def trained(head: PathLike | SavedHead) -> SavedHead:
+    """A head, or the heads of several seeds as one, from its folder or as it is."""
+    return head if isinstance(head, SavedHead) else load_trained(head)
+
+
+def find_sources(sources: PathLike | FeatureFile | JoinedFeatures | Sequence[PathLike]) -> Found:
+    """The feature file that `sources` name, opened, or the videos, found. Raises GcfError where there is neither."""
+    if isinstance(sources, FeatureFile | JoinedFeatures):
+        return sources
+    sources = [sources] if isinstance(sources, PathLike) else list(sources)
+    files = [source for source in sources if _is_feature_file(Path(source))]
+    if not files:
+        return find_videos(sources)
+    if len(files) < len(sources):
+        raise UsageError(f"{files[0]}: give videos or a feature file, not both")
+    return open_features(files)
+
+
+def source_of(
+    head: SavedHead, found: Found, *, backbone: str | None = None, weights: str | None = None, **options
+) -> Source:
+    """`open_source` of what `find_sources` gave: here the network is loaded, so that all other checks can come first.
+
+    found may be empty, for videos that come later.
+    """
+    if isinstance(found, FeatureFile | JoinedFeatures):
+        return _of_features(head, found)
+    if JOINED in head.recipe:
+        raise RecipeError(
+            f"this head reads the descriptors of {len(head.recipe[JOINED])} networks side by side; extract the videos "
+            "with each of them and name their feature files, in the order of its training"
+        )
+    config = _config(head.recipe, options)
+    weights = weights or ("default" if backbone else head.recipe["weights"])
+    network, recipe = load_network(backbone or head.recipe["backbone"], weights, config)
+    wrong = differences(recipe, head.recipe, ignore=INCIDENTAL)
+    if wrong:
+        raise RecipeError(f"not what this head was trained on: {'; '.join(wrong)}; name its --backbone and --weights")
+    return Source(head, tuple(found), recipe, network=network, config=config)
+
+
+def _config(recipe: dict, options: dict) -> ExtractConfig:
+    """The settings that made the head's features, with the centre view alone."""
+    silent = [name for name in (*SETTINGS, "num_frames", "backbone", "weights") if name not in recipe]
+    if silent:
+        raise RecipeError(
+            f"the recipe of this head's features does not say {', '.join(silent)}: gcf extract has not made them; "
+            "name a feature file made as they were"
+        )
+    return ExtractConfig(**{name: recipe[name] for name in SETTINGS}, clip_frames=recipe["num_frames"], **options)
+
+
+def _of_features(head: SavedHead, features: FeatureFile | JoinedFeatures) -> Source:
+    wanted, given = len(head.recipe.get(JOINED, [None])), len(getattr(features, "parts", [None]))
+    if wanted != given:
+        raise RecipeError(
+            f"{features.path}: this head reads {wanted} feature file{'s' if wanted > 1 else ''} at a time, "
+            f"{given} {'were' if given > 1 else 'was'} given; name as many, in the order of its training"
+        )
+    # a file in which every video failed has rows of no width; its failures are worth naming
+    width = head.descriptor_width if features.num_clips else features.descriptors.shape[2]
+    check_features(features, recipe=head.recipe, width=width)
+    if left_out := getattr(features, "left_out", 0):
+        log.warning("%d videos are not in all of these feature files and are left out", left_out)
+    return Source(head, (), features.recipe, features=features)
+
+
+def _is_feature_file(path: Path) -> bool:
+    """By its name, else by its first bytes; a pipe is not read from."""
+    if path.is_dir() or path.suffix.lower() in FEATURE_SUFFIXES:
+        return not path.is_dir()
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(HDF5_START)) == HDF5_START
+    except OSError:  # not ours to report: it is looked for as a video
+        return False
+
+
+def _rows(features: FeatureFile | JoinedFeatures) -> Iterator[tuple[str, VideoFeatures | Failed]]:
+    """Every video of a feature file, one at a time, then those that had failed."""
+    one = _joined_video if isinstance(features, JoinedFeatures) else FeatureFile.video
+    for n, video_id in enumerate(features.ids):
+        yield video_id, one(features, n)
+    yield from _failed(features.failures)
+
+
+def _failed(failures: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Failed]]:
+    for video_id, error in failures:
+        yield video_id, Failed(error)
+
+
+def _joined_video(features: JoinedFeatures, n: int) -> VideoFeatures:
+    """The rows and facts of video n of joined files."""
+    rows = slice(int(features.offsets[n]), int(features.offsets[n + 1]))
+    return VideoFeatures(
+        id=features.ids[n],
+        descriptors=features.gather(rows),
+        logits=None,
+        clips=Clips(**{name: values[rows] for name, values in vars(features.clips).items()}),
+        info=VideoInfo(**{name: values[n] for name, values in vars(features.videos).items()}),
+    )

@@ -1,0 +1,152 @@
+"""What a head reads is the same from videos and from the feature file that was made of them; all else is refused."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from caches import easy_cache
+from compare import assert_bitwise_equal
+from stage_one import TINY, extract
+
+import gcf
+from gcf import FeatureFile
+from gcf.errors import FeatureFileError, GcfError, HeadError, RecipeError, UsageError
+from gcf.explain import described
+from gcf.explain.described import find_sources, open_source
+from gcf.extract.find import VideoPath
+from gcf.extract.pool import Failed
+
+MINE = {"backbone": TINY, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def features(reference, tmp_path_factory):
+    path = tmp_path_factory.mktemp("described") / "f.h5"
+    path.write_bytes(reference)
+    return path
+
+
+@pytest.fixture(scope="module")
+def head(features):
+    return gcf.train_head(features, features.with_name("run"), epochs=1).head
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    monkeypatch.setattr(described, "load_network", lambda *_: pytest.fail("a network was loaded"))
+
+
+def joined_to(head, count: int):
+    """A head that looks as if it was trained on `count` joined files of the same recipe."""
+    return replace(head, recipe={"joined": [head.recipe] * count}, descriptor_width=count * head.descriptor_width)
+
+
+def test_rows_are_the_same_bits_from_videos_and_from_their_feature_file(head, folder, features):
+    described_now, stored = open_source(head, folder, **MINE), open_source(head, features)
+    assert [v.id for v in described_now.found] == FeatureFile(features).ids
+    assert len(described_now) == len(stored) == 6
+    assert stored.found == ()
+    assert stored.network is stored.config is None
+    assert stored.recipe == FeatureFile(features).recipe
+    fresh, kept = dict(described_now), dict(stored)
+    assert fresh.keys() == kept.keys()
+    for video_id, video in fresh.items():
+        other = kept[video_id]
+        assert_bitwise_equal(video.descriptors, other.descriptors)
+        assert_bitwise_equal(video.clips.start_time, other.clips.start_time)
+        rows = [torch.from_numpy(np.array(v.descriptors[None, :, 0], np.float32)) for v in (video, other)]
+        assert_bitwise_equal(head(rows[0]).logits, head(rows[1]).logits)
+
+
+def test_a_feature_file_is_known_by_its_name_or_its_content_and_needs_no_network(head, features, tmp_path, no_network):
+    copy = tmp_path / "features.of-today"
+    copy.write_bytes(features.read_bytes())
+    for source in (features, str(features), [features], copy, FeatureFile(copy)):
+        assert len(list(open_source(head, source))) == 6
+    with pytest.raises(FeatureFileError, match=r"none\.h5: no such file; gcf extract makes one"):
+        open_source(head, tmp_path / "none.h5")
+    (tmp_path / "bad.h5").write_text("text")
+    with pytest.raises(FeatureFileError, match="not a readable feature file"):
+        open_source(head, tmp_path / "bad.h5")
+
+
+def test_folders_and_pipes_are_not_read_as_feature_files(folder, tmp_path):
+    (tmp_path / "videos.h5").symlink_to(folder)
+    assert len(find_sources(tmp_path / "videos.h5")) == 6
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert find_sources(tmp_path / "pipe.mp4") == [VideoPath(str(tmp_path / "pipe.mp4"), "pipe.mp4")]
+
+
+def test_failures_of_a_feature_file_are_passed_on(head, tmp_path, no_network):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "b.mp4").write_bytes(b"")
+    extract(tmp_path / "v", tmp_path / "f.h5")
+    source = open_source(head, tmp_path / "f.h5")
+    assert list(source) == [("b.mp4", Failed("empty"))]
+    assert len(source) == 1
+
+
+def test_what_the_head_was_not_trained_on_is_refused(head, folder, features, tmp_path):
+    other = replace(head, recipe=head.recipe | {"crop": 30})
+    with pytest.raises(RecipeError, match=r"f\.h5: extracted by another recipe .*crop: 30 against 32"):
+        open_source(other, features)
+    with pytest.raises(RecipeError, match=r"not what this head was trained on: crop: 32 against 30"):
+        open_source(other, folder, **MINE)
+    with pytest.raises(HeadError, match="descriptors of 24 channels, this head takes 12"):
+        open_source(replace(head, descriptor_width=12), features)
+    silent = replace(head, recipe={k: v for k, v in head.recipe.items() if k not in ("tail", "weights")})
+    with pytest.raises(RecipeError, match="does not say tail, weights: gcf extract has not made them"):
+        open_source(silent, folder, **MINE)
+
+
+def test_videos_and_feature_files_do_not_mix(head, folder, features):
+    with pytest.raises(UsageError, match="videos or a feature file, not both"):
+        open_source(head, [folder / "run", features])
+    with pytest.raises(UsageError, match="no videos given"):
+        open_source(head, [])
+    with pytest.raises(GcfError, match="no such file or folder"):
+        open_source(head, folder / "none.avi")
+
+
+def test_a_head_of_joined_files_reads_as_many_of_them(head, features, folder, tmp_path, no_network):
+    two = joined_to(head, 2)
+    first, second = open_source(two, [features, features]), dict(open_source(head, features))
+    assert len(first) == 6
+    for video_id, video in first:
+        own = second[video_id]
+        assert_bitwise_equal(video.descriptors, np.concatenate([own.descriptors] * 2, axis=2))
+        assert video.clips.start_frame.tolist() == own.clips.start_frame.tolist()
+        assert video.info == own.info
+    with pytest.raises(RecipeError, match="reads 2 feature files at a time, 1 was given"):
+        open_source(two, features)
+    with pytest.raises(RecipeError, match="reads 1 feature file at a time, 2 were given"):
+        open_source(head, [features, features])
+    with pytest.raises(RecipeError, match="descriptors of 2 networks side by side"):
+        open_source(two, folder)
+
+
+def test_videos_that_are_not_in_all_joined_files_are_counted(head, features, folder, tmp_path, caplog):
+    extract(folder / "run", tmp_path / "part.h5")
+    both = FeatureFile(features)
+    ids = [name.removeprefix("run/") for name in both.ids]
+    both.ids = [name if name.startswith("v") else f"x{name}" for name in ids]
+    source = open_source(joined_to(head, 2), gcf.data.joined.join_features([both, FeatureFile(tmp_path / "part.h5")]))
+    assert len(list(source)) == 3
+    assert "3 videos are not in all of these feature files" in caplog.text
+
+
+def test_other_videos_go_through_the_network_that_is_loaded(head, folder, monkeypatch):
+    source = open_source(head, folder / "run", **MINE)
+    monkeypatch.setattr(described, "load_network", lambda *_: pytest.fail("loaded again"))
+    (more,) = [v for v in find_sources(folder / "jump") if "g01" in v.id]
+    ((video_id, video),) = source.describe([more])
+    assert video_id == "v_jump_g01_c01.avi"
+    assert len(video.descriptors) == 2
+    assert list(source.describe([])) == []
+
+
+def test_an_empty_cache_of_another_width_is_no_match(head, tmp_path):
+    with pytest.raises(RecipeError, match="another recipe"):
+        open_source(head, easy_cache(tmp_path / "g.h5", width=24))
