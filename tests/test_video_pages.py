@@ -21,6 +21,7 @@ from gcf.explain.intervals import Interval
 from gcf.explain.pages import media, timeline
 from gcf.explain.pages.write import write_pages
 from gcf.head.report.picture import printable
+from gcf.head.report.words import MINUS
 
 HOSTILE = ["<script>alert(1)</script>", "\" onload='x' ' id=", "two\nlines \udc80 {{ 7*7 }} $x^2$"]
 
@@ -63,7 +64,7 @@ def test_every_figure_of_a_video_is_in_its_page(written):
     assert len(rows) == 7
     for number, row in enumerate(rows[1:]):
         figures = [saved[name][number] for name in ("start", "end", "gate", "attention")]
-        assert [float(cell) for cell in row[1:]] == pytest.approx(
+        assert [float(cell.replace(MINUS, "-")) for cell in row[1:]] == pytest.approx(
             [*figures, *saved["evidence"][number, order]], abs=6e-4
         )
     assert ["jump", "1.28", "3.20", "1.92", "0.75"] in page.rows

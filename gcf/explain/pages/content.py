@@ -16,6 +16,7 @@ from gcf.explain.pages.folder import Localizations, LocalizedVideo
 from gcf.explain.pages.media import Media, read_media
 from gcf.explain.pages.timeline import Bar
 from gcf.head.report.tables import Table
+from gcf.head.report.words import MINUS
 
 GALLERY = "index.html"
 MOST_PROBABLE, MOST_CLASSES = 5, 9  # on a time line; there are nine keys
@@ -198,7 +199,7 @@ def _figures(values: np.ndarray) -> list[str]:
     """
     largest = float(np.abs(values).max(initial=0))
     places = min(12, max(4, 3 - math.floor(math.log10(largest)))) if largest else 4
-    return [f"{value:.{places}f}" for value in values]
+    return [f"{value:.{places}f}".replace("-", MINUS) for value in np.round(values, places) + 0.0]  # no minus zero
 
 
 def _best(video: LocalizedVideo, clips: ClipValues | None) -> float:

@@ -46,7 +46,7 @@
     const number = clipAt(time);
     const clip = clips[number];
     const said = [`clip ${number + 1} of ${clips.length}`, `${Number(clip[FROM]).toFixed(2)} to ${Number(clip[TO]).toFixed(2)} s`];
-    if (choices.length) said.push(`evidence of ${choices[chosen].dataset.name} ${clip[firstClass + chosen].replace("-", "\u2212")}`);
+    if (choices.length) said.push(`evidence of ${choices[chosen].dataset.name} ${clip[firstClass + chosen]}`);
     for (let place = TO + 1; place < firstClass; place += 1) said.push(`${headers[place]} ${clip[place]}`);
     const at = 100 * time / span;
     if (spans.some((one) => one.of === String(chosen) && one.left <= at && at < one.left + one.length)) said.push("in a predicted interval");
