@@ -266,12 +266,12 @@ def test_what_is_no_localisation_is_refused_in_one_line(tmp_path, text, reason):
 @pytest.mark.parametrize(
     "change",
     [
-        {"id": "../a"},
-        {"id": "/tmp/a"},
-        {"id": "a\0b"},
-        {"id": "\ud800"},
-        {"id": ""},
         {"id": 3},
+        {"id": None},
+        {"files": {"clips": "a\0b"}},
+        {"files": {"clips": "\ud800"}},
+        {"files": {"clips": ""}},
+        {"files": {"clips": 3}},
         {"files": {"clips": "../a.npz"}},
         {"files": {"overlay": "/dev/zero"}},
         {"duration": float("nan")},
@@ -296,6 +296,22 @@ def test_a_video_that_is_listed_twice_is_refused(tmp_path):
     write_localization(tmp_path, [add_video(tmp_path, "a", codec=None)] * 2)
     with pytest.raises(RefusedError, match="twice"):
         write_pages(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../a", "/tmp/a", "a\0b", "\ud800", "", "..", "d/" + "a" * 300])
+def test_a_page_lies_in_the_folder_whatever_the_video_is_called(tmp_path, name):
+    folder = tmp_path / "out"
+    entry = add_video(folder, "named", codec=None) | {"id": name}
+    write_localization(folder, [entry, failed(name, "broken")])
+    _, first, second = write_pages(folder)
+    assert first == folder / "named.html"
+    assert printable(name) in said(first)
+    assert sorted(tmp_path.rglob("*.html")) == sorted([folder / "index.html", first, second])
+
+
+def test_an_unfinished_localisation_says_so(tmp_path):
+    write_localization(tmp_path, [add_video(tmp_path, "a", codec=None)], complete=False)
+    assert "has not finished" in said(write_pages(tmp_path)[0])
 
 
 def test_a_video_called_index_does_not_take_the_gallerys_place(tmp_path):
@@ -398,3 +414,5 @@ def test_the_command_takes_a_localisation(tmp_path, capfd):
     assert gcf.cli.run(["report", str(tmp_path), "-o", str(tmp_path / "x.html")]) == 2
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
+    assert gcf.cli.run(["report", str(tmp_path / "nothing")]) == 4
+    assert "no metrics.json of a run and no localization.json" in capfd.readouterr().err

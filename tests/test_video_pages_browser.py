@@ -110,9 +110,12 @@ def test_a_click_and_a_drag_move_it(page, browser):
     browser.drag(place(browser, 0.2), place(browser, 0.4), place(browser, 0.75))
     assert now(browser) == pytest.approx(0.75 * span, abs=0.02)
     assert browser.ask("document.activeElement.className") == "timeline"
+    x, y = place(browser, 0.3)
+    browser.drag((x, y), (place(browser, 0.6)[0], 2))  # beyond its upper edge
+    assert now(browser) == pytest.approx(0.6 * span, abs=0.02)
     x, y = place(browser, 0.1)
     browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)  # no button is held
-    assert now(browser) == pytest.approx(0.75 * span, abs=0.02)
+    assert now(browser) == pytest.approx(0.6 * span, abs=0.02)
 
 
 def test_a_finger_moves_it(page, pages, browser):

@@ -12,13 +12,12 @@ from markupsafe import Markup
 from gcf.errors import VideoError
 from gcf.explain.pages import timeline
 from gcf.explain.pages.clip_values import ClipValues, read_clips
-from gcf.explain.pages.folder import Localizations, LocalizedVideo
+from gcf.explain.pages.folder import GALLERY, Localizations, LocalizedVideo
 from gcf.explain.pages.media import Media, read_media
 from gcf.explain.pages.timeline import Bar
 from gcf.head.report.tables import Table
 from gcf.head.report.words import MINUS
 
-GALLERY = "index.html"
 MOST_PROBABLE, MOST_CLASSES = 5, 9  # on a time line; there are nine keys
 LONG = 60  # clips; a longer table is not printed
 KINDS = {
@@ -81,11 +80,6 @@ class VideoPage:
         return self.table is not None and len(self.table.rows) > LONG
 
 
-def page_name(video: LocalizedVideo) -> str:
-    """The page of a video, relative to the folder: its id, which may have folders in it, and .html."""
-    return f"{video.id}.html" if f"{video.id}.html".casefold() != GALLERY else "index.video.html"
-
-
 def address(name: str, start: str = "") -> str:
     """A relative address of a file `name` of the folder, from a page in its sub-folder `start`."""
     return quote(os.fsencode(os.path.relpath(name, start or ".") if start else name), safe="/")
@@ -111,7 +105,7 @@ def build_page(found: Localizations, video: LocalizedVideo) -> VideoPage:
         media=media,
         faults=[*faults, *media.faults],
         evidence_kind=KINDS.get(found.evidence_kind, found.evidence_kind),
-        home=address(GALLERY, os.path.dirname(video.id)),
+        home=address(GALLERY, os.path.dirname(video.page)),
     )
 
 

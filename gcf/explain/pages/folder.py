@@ -1,5 +1,6 @@
 """The folder that `gcf localize` leaves, read once and believed in nothing: names, numbers and files are checked."""
 
+import hashlib
 import json
 import math
 import os
@@ -11,19 +12,22 @@ from gcf.errors import RefusedError
 from gcf.explain.intervals import Interval
 
 FORMAT, VERSION = "gcf-localization", 1
-LOCALIZATION = "localization.json"
-PARTS = ("clips", "overlay", "sheet")
+LOCALIZATION, GALLERY = "localization.json", "index.html"
+LONGEST_NAME = 220  # bytes; file systems end names at 255, and a suffix and a temporary name are to come
+PARTS = {"clips": ".npz", "overlay": ".mp4", "sheet": ".png"}
 
 
 @dataclass(frozen=True, eq=False)
 class LocalizedVideo:
     """One video's entry: the answer in numbers, and where in the folder its parts lie (None: it never had one).
 
-    duration in seconds and fps are 0, width and height 0, where they are not known. top: (class, probability), the
-    most probable first. annotated: what is known to happen. error: why there is nothing; note: what else to know.
+    page: the name of its page in the folder, with sub-folders. duration in seconds and fps are 0, width and height 0,
+    where they are not known. top: (class, probability), the most probable first. annotated: what is known to happen.
+    error: why there is nothing; note: what else to know.
     """
 
     id: str
+    page: str
     duration: float
     width: int
     height: int
@@ -40,7 +44,7 @@ class LocalizedVideo:
 
 @dataclass(frozen=True, eq=False)
 class Localizations:
-    """What a folder holds. settings and metrics as they were written, {} where there are none."""
+    """What a folder holds: settings and metrics as they were written, {} where there are none; complete: it is all."""
 
     folder: Path
     head: str
@@ -49,6 +53,7 @@ class Localizations:
     settings: Mapping
     metrics: Mapping
     videos: Sequence[LocalizedVideo]
+    complete: bool
 
 
 def is_localization(folder: str | os.PathLike) -> bool:
@@ -80,7 +85,7 @@ def read_localizations(folder: str | os.PathLike) -> Localizations:
 
 def _localizations(folder: Path, found: Mapping) -> Localizations:
     videos = [_video(folder, entry) for entry in found["videos"]]
-    if len({video.id for video in videos}) < len(videos):
+    if len({video.page for video in videos}) < len(videos):
         raise ValueError("a video is there twice")
     return Localizations(
         folder=folder,
@@ -90,14 +95,16 @@ def _localizations(folder: Path, found: Mapping) -> Localizations:
         settings=dict(found.get("settings") or {}),
         metrics=dict(found.get("metrics") or {}),
         videos=videos,
+        complete=bool(found.get("complete", True)),
     )
 
 
 def _video(folder: Path, entry: Mapping) -> LocalizedVideo:
-    files = entry.get("files") or {}
-    _inside(folder, entry["id"])  # its page is named after it
+    files = {part: name for part, name in (entry.get("files") or {}).items() if name is not None}
+    parts = {part: _inside(folder, files[part]) if part in files else None for part in PARTS}
     return LocalizedVideo(
-        id=entry["id"],
+        id=_text(entry["id"]),
+        page=_page(entry["id"], files),
         duration=_number(entry.get("duration")),
         width=int(_number(entry.get("width"))),
         height=int(_number(entry.get("height"))),
@@ -105,7 +112,7 @@ def _video(folder: Path, entry: Mapping) -> LocalizedVideo:
         top=[(_text(name), _number(share)) for name, share in entry.get("top") or ()],
         intervals=_intervals(entry.get("intervals")),
         annotated=_intervals(entry.get("annotated")),
-        **{part: None if files.get(part) is None else _inside(folder, files[part]) for part in PARTS},
+        **parts,
         error=_text(entry.get("error")),
         note=_text(entry.get("note")),
     )
@@ -122,6 +129,24 @@ def _intervals(found: Sequence[Mapping] | None) -> list[Interval]:
     if any(one.end < one.start for one in intervals):
         raise ValueError("an interval ends before it starts")
     return sorted(intervals, key=lambda one: (one.start, one.end, one.label))
+
+
+def _page(video_id: str, files: Mapping[str, str]) -> str:
+    """Named as the video's other files are, whose names are known to be possible; else as its id, where that can be.
+
+    >>> _page("a/b.avi", {}), _page("../b.avi", {"clips": "_/b.avi-1234.npz"}), _page("index", {})
+    ('a/b.avi.html', '_/b.avi-1234.html', 'index.video.html')
+    """
+    named = [files[part].removesuffix(suffix) for part, suffix in PARTS.items() if files.get(part, "").endswith(suffix)]
+    name = named[0] if named else video_id
+    try:
+        _inside(Path(), name)
+        possible = max(len(os.fsencode(part)) for part in name.split("/")) <= LONGEST_NAME
+    except ValueError:
+        possible = False
+    if not possible:
+        name = f"video-{hashlib.sha256(name.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}"
+    return f"{name}.html" if f"{name}.html".casefold() != GALLERY else "index.video.html"
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from gcf.explain.intervals import Interval
-from gcf.explain.pages.content import VideoPage, address, page_name
+from gcf.explain.pages.content import VideoPage, address
 from gcf.explain.pages.timeline import Bar
 
 MOST_TIMES = 3
@@ -49,7 +49,7 @@ def card(page: VideoPage) -> Card:
     labels = dict.fromkeys(filter(None, [name, *[one.label for one in video.intervals]]))
     return Card(
         id=video.id,
-        address=address(page_name(video)),
+        address=address(video.page),
         thumbnail=page.media.thumbnail,
         name=name,
         probability=first.probability if first else None,

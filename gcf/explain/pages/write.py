@@ -6,12 +6,13 @@ from pathlib import Path
 
 from gcf.data.atomic import atomic_file
 from gcf.errors import RefusedError, UsageError
-from gcf.explain.pages.content import GALLERY, VideoPage, address, build_page, page_name
-from gcf.explain.pages.folder import LOCALIZATION, Localizations, is_localization, read_localizations
+from gcf.explain.pages.content import VideoPage, address, build_page
+from gcf.explain.pages.folder import GALLERY, LOCALIZATION, Localizations, is_localization, read_localizations
 from gcf.explain.pages.gallery import Card, card, filtered
 from gcf.head.report.page import render
 from gcf.head.report.words import settings
 from gcf.head.report.write import MARK, write_report
+from gcf.head.runs import METRICS
 
 PLACE = "gcf.explain.pages"
 
@@ -19,8 +20,14 @@ PLACE = "gcf.explain.pages"
 def report_folder(
     folder: str | os.PathLike, out: str | os.PathLike | None = None, *, overwrite: bool = False
 ) -> list[Path]:
-    """The page of a run, or the pages of a localisation, the one to open first; what the folder is says its content."""
+    """The page of a run, or those of a localisation, the one to open first; what lies in the folder says which it is.
+
+    Raises UsageError where `out` names a place for pages of videos, RefusedError where the folder is neither.
+    """
     if not is_localization(folder):
+        if not (Path(folder) / METRICS).is_file():
+            wanted = f"no {METRICS} of a run and no {LOCALIZATION}"
+            raise RefusedError(f"{folder}: {wanted}; name what gcf train-head, ablate or localize wrote")
         return [write_report(folder, out, overwrite=overwrite)]
     if out is not None:
         raise UsageError(f"{folder}: has a {LOCALIZATION}, and pages of videos go beside it; leave out -o")
@@ -35,7 +42,7 @@ def write_pages(folder: str | os.PathLike, *, overwrite: bool = False) -> list[P
     input gives equal bytes. Raises RefusedError where the folder is no localisation, is damaged, or cannot be written.
     """
     found = read_localizations(folder)
-    paths = [found.folder / GALLERY, *[found.folder / page_name(video) for video in found.videos]]
+    paths = [found.folder / GALLERY, *[found.folder / video.page for video in found.videos]]
     if not overwrite:
         _check_places(paths)
     cards = []
@@ -58,9 +65,9 @@ def _check_places(paths: Sequence[Path]) -> None:
 def _pages(found: Localizations) -> Iterator[tuple[VideoPage, str]]:
     """One at a time: a page may hold megabytes of video."""
     recipe = _recipe(found)
-    names = [None, *[page_name(video) for video in found.videos], None]
+    names = [None, *[video.page for video in found.videos], None]
     for before, video, after in zip(names, found.videos, names[2:], strict=False):
-        page, start = build_page(found, video), os.path.dirname(video.id)
+        page, start = build_page(found, video), os.path.dirname(video.page)
         text = render(
             "video.html",
             place=PLACE,
@@ -82,6 +89,7 @@ def _gallery(found: Localizations, cards: Sequence[Card]) -> str:
         script="gallery.js",
         cards=list(zip(cards, choices.of_cards, strict=True)),
         classes=choices.classes,
+        complete=found.complete,
         failed=sum(bool(one.error) for one in cards),
         num_intervals=sum(len(video.intervals) for video in found.videos),
         num_labels=len({one.label for video in found.videos for one in video.intervals}),
