@@ -397,6 +397,13 @@ def test_bars_of_one_row_do_not_overlap():
         assert all(before[1] <= after[0] for before, after in pairwise(own))
 
 
+def test_bars_stay_on_the_time_line():
+    found = [Interval(0.0, 0.0, "x", 1.0), Interval(9.0, 1e9, "x", 1.0), Interval(50.0, 60.0, "x", 1.0)]
+    placed = timeline.bars(found, 10.0)
+    assert all(bar.left >= 0 and bar.length > 0 and bar.left + bar.length <= 100.001 for bar in placed)
+    assert (placed[1].left, placed[1].length) == (90.0, 10.0)
+
+
 def test_ticks_are_few_round_and_inside():
     for span in (0.04, 0.5, 1.0, 9.97, 61.0, 640.0, 7000.0, 400_000.0):
         places = [place for place, _ in timeline.ticks(span)]

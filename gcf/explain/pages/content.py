@@ -132,9 +132,9 @@ def _chosen(found: Localizations, video: LocalizedVideo, clips: ClipValues | Non
 
 
 def _span(video: LocalizedVideo, clips: ClipValues | None) -> float:
+    """Seconds on the time line: the video's, where they are known; an annotation may be of a longer copy of it."""
     ends = [one.end for one in (*video.intervals, *video.annotated)]
-    span = max([video.duration, clips.span if clips else 0.0, *ends])
-    return span if span > 0 else 1.0
+    return max(video.duration, clips.span if clips else 0.0) or max(ends, default=0.0) or 1.0
 
 
 def _line(video: LocalizedVideo, clips: ClipValues | None, chosen: list[int], span: float) -> Line | None:

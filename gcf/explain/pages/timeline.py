@@ -11,6 +11,7 @@ from gcf.explain.intervals import Interval
 
 WIDTH, HEIGHT = 10_000, 200  # of a drawing's own units: whole numbers are fine enough, and short
 MOST_ROWS = 4
+NARROWEST = 0.3  # percent; shorter intervals would not be seen
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between ticks
 MOST_TICKS = 6
 
@@ -49,8 +50,8 @@ def bars(intervals: Sequence[Interval], span: float) -> list[Bar]:
         row = next((row for row, end in enumerate(free) if end <= one.start), len(free))
         row = min(row, MOST_ROWS - 1)
         free[row : row + 1] = [one.end]
-        left, right = (min(100.0, 100 * time / span) for time in (one.start, one.end))
-        found.append(Bar(one, round(left, 2), round(max(right - left, 0.3), 2), row))
+        left, right = min(100 - NARROWEST, 100 * one.start / span), min(100, 100 * one.end / span)
+        found.append(Bar(one, round(left, 2), round(max(right - left, NARROWEST), 2), row))
     return found
 
 
