@@ -160,8 +160,11 @@ def test_it_stops_at_the_end_and_plays_again_from_the_start(page, browser):
     browser.press(" ")
     browser.until(f"document.querySelector('.player')?.ended || {NOW} === '{LAST + CLIP / RATE:.3f}'")
     assert now(browser) > LAST + 0.5
+    note = f"() => {{ least = Math.min(least, {NOW}); }}"  # seen from inside: a slow machine may not look in time
+    watched = "document.querySelector('.timeline'), {attributes: true}"
+    browser.ask(f"var least = {LAST}; new MutationObserver({note}).observe({watched})")
     browser.press(" ")
-    browser.until(f"Number({NOW}) < {LAST}")
+    browser.until(f"least < {LAST}")
     browser.press(" ")
 
 
