@@ -3,19 +3,15 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from browser import FLAGS, chromium_program
 from caches import easy_cache
 
 from gcf import ablate, write_report
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --hide-scrollbars --virtual-time-budget=2000"
-).split()
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 LISTEN = "<script>window.faults = []; addEventListener('error', (e) => faults.push(String(e.message)));</script>"
 # A file in a frame may not be looked into; it tells its parent.
@@ -46,13 +42,11 @@ parent.postMessage(JSON.stringify(told), "*");
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     """A function that runs Chromium on a page: its standard output."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium is installed")
+    program = chromium_program()
     profile = tmp_path_factory.mktemp("chromium")
 
     def run(page: Path, *options: str) -> str:
-        command = [program, *FLAGS, f"--user-data-dir={profile}", *options, page.as_uri()]
+        command = [program, *FLAGS, "--virtual-time-budget=2000", f"--user-data-dir={profile}", *options, page.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         return done.stdout
 

@@ -1,4 +1,4 @@
-"""The command that shows what came of a run."""
+"""The command that shows what came of a run or a localisation."""
 
 import click
 
@@ -7,22 +7,30 @@ from gcf.terminal import show
 
 
 @click.command()
-@click.argument("run", type=path_type(), metavar="RUN_DIR")
+@click.argument("folder", type=path_type(), metavar="DIR")
 @click.option(
-    "-o", "--output", "out", type=path_type(), metavar="FILE", help="The page.  [default: report.html in RUN_DIR]"
+    "-o",
+    "--output",
+    "out",
+    type=path_type(),
+    metavar="FILE",
+    help="The page of a run.  [default: report.html in DIR]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that is no report of gcf.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is no page of gcf.")
 @json_option
-def report(run, out, overwrite, as_json):
-    """Make one HTML page of RUN_DIR, a run of train-head or ablate: it needs nothing else, and can be sent and printed.
+def report(folder, out, overwrite, as_json):
+    """Make HTML pages of DIR that need nothing else, and can be sent and printed.
 
-    Its plots (PNG) and tables (md, csv, tex) go into a folder beside it.
+    DIR is a run of train-head or ablate: one page, its plots (PNG) and tables (md, csv, tex) in a folder beside it. Or
+    DIR is what localize wrote: a page per video, with its player and a time line of evidence and gate to move through,
+    and index.html, a gallery.
 
     \b
     gcf report table
     gcf report table -o table.html
+    gcf report localized
     """
-    from gcf.head.report.write import write_report
+    from gcf.explain.pages.write import report_folder
 
-    page = write_report(run, out, overwrite=overwrite)
-    show({"report": page}, str(page), as_json)
+    pages = report_folder(folder, out, overwrite=overwrite)
+    show({"report": pages[0]} | ({"pages": pages[1:]} if pages[1:] else {}), str(pages[0]), as_json)

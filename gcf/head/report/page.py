@@ -5,7 +5,7 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gcf._version import __version__
@@ -14,12 +14,17 @@ from gcf.head.report.picture import printable
 PLACE = "gcf.head.report"
 
 
-def render(template: str, **content) -> str:
-    """The page of a template that extends `page.html`; its script is the only one that the page lets run."""
-    script = files(PLACE).joinpath("templates/page.js").read_text(encoding="utf-8")
-    style = files(PLACE).joinpath("templates/page.css").read_text(encoding="utf-8")
+def render(template: str, *, place: str = PLACE, script: str = "", **content) -> str:
+    """The page of a template that extends `page.html`; its script is the only one that the page lets run.
+
+    place: the package in whose folder `templates` the template lies. Another one's page.css, and the script that it
+    names, come after those that all pages share.
+    """
+    own = [] if place == PLACE else [_read(place, "page.css")]
+    style = "".join([_read(PLACE, "page.css"), *own])
+    script = _read(PLACE, "page.js") + (_read(place, script) if script else "")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = _environment().get_template(template)
+    page = _environment(place).get_template(template)
     return page.render(
         script=Markup(script),
         style=Markup(style),
@@ -29,10 +34,14 @@ def render(template: str, **content) -> str:
     )
 
 
+def _read(place: str, name: str) -> str:
+    return files(place).joinpath("templates", name).read_text(encoding="utf-8")
+
+
 @cache
-def _environment() -> Environment:
+def _environment(place: str) -> Environment:
     return Environment(
-        loader=PackageLoader(PLACE),
+        loader=ChoiceLoader([PackageLoader(where) for where in dict.fromkeys([place, PLACE])]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else printable(value),
