@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gcf.data.merge import merge_features
     from gcf.data.synthetic import write_demo_videos
     from gcf.explain.demo import run_demo
+    from gcf.explain.localize import localize_videos
     from gcf.explain.predict import predict_videos
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
@@ -45,6 +46,7 @@ _PLACES = {
     "load_backbone": "gcf.extract.backbones",
     "load_ensemble": "gcf.head.ensemble",
     "load_head": "gcf.head.saved",
+    "localize_videos": "gcf.explain.localize",
     "merge_features": "gcf.data.merge",
     "predict_videos": "gcf.explain.predict",
     "run_demo": "gcf.explain.demo",
@@ -70,6 +72,7 @@ __all__ = [
     "load_backbone",
     "load_ensemble",
     "load_head",
+    "localize_videos",
     "merge_features",
     "predict_videos",
     "run_demo",

@@ -4,6 +4,7 @@ The usual way of localising without annotated times: many candidates by several 
 stands out from its surroundings, of which the overlapping worse ones are dropped.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,10 @@ class IntervalSettings:
             raise UsageError(f"surroundings, steps and most must be above 0: {self}")
 
 
-def propose_intervals(reading: "ClipReading", settings: IntervalSettings | None = None) -> list[Interval]:
-    """Intervals of every class that is probable enough, in order of their scores, the best first.
+def propose_intervals(
+    reading: "ClipReading", settings: IntervalSettings | None = None, *, labels: Iterable[str] | None = None
+) -> list[Interval]:
+    """Intervals of every class that is probable enough, or of `labels`, in order of their scores, the best first.
 
     What counts is where in its own video a class has more evidence than elsewhere: one that fills a video from end to
     end is found in parts. score: the probability of the class times the contrast, which is the mean evidence inside
@@ -69,7 +72,10 @@ def propose_intervals(reading: "ClipReading", settings: IntervalSettings | None 
     video, its score 0.
     """
     settings = settings or IntervalSettings()
-    wanted = set(np.flatnonzero(reading.probabilities >= settings.min_probability).tolist()) | {reading.top}
+    if labels is None:
+        wanted = set(np.flatnonzero(reading.probabilities >= settings.min_probability).tolist()) | {reading.top}
+    else:
+        wanted = {reading.classes.index(label) for label in labels if label in reading.classes}
     found = []
     for k in sorted(wanted):
         line = TimeLine.of(reading.starts, reading.ends, reading.evidence[:, k], steps=settings.steps)

@@ -29,16 +29,22 @@ def write_localization(folder: str | os.PathLike, localization: Localization) ->
     head does not have is absent. A video that gave nothing has no file, and an entry that says why. The pictures of the
     entry's "files" are left None, for those who draw them. Raises RefusedError where the folder cannot be written.
     """
-    reading, files = localization.reading, {"clips": None, "overlay": None, "sheet": None}
+    files = {"clips": None, "overlay": None, "sheet": None}
+    if localization.reading is not None:
+        files["clips"] = file_name(localization.id, ".npz")
+        _write_arrays(Path(folder) / files["clips"], localization.reading)
+    return video_entry(localization) | {"files": files}
+
+
+def video_entry(localization: Localization) -> dict:
+    """What is said of a video in JSON: its facts, most probable classes, intervals, and what went wrong."""
     entry = {"id": localization.id} | dict.fromkeys(("duration", "width", "height", "fps"))
     entry |= {"top": [], "intervals": [_interval(one) for one in localization.intervals]}
-    if reading is not None:
-        files["clips"] = file_name(localization.id, ".npz")
-        _write_arrays(Path(folder) / files["clips"], reading)
+    if (reading := localization.reading) is not None:
         info, best = reading.info, np.argsort(-reading.probabilities, kind="stable")[:NUM_TOP]
         entry |= {"duration": float(info.duration), "width": int(info.width), "height": int(info.height)}
         entry |= {"fps": float(info.fps), "top": [[reading.classes[k], float(reading.probabilities[k])] for k in best]}
-    return entry | {"files": files, "error": localization.error, "note": localization.note}
+    return entry | {"error": localization.error, "note": localization.note}
 
 
 def write_tables(folder: str | os.PathLike, localizations: Iterable[Localization]) -> None:

@@ -1,26 +1,167 @@
 """`gcf localize`: when and where the classes of videos happen, as a trained head sees it."""
 
-import json
+import contextlib
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from gcf._version import __version__
-from gcf.data.atomic import atomic_file
+from gcf.data.annotations import read_annotations
+from gcf.data.matching import match_names
 from gcf.data.schema import VideoFeatures, id_key
-from gcf.data.segments import Segment, read_segments
-from gcf.errors import RefusedError, UsageError, VideoError
-from gcf.explain.contact_sheet import write_sheet
-from gcf.explain.described import Source, open_source
-from gcf.explain.evidence import read_video
-from gcf.explain.gradcam import passing_clips
-from gcf.explain.intervals import IntervalSettings, propose_intervals
-from gcf.explain.localization_files import write_localization, write_tables
-from gcf.explain.maps import video_heat
-from gcf.explain.overlay_video import write_overlay
+from gcf.data.segments import read_segments
+from gcf.errors import UsageError
+from gcf.explain.described import Source, find_sources, source_of, trained
+from gcf.explain.intervals import propose_intervals
+from gcf.explain.localization_files import video_entry
+from gcf.explain.localization_folder import LocalizationFolder
+from gcf.explain.localizer import LocalizeConfig, Localizer, map_network
+from gcf.explain.measures import describe_measures, measure
 from gcf.explain.reading import Localization
+from gcf.extract.pool import Failed
 from gcf.extract.progress import Progress
+from gcf.head.saved import SavedHead
+
+SHOWN = 4  # intervals of a video in its line
+
+
+@dataclass(frozen=True, eq=False)
+class LocalizedVideos(Sequence[Localization]):
+    """The localisations of all videos, in the order of their ids; what was measured where a truth was given."""
+
+    videos: Sequence[Localization]
+    metrics: dict | None = None
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, place):
+        return self.videos[place]
+
+    @property
+    def complete(self) -> bool:
+        """No video failed, and nothing is to be said of any."""
+        return not any(one.error or one.note for one in self.videos)
+
+    def summary(self) -> dict:
+        """All of it as plain JSON values, clips apart."""
+        return {
+            "folder": self.folder and str(self.folder),
+            "videos": [video_entry(one) for one in self.videos],
+            "metrics": self.metrics,
+        }
+
+    def describe(self) -> str:
+        """A line for each video, what was measured, and where all of it is."""
+        lines = [_line(one) for one in self.videos]
+        if self.metrics is not None:
+            lines.append(describe_measures(self.metrics))
+        if self.folder is not None:
+            lines.append(f"in {self.folder}; gcf report {self.folder} makes a page of each")
+        return "\n".join(lines)
+
+
+def localize_videos(
+    head: str | os.PathLike | SavedHead,
+    videos: str | os.PathLike | Sequence[str | os.PathLike],
+    out: str | os.PathLike | None = None,
+    *,
+    config: LocalizeConfig | None = None,
+    truth: str | os.PathLike | None = None,
+    subset: str | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    **options,
+) -> LocalizedVideos:
+    """Say of videos when, where and why a trained head sees its classes, in the order of their ids.
+
+    videos: files, a folder, a list; or one feature file, which needs neither videos nor network and gives no pictures.
+    out: a folder for overlay videos, contact sheets, and tables of intervals and clips; None keeps all in memory, maps
+    included. The same call goes on where it was stopped: what is drawn is not drawn again.
+    truth: annotated intervals (ActivityNet-style JSON, with boxes as gcf demo-videos writes them), against which the
+    result is measured, in a `subset` alone or wherever there are any. options: `backbone`, `weights` (to be named again
+    where they were files), `device`, `workers`, `deadline`.
+
+    Raises RecipeError or HeadError where the videos cannot be described as the head expects, UsageError for a class
+    that it has not, RefusedError for a folder with something else in it. A broken video has `error` and no reading.
+    """
+    config = config or LocalizeConfig()
+    if subset is not None and truth is None:
+        raise UsageError(f"subset {subset!r} is one of a truth file: name that, too")
+    name = os.fspath(head) if isinstance(head, str | os.PathLike) else "a head in memory"
+    head = trained(head)
+    if config.label is not None and config.label not in head.classes:
+        raise UsageError(f"class {config.label!r} is none of this head's: {', '.join(head.classes)}")
+    found = find_sources(videos)
+    ids = list(getattr(found, "ids", None) or [video.id for video in found])
+    wanted = set(ids) if subset is None else _of_subset(truth, subset, ids)
+    if not hasattr(found, "ids"):
+        found = [video for video in found if video.id in wanted]
+    segments = {} if truth is None else read_segments(truth, ids)
+    source = source_of(head, found, **options)
+    folder = None
+    if out is not None:
+        folder = LocalizationFolder.begin(Path(out), _facts(source, config, name), overwrite=overwrite)
+    localizer = Localizer(source, config, folder, segments, map_network(source, config, options))
+    localized, described = [], []
+    kept = contextlib.nullcontext() if folder is None else folder.kept()
+    with Progress(total=len(wanted), done=0, shown=progress) as bar, kept:
+        for video_id, outcome in source:
+            if video_id not in wanted:
+                continue
+            localized.append(localizer.localize(video_id, outcome))
+            if truth is not None and isinstance(outcome, VideoFeatures):
+                described.append(outcome)
+            bar.advance(clips=0 if isinstance(outcome, Failed) else len(outcome.descriptors))
+    localized.sort(key=lambda one: id_key(one.id))
+    metrics = None
+    if truth is not None:
+        metrics = measure(
+            localized,
+            truth,
+            head=head,
+            videos=described,
+            subset=subset,
+            propose=lambda reading, labels: propose_intervals(reading, config.intervals, labels=labels),
+        )
+    if folder is not None:
+        folder.finish(localized, metrics)
+    return LocalizedVideos(localized, metrics, folder and folder.path)
+
+
+def _of_subset(truth: str | os.PathLike, subset: str, ids: Sequence[str]) -> set[str]:
+    """The videos of a subset of the truth."""
+    annotated = read_annotations(Path(truth), multi_label=True).videos
+    found = match_names(ids, annotated, source=str(truth))
+    return {ids[n] for name, n in found.items() if annotated[name].subset == subset}
+
+
+def _facts(source: Source, config: LocalizeConfig, name: str) -> dict:
+    """What decides a localisation, for those who come back to its folder."""
+    head = source.head
+    digest = hashlib.sha256()
+    for key, value in sorted(head.module.state_dict().items()):
+        digest.update(key.encode() + value.cpu().numpy().tobytes())
+    return {
+        "gcf": __version__,
+        "head": name,
+        "head_sha256": digest.hexdigest(),
+        "classes": list(head.classes),
+        "recipe": source.recipe,
+        "settings": asdict(config),
+    }
+
+
+def _line(found: Localization) -> str:
+    """One video in a line: its class, when it happens, and what else must be known."""
+    if found.reading is None:
+        return f"{found.id!r}: {found.error}"
+    reading = found.reading
+    name = reading.classes[reading.top]
+    own = sorted((one for one in found.intervals if one.label == name), key=lambda one: -one.score)[:SHOWN]
+    when = ", ".join(f"{one.start:.1f}-{one.end:.1f} s ({one.score:.2f})" for one in own)
+    note = f"  ({found.note})" if found.note else ""
+    return f"{found.id!r}: {name} {100 * reading.probabilities[reading.top]:.1f} %  {when}{note}"

@@ -1,0 +1,116 @@
+"""The folder of a localisation: what is drawn stays, whatever happens next; the same command goes on."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from gcf.data.atomic import atomic_file, left_behind
+from gcf.data.schema import VideoInfo, id_key
+from gcf.data.segments import Segment
+from gcf.errors import RefusedError
+from gcf.explain.disk import disk_faults
+from gcf.explain.localization_files import write_localization, write_tables
+from gcf.explain.reading import Localization
+
+FORMAT, VERSION, FACTS = "gcf-localization", 1, "localization.json"
+SAVE_SECONDS = 30.0
+PICTURES = ("overlay", "sheet")
+
+
+@dataclass(eq=False)
+class LocalizationFolder:
+    """A folder with localization.json: `facts` of the run, and an entry for every video that is done.
+
+    earlier: the entries of an earlier run with the same facts, by the video's id, whose pictures may be used again.
+    """
+
+    path: Path
+    facts: dict
+    earlier: dict[str, dict]
+    entries: dict[str, dict] = field(default_factory=dict)
+    evidence_kind: str | None = None
+    saved: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def begin(cls, path: Path, facts: dict, *, overwrite: bool = False) -> "LocalizationFolder":
+        """Take a new or empty folder, or one of an earlier run; of other facts only with `overwrite` (RefusedError)."""
+        if path.exists() and not path.is_dir():
+            raise RefusedError(f"{path}: is a file; name a folder for the localisation")
+        earlier = {}
+        if path.exists() and set(path.iterdir()) - set(left_behind(path, FACTS)):
+            found = _read(path)
+            if found["facts"] == json.loads(json.dumps(facts)):
+                earlier = {entry["id"]: entry for entry in found["videos"]}
+            elif not overwrite:
+                raise RefusedError(
+                    f"{path}: holds a localisation by another head or with other settings; name another folder, or ask "
+                    "to overwrite it"
+                )
+        folder = cls(path, facts, earlier)
+        with disk_faults(path):
+            path.mkdir(parents=True, exist_ok=True)
+        folder.save()
+        return folder
+
+    def pictures(self, video_id: str, info: VideoInfo) -> dict[str, str | None]:
+        """The names of a video's pictures that an earlier run made, where they and the video are as they were."""
+        entry = self.earlier.get(video_id, {})
+        if entry.get("stamp") != [info.size, info.mtime_ns]:
+            return {}
+        return {k: v for k, v in entry["files"].items() if k in PICTURES and v and (self.path / v).is_file()}
+
+    def add(self, localization: Localization, pictures: dict[str, str], segments: Sequence[Segment]) -> None:
+        """Write a video's arrays and remember its entry; localization.json follows within half a minute."""
+        entry = write_localization(self.path, localization)
+        entry["files"].update(pictures)
+        entry["annotated"] = [asdict(segment) for segment in segments]
+        if localization.reading is not None:
+            self.evidence_kind = localization.reading.evidence_kind
+            entry["stamp"] = [int(localization.reading.info.size), int(localization.reading.info.mtime_ns)]
+        self.entries[localization.id] = entry
+        if time.monotonic() - self.saved > SAVE_SECONDS:
+            self.save()
+
+    def finish(self, localizations: Sequence[Localization], metrics: dict | None) -> None:
+        """Write the tables of all videos, and what was measured."""
+        write_tables(self.path, localizations)
+        self.earlier = {}
+        self.save(metrics=metrics, complete=True)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whatever ends the block, what was done in it is written down."""
+        try:
+            yield
+        finally:
+            self.save()
+
+    def save(self, *, metrics: dict | None = None, complete: bool = False) -> None:
+        """Write localization.json; until the run is complete, the videos of an earlier one stay in it."""
+        entries = self.earlier | self.entries
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            **{name: self.facts[name] for name in ("gcf", "head", "classes", "settings")},
+            "evidence_kind": self.evidence_kind,
+            "facts": self.facts,
+            "complete": complete,
+            "videos": [entries[video_id] for video_id in sorted(entries, key=id_key)],
+            "metrics": metrics,
+        }
+        with disk_faults(self.path / FACTS), atomic_file(self.path / FACTS) as file:
+            file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+        self.saved = time.monotonic()
+
+
+def _read(path: Path) -> dict:
+    try:
+        found = json.loads((path / FACTS).read_bytes())
+        if found["format"] == FORMAT and found["version"] == VERSION:
+            return {"facts": found["facts"], "videos": [dict(entry, id=str(entry["id"])) for entry in found["videos"]]}
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise RefusedError(f"{path}: not empty, and no localisation of gcf; name another folder")

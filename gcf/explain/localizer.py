@@ -1,0 +1,152 @@
+"""What `gcf localize` does with one video: reading, intervals, maps, pictures."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from gcf.data.recipe import INCIDENTAL, differences
+from gcf.data.schema import VideoFeatures
+from gcf.data.segments import Segment
+from gcf.errors import RecipeError, UsageError, VideoError
+from gcf.explain.contact_sheet import write_sheet
+from gcf.explain.described import Source
+from gcf.explain.evidence import read_video, rounds
+from gcf.explain.gradcam import THRESHOLD, passing_clips
+from gcf.explain.intervals import IntervalSettings, propose_intervals
+from gcf.explain.localization_files import file_name
+from gcf.explain.localization_folder import LocalizationFolder
+from gcf.explain.maps import video_heat
+from gcf.explain.overlay_video import write_overlay
+from gcf.explain.reading import Localization
+from gcf.extract.decoding import ClipJob
+from gcf.extract.network import ClipNetwork
+from gcf.extract.pipeline import load_network
+from gcf.extract.pool import Failed
+from gcf.extract.preprocess import Geometry
+
+
+@dataclass(frozen=True)
+class LocalizeConfig:
+    """What to make of each video.
+
+    label: the class that maps and pictures are about; None: each video's most probable. threshold: of the gate, below
+    which a clip gets no map. heat, overlay, sheet: whether to make maps, videos and contact sheets. temporal_stride
+    "none": one map per frame, from the same weights without strides in time; None: the maps of the head's own recipe.
+    """
+
+    label: str | None = None
+    threshold: float = THRESHOLD
+    heat: bool = True
+    overlay: bool = True
+    sheet: bool = True
+    temporal_stride: str | None = None
+    intervals: IntervalSettings = field(default_factory=IntervalSettings)
+
+    def __post_init__(self):
+        if not 0 <= self.threshold < 1:
+            raise UsageError(f"the gate's threshold lies in 0..1, not {self.threshold}")
+        if self.temporal_stride not in (None, "none"):
+            raise UsageError(f"temporal_stride is none, or left out; not {self.temporal_stride!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Localizer:
+    """What is done with each video; maps: the network that makes them, None where there are to be none."""
+
+    source: Source
+    config: LocalizeConfig
+    folder: LocalizationFolder | None
+    segments: dict[str, list[Segment]]
+    maps: ClipNetwork | None
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """Where the videos are, by id; none with a feature file."""
+        return {video.id: video.path for video in self.source.found}
+
+    @property
+    def job(self) -> ClipJob:
+        """How a video becomes clips, as the head's recipe has it."""
+        recipe = self.source.recipe
+        return ClipJob(recipe["num_frames"], recipe["tail"], Geometry.from_recipe(recipe))
+
+    def localize(self, video_id: str, outcome: VideoFeatures | Failed) -> Localization:
+        """One video, with its files in the folder."""
+        if isinstance(outcome, Failed):
+            found = Localization(video_id, None, error=outcome.error)
+        else:
+            try:
+                found = self._read(outcome)
+            except VideoError as error:
+                found = Localization(video_id, None, error=str(error))
+        pictures = {}
+        if self.folder is not None:
+            found, pictures = self._draw(found)
+            self.folder.add(found, pictures, self.segments.get(video_id, ()))
+        return found
+
+    def _read(self, video: VideoFeatures) -> Localization:
+        head, label = self.source.head, self.config.label
+        reading = read_video(head, video)
+        intervals = propose_intervals(reading, self.config.intervals)
+        found = Localization(video.id, reading, intervals, note=video.info.note)
+        path = self.paths.get(video.id)
+        if self.maps is None or path is None:
+            return found
+        passing, note = passing_clips(reading, self.config.threshold)
+        try:
+            heat = video_heat(
+                path,
+                video,
+                head=head,
+                network=self.maps,
+                job=self.job,
+                class_index=reading.top if label is None else head.classes.index(label),
+                passing=passing,
+                rounds=rounds(head, len(reading.evidence)),
+            )
+        except VideoError as error:
+            return _noted(found, f"no heat map: {error}")
+        return _noted(replace(found, heat=heat), note)
+
+    def _draw(self, found: Localization) -> tuple[Localization, dict[str, str]]:
+        """The overlay video and the contact sheet, or those of an earlier run; a note where one could not be made."""
+        path = self.paths.get(found.id)
+        if found.reading is None or path is None:
+            return found, {}
+        pictures = self.folder.pictures(found.id, found.reading.info)
+        wanted = {"overlay": (".mp4", write_overlay)} if self.config.overlay else {}
+        wanted |= {"sheet": (".png", write_sheet)} if self.config.sheet else {}
+        for kind, (suffix, write) in wanted.items():
+            if kind in pictures:
+                continue
+            name = file_name(found.id, suffix)
+            try:
+                note = write(self.folder.path / name, path, found, segments=self.segments.get(found.id, ()))
+                pictures[kind] = name
+                found = _noted(found, note or "")
+            except VideoError as error:
+                found = _noted(found, f"no {kind}: {error}")
+        return found, pictures
+
+
+def _noted(found: Localization, note: str) -> Localization:
+    """The same with one more note."""
+    return replace(found, note="; ".join(filter(None, [found.note, note])))
+
+
+def map_network(source: Source, config: LocalizeConfig, options: dict) -> ClipNetwork | None:
+    """The network whose feature maps are shown: the one that describes the clips, or its twin without strides."""
+    if source.network is None or not config.heat:
+        return None
+    if config.temporal_stride in (None, source.recipe["temporal_stride"]):
+        return source.network
+    backbone, weights = options.get("backbone"), options.get("weights")
+    settings = replace(source.config, temporal_stride=config.temporal_stride)
+    network, recipe = load_network(
+        backbone or source.recipe["backbone"],
+        weights or ("default" if backbone else source.recipe["weights"]),
+        settings,
+    )
+    if wrong := differences(recipe, source.recipe, ignore=(*INCIDENTAL, "temporal_stride")):
+        raise RecipeError(f"the network without strides in time is another one: {'; '.join(wrong)}")
+    return network
