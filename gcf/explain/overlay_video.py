@@ -27,7 +27,7 @@ TICK = Fraction(1, 60_000)  # of 24, 25, 30 and 60 frames a second, and the fine
 BT709 = 1  # ITU-T H.273, tables 2 to 4: what players assume, said aloud
 KEY_EVERY = 25  # frames, so that a player finds any moment at once
 # H.264 where PyAV was built with it; MPEG-4 part 2, which browsers do not play, where not
-CODECS = (("libx264", {"crf": "21", "preset": "veryfast"}), ("mpeg4", {"qmin": "3", "qmax": "6"}))
+CODECS = (("libx264", {"crf": "23", "preset": "veryfast"}), ("mpeg4", {"qmin": "3", "qmax": "6"}))
 
 
 def write_overlay(
