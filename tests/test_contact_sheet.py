@@ -60,6 +60,8 @@ def test_each_clip_is_shown_by_its_middle_frame_in_order(video, tmp_path, shown)
 def test_heat_lies_on_the_clips_that_were_looked_at(video, tmp_path, shown):
     looked = [True, False, True, True, False, True]
     hot = localize_by_hand(video, heat=True, shown=looked)
+    everywhere = np.broadcast_to(hot.heat.values[:1], hot.heat.values.shape)
+    hot = replace(hot, heat=replace(hot.heat, values=everywhere))
     write_sheet(tmp_path / "hot.png", video, hot)
     write_sheet(tmp_path / "cold.png", video, replace(hot, heat=None))
     for seen, one, other in zip(looked, shown[0][0], shown[1][0], strict=True):

@@ -22,7 +22,6 @@ def printable(text: str) -> str:
     >>> printable("a\udcff\n b")
     'a\\udcff\\n b'
     """
-    text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
