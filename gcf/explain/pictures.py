@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gcf.data.atomic import atomic_file
-from gcf.data.schema import Clips
+from gcf.data.schema import Clips, VideoInfo
 from gcf.data.segments import Segment
 from gcf.errors import VideoError
+from gcf.explain.lettering import printable
 from gcf.extract.video import Video
 
 INCHES, DPI = 12.0, 110
@@ -53,7 +54,7 @@ def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Read
     strip = min(TALLEST, INCHES * 0.92 / len(frames) * max(f.shape[0] / f.shape[1] for f in frames))
     figure.set_size_inches(INCHES, strip + 2.6)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(strip, 2.0))
-    _draw_frames(top, frames, _printable(reading.title))
+    _draw_frames(top, frames, printable(reading.title))
     _draw_segments(below, shown, reading.segments, origin)
     _draw_bars(below, reading.evidence, places)
     _draw_shares(below.twinx(), reading, places)
@@ -70,9 +71,13 @@ def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Read
 
 def middle_frames(video: str | os.PathLike, clips: Clips) -> list[np.ndarray]:
     """The middle frame (h, w, 3) uint8 of every clip, made small; clips in the order of time."""
-    wanted = (clips.start_frame + clips.num_frames // 2).tolist()
+    return small_frames(Video(video), (clips.start_frame + clips.num_frames // 2).tolist())
+
+
+def small_frames(video: Video, wanted: Sequence[int]) -> list[np.ndarray]:
+    """Frames (h, w, 3) uint8 by their numbers, which rise, made small; no frame after the last of them is decoded."""
     found = {}
-    for number, (frame, _, _) in enumerate(Video(video)):
+    for number, (frame, _, _) in enumerate(video):
         if number in wanted:
             small = Image.fromarray(frame)
             small.thumbnail((FRAME_PIXELS, FRAME_PIXELS))
@@ -82,6 +87,12 @@ def middle_frames(video: str | os.PathLike, clips: Clips) -> list[np.ndarray]:
     if len(found) < len(set(wanted)):
         raise VideoError("not the video that was classified: it has fewer frames now")
     return [found[number] for number in wanted]
+
+
+def require_same(video: Video, info: VideoInfo) -> None:
+    """Raise VideoError unless the file is, by size and time, the one that was read."""
+    if (video.stat.st_size, video.stat.st_mtime_ns) != (info.size, info.mtime_ns):
+        raise VideoError("not the video that was read: its size or its time is another now")
 
 
 def _draw_frames(axes, frames: Sequence[np.ndarray], title: str) -> None:
@@ -118,8 +129,3 @@ def _draw_segments(axes, clips: Clips, segments: Sequence[Segment], origin: floa
     for number, segment in enumerate(segments):
         start, end = np.interp([segment.start, segment.end], seconds, np.arange(len(seconds)))
         axes.axvspan(start, end, color="tab:green", alpha=0.18, label="" if number else "annotated")
-
-
-def _printable(text: str) -> str:
-    """Names that are no UTF-8 show their bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()

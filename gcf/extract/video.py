@@ -32,6 +32,7 @@ class Video:
     """An open video: iterate once for (frame (H, W, 3) uint8 upright RGB, start, end in seconds), then read `info`.
 
     Iteration ends before the first damaged frame and `note` then says why; nothing across an error is given.
+    `pixel_aspect` is an upright pixel's width over its height, known with the first frame; 1 where the file is silent.
     Raises VideoError, with the reason as its message, where nothing can be had from the file.
     """
 
@@ -41,12 +42,13 @@ class Video:
         self.note = self.late_start = ""
         self.num_frames = self.width = self.height = 0
         self.first_time = self.last_time = 0.0
+        self.pixel_aspect = 1.0
         self.logs: list = []
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float, float]]:
         av.logging.set_level(av.logging.ERROR)
         av.logging.set_skip_repeated(False)
-        with av.logging.Capture() as self.logs, self._open() as container:
+        with av.logging.Capture() as self.logs, self.open() as container:
             self.logs.clear()  # probing complains about what decoding then manages, or complains about again
             stream = _video_stream(container)
             self.fps = float(stream.average_rate or stream.guessed_rate or 0)
@@ -61,8 +63,8 @@ class Video:
             self.note = f"starts at its first clean key frame: {self.late_start}"
         elif self.note:
             self.note = f"{self.num_frames} of {self.announced or 'an unknown number of'} frames: {self.note}"
-        now = os.stat(self.path)
-        if (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
+        now = os.stat(self.path) if os.path.exists(self.path) else None
+        if now is None or (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
             raise VideoError("changed while it was read")
 
     @property
@@ -80,7 +82,8 @@ class Video:
             note=self.note,
         )
 
-    def _open(self) -> av.container.InputContainer:
+    def open(self) -> av.container.InputContainer:
+        """The file's container, opened with every guard; for its other streams, whoever opens it closes it."""
         options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
         try:
             return av.open(os.fsdecode(self.path), options=options, metadata_errors="replace")
@@ -102,7 +105,8 @@ class Video:
                         self.late_start = self.late_start or damage  # cut out of a longer stream: wait for a key frame
                         self.logs.clear()
                         continue
-                    turn = _upright(frame) if turn is None else turn
+                    if turn is None:
+                        turn, self.pixel_aspect = _upright(frame), _pixel_aspect(frame, stream)
                     rgb = reformatter.reformat(frame, format="rgb24", threads=1)
                     pixels = np.ascontiguousarray(turn(rgb.to_ndarray()))
                     last = max(last, self._time(frame))  # joined streams go back in time; a clip must not
@@ -207,16 +211,31 @@ def _video_stream(container):
 def _upright(frame):
     """The turn or mirroring that the display matrix asks for, as a function on (H, W, 3) arrays.
 
-    The matrix maps stored to shown coordinates in 16.16 fixed point (ISO/IEC 14496-12, 8.3.2): x' = a x + c y,
-    y' = b x + d y. Only quarter turns and mirrors are applied; any other angle is left as stored.
+    Only quarter turns and mirrors are applied; any other angle is left as stored.
     """
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if data is None:
-        return lambda pixels: pixels
-    numbers = np.frombuffer(bytes(data), np.int32)
-    a, b, c, d = (int(np.sign(n)) if abs(n) > Fraction(1, 2) * 65536 else 0 for n in numbers[[0, 1, 3, 4]])
+    a, b, c, d = _turn(frame)
     if a and d and not b and not c:
         return lambda pixels: pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1]
     if b and c and not a and not d:
         return lambda pixels: pixels.transpose(1, 0, 2)[:: 1 if b > 0 else -1, :: 1 if c > 0 else -1]
     return lambda pixels: pixels
+
+
+def _turn(frame) -> tuple[int, ...]:
+    """(a, b, c, d) of the display matrix, each -1, 0 or 1.
+
+    The matrix maps stored to shown coordinates in 16.16 fixed point (ISO/IEC 14496-12, 8.3.2): x' = a x + c y,
+    y' = b x + d y.
+    """
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    numbers = np.frombuffer(bytes(data), np.int32)
+    return tuple(int(np.sign(n)) if abs(n) > Fraction(1, 2) * 65536 else 0 for n in numbers[[0, 1, 3, 4]])
+
+
+def _pixel_aspect(frame, stream) -> float:
+    """Width over height of a pixel once the frame stands upright: a quarter turn swaps the two."""
+    stored = float(stream.sample_aspect_ratio or 1)
+    a, b, c, d = _turn(frame)
+    return 1 / stored if b and c and not a and not d else stored
