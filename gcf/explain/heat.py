@@ -1,11 +1,15 @@
 """Where in the picture: heat maps of clips, brought back to the frames that they were made from."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
 from gcf.extract.preprocess import Geometry, crop_corner, resized_size
+
+EDGE = 2  # cells by which the border is held, so that the cubic kernel finds values there
+OVERSAMPLING = 16  # points per cell when the largest value is looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,6 +18,8 @@ class HeatMaps:
 
     values (C, T', h, w) float32, 0 or more, 0 in clips that were not looked at; shown (C,) bool says which were.
     num_frames: frames that a clip has for the network; geometry: how a frame became the network's input.
+    strides: (T, H, W) of the grid, whose points lie on the input's frames and pixels 0, s, 2 s, ... ; an axis that is
+    None has them in the middles of equal parts (see `alignment.py`).
     """
 
     label: str
@@ -21,30 +27,59 @@ class HeatMaps:
     shown: np.ndarray
     num_frames: int
     geometry: Geometry
+    strides: tuple[int | None, int | None, int | None] = (None, None, None)
 
     def frame(self, clip: int, place: int, size: tuple[int, int]) -> np.ndarray:
         """Heat (H, W) float32 on frame `place` of a clip, 1 where it is largest in the whole video, 0 outside the crop.
 
         place: the frame's number within the clip, from 0. size: (H, W) of the upright frame. Between the points of the
-        grid the heat is interpolated linearly, in time as in the picture (the paper: "resized to the frames").
+        grid the heat is interpolated, linearly in time and cubically in the picture (the paper: "resized to the
+        frames"): linear interpolation would have its maxima on the points alone, and a grid has few.
         """
         heat = np.zeros(size, np.float32)
-        peak = self.values.max(initial=0)
-        if peak <= 0:
+        if self._peak <= 0:
             return heat
         top, left, bottom, right = crop_box(size, self.geometry)
-        grid = Image.fromarray(self._slice(clip, place) / peak)
-        heat[top:bottom, left:right] = grid.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+        seen = self._enlarged(self._slice(clip, place), (bottom - top, right - left)) / self._peak
+        heat[top:bottom, left:right] = seen.clip(0, 1)  # a cubic swings below 0 beside a steep peak
         return heat
+
+    @cached_property
+    def _peak(self) -> float:
+        """The largest value between the points, of all clips."""
+        size = tuple(OVERSAMPLING * cells for cells in self.values.shape[2:])
+        return max((float(self._enlarged(s, size).max()) for clip in self.values for s in clip if s.any()), default=0.0)
 
     def _slice(self, clip: int, place: int) -> np.ndarray:
         """The grid (h, w) at the middle of a frame, between the steps in time that the network kept."""
-        steps = self.values.shape[1]
-        where = np.clip((place + 0.5) * steps / self.num_frames - 0.5, 0, steps - 1)
+        steps, stride = self.values.shape[1], self.strides[0]
+        where = (place + 0.5) * steps / self.num_frames - 0.5 if stride is None else place / stride
+        where = np.clip(where, 0, steps - 1)
         before = int(where)
         share = np.float32(where - before)
         after = min(before + 1, steps - 1)
         return (1 - share) * self.values[clip, before] + share * self.values[clip, after]
+
+    def _enlarged(self, grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The grid (h, w) over the network's whole input, as a picture of `size` (H, W)."""
+        spans = [_span(*axis) for axis in zip(grid.shape, self.geometry.crop, self.strides[1:], strict=True)]
+        (top, bottom), (left, right) = spans
+        held = Image.fromarray(np.pad(grid, EDGE, mode="edge"))
+        return np.asarray(held.resize(size[::-1], Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
+
+
+def _span(cells: int, pixels: int, stride: int | None) -> tuple[float, float]:
+    """First and last edge of the input along an axis, in cells of the grid with its held border: cell i is at i + 0.5.
+
+    >>> _span(4, 112, None), _span(4, 128, 32)
+    ((2.0, 6.0), (2.484375, 6.484375))
+    """
+    if stride is None:
+        return float(EDGE), float(EDGE + cells)
+    first, last = (
+        edge / stride - 0.5 / stride + 0.5 for edge in (0, pixels)
+    )  # the middle of pixel 0 is that of cell 0
+    return EDGE + first, EDGE + last
 
 
 def crop_box(size: tuple[int, int], geometry: Geometry) -> tuple[int, int, int, int]:

@@ -40,17 +40,31 @@ class ClipNetwork:
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Descriptors and logits of a batch."""
-        count = len(pixels)
-        padded = np.zeros((self.batch_size, *pixels.shape[1:]), np.uint8)
-        padded[:count] = pixels
-        clips = self.normalise(torch.from_numpy(padded).to(self.device))
-        with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
+        count, clips = len(pixels), self._clips(pixels)
+        with self._precision():
             descriptors = self.backbone.descriptor(self.backbone.feature_map(clips))
             logits = self.backbone.classify(descriptors) if hasattr(self.backbone, "classify") else None
         names = self.backbone.recipe.get("classes")
         if names and logits is not None and logits.shape[1] != len(names):
             raise UsageError(f"the backbone gives {logits.shape[1]} logits, its recipe names {len(names)} classes")
         return _array(descriptors, count), None if logits is None else _array(logits, count)
+
+    @torch.inference_mode()
+    def feature_map(self, pixels: np.ndarray) -> torch.Tensor:
+        """The last feature map of a batch, (n, M, T', h, w) float32 on the device: what descriptors are made from."""
+        clips = self._clips(pixels)
+        with self._precision():
+            maps = self.backbone.feature_map(clips)
+        return maps[: len(pixels)].float()
+
+    def _clips(self, pixels: np.ndarray) -> torch.Tensor:
+        """Network input (batch_size, 3, T, H, W) of a batch that may be short."""
+        padded = np.zeros((self.batch_size, *pixels.shape[1:]), np.uint8)
+        padded[: len(pixels)] = pixels
+        return self.normalise(torch.from_numpy(padded).to(self.device))
+
+    def _precision(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
 
 
 def _array(values: torch.Tensor, count: int) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""Heat maps of one video: its clips decoded again, and Grad-CAM on the feature maps of those that the head looks at."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+
+import numpy as np
+from torch import Tensor
+
+from gcf.data.schema import VideoFeatures, VideoInfo
+from gcf.errors import VideoError
+from gcf.explain.alignment import grid_strides
+from gcf.explain.gradcam import descriptor_gradients, grad_cam
+from gcf.explain.heat import HeatMaps
+from gcf.extract.decoding import ClipJob
+from gcf.extract.find import VideoPath
+from gcf.extract.network import ClipNetwork
+from gcf.extract.pool import DecoderPool, Failed
+from gcf.head.saved import SavedHead
+
+
+def video_heat(
+    path: str | os.PathLike,
+    video: VideoFeatures,
+    *,
+    head: SavedHead,
+    network: ClipNetwork,
+    job: ClipJob,
+    class_index: int,
+    passing: np.ndarray,
+    rounds: Sequence[np.ndarray],
+) -> HeatMaps:
+    """Where a class is seen in the C clips of a video that are `passing` (C,); the others stay at 0.
+
+    video: the descriptors of the head's own recipe, which decide the gradients. network and job may be others of the
+    same weights, such as without stride in time: they make the map only. rounds: the clips that a pass of the head
+    reads. Memory holds a few batches of clips and their heat. Raises VideoError where the video cannot be decoded or
+    is no longer the one that was described.
+    """
+    gradients = descriptor_gradients(head, np.array(video.descriptors[:, 0]), class_index, rounds)
+    values = None
+    with closing(_clips(path, video, job, passing, ahead=2 * network.batch_size)) as clips:
+        for indices, heat in _heat(clips, network, gradients):
+            values = np.zeros((len(passing), *heat.shape[1:]), np.float32) if values is None else values
+            values[indices] = heat
+    if values is None:
+        values = np.zeros((len(passing), 1, 1, 1), np.float32)  # nothing was looked at
+    strides = grid_strides(network.backbone, (job.num_frames, *job.geometry.crop), values.shape[1:])
+    return HeatMaps(head.classes[class_index], values, np.array(passing), job.num_frames, job.geometry, strides)
+
+
+def _heat(
+    clips: Iterator[tuple[int, np.ndarray]], network: ClipNetwork, gradients: Tensor
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Clips in batches: which they are, and their heat (n, T', h, w)."""
+    while batch := list(islice(clips, network.batch_size)):
+        indices = [index for index, _ in batch]
+        maps = network.feature_map(np.stack([pixels for _, pixels in batch]))
+        yield indices, grad_cam(network.backbone, maps, gradients[indices]).cpu().numpy()
+
+
+def _clips(
+    path: str | os.PathLike, video: VideoFeatures, job: ClipJob, passing: np.ndarray, *, ahead: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and pixels (T, H, W, 3) of every passing clip, decoded in a process of its own."""
+    count = 0
+    pool = DecoderPool([VideoPath(os.fspath(path), video.id)], job, num_workers=1, ahead=ahead)
+    try:
+        for _, item in pool:
+            if isinstance(item, Failed):
+                raise VideoError(item.error)
+            if isinstance(item, VideoInfo):
+                break
+            if count < len(passing) and passing[count]:
+                yield count, item.pixels[0]
+            count += 1
+    finally:
+        pool.close()
+    if count != len(passing):
+        more = "more" if count > len(passing) else "fewer"
+        raise VideoError(f"not the video that was described: it has {more} than {len(passing)} clips now")
