@@ -13,6 +13,7 @@ from gcf.data.joined import JoinedFeatures, open_features
 from gcf.data.recipe import INCIDENTAL, JOINED, differences
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
 from gcf.errors import RecipeError, UsageError
+from gcf.explain.own_classifier import OWN, own_classifier
 from gcf.extract.config import ExtractConfig
 from gcf.extract.find import VideoPath, find_videos
 from gcf.extract.pipeline import load_network, stream_features
@@ -74,15 +75,18 @@ def open_source(
     """Videos (a folder, files, a list) or one feature file, checked to be what the head was trained on.
 
     The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
-    A feature file needs no network, no labels and none of the options; a head of joined files takes as many of them.
+    head "backbone" stands for the network's own classifier, on the mean of all clips. A feature file needs no network,
+    no labels and none of the options; a head of joined files takes as many of them.
     options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError or HeadError where backbone, weights,
     preprocessing or descriptors would not be those that the head was trained on.
     """
     return source_of(trained(head), find_sources(sources), backbone=backbone, weights=weights, **options)
 
 
-def trained(head: PathLike | SavedHead) -> SavedHead:
-    """A head, or the heads of several seeds as one, from its folder or as it is."""
+def trained(head: PathLike | SavedHead) -> SavedHead | str:
+    """A head, or the heads of several seeds as one, from its folder or as it is; "backbone" stays that word."""
+    if head == OWN and not os.path.exists(OWN):
+        return OWN
     return head if isinstance(head, SavedHead) else load_trained(head)
 
 
@@ -100,12 +104,14 @@ def find_sources(sources: PathLike | FeatureFile | JoinedFeatures | Sequence[Pat
 
 
 def source_of(
-    head: SavedHead, found: Found, *, backbone: str | None = None, weights: str | None = None, **options
+    head: SavedHead | str, found: Found, *, backbone: str | None = None, weights: str | None = None, **options
 ) -> Source:
     """`open_source` of what `find_sources` gave: here the network is loaded, so that all other checks can come first.
 
-    found may be empty, for videos that come later.
+    found may be empty, for videos that come later. head "backbone": the classifier that the network brings along.
     """
+    if head == OWN:
+        return _with_own_classifier(found, backbone, weights, options)
     if isinstance(found, FeatureFile | JoinedFeatures):
         return _of_features(head, found)
     if JOINED in head.recipe:
@@ -120,6 +126,18 @@ def source_of(
     if wrong:
         raise RecipeError(f"not what this head was trained on: {'; '.join(wrong)}; name its --backbone and --weights")
     return Source(head, tuple(found), recipe, network=network, config=config)
+
+
+def _with_own_classifier(found: Found, backbone: str | None, weights: str | None, options: dict) -> Source:
+    if isinstance(found, FeatureFile | JoinedFeatures):
+        raise UsageError(
+            f"{found.path}: the backbone's own classifier needs videos; with features, name a trained head"
+        )
+    if backbone is None:
+        raise UsageError("which backbone? name it with --backbone; or name the folder of a trained head")
+    config = ExtractConfig(**options)
+    network, recipe = load_network(backbone, weights or "default", config)
+    return Source(own_classifier(network, recipe), tuple(found), recipe, network=network, config=config)
 
 
 def _config(recipe: dict, options: dict) -> ExtractConfig:

@@ -9,7 +9,7 @@ from contextlib import closing
 from gcf.errors import GcfError, UsageError
 from gcf.explain.described import Source, source_of, trained
 from gcf.explain.predict import Pictures, VideoPrediction, check_top, predict_one
-from gcf.extract.find import VideoPath, _search
+from gcf.extract.find import VideoPath, search_folder
 from gcf.head.saved import SavedHead
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class WatchedFolder:
         """
         if not os.path.isdir(self.root):
             raise GcfError(f"{self.root}: this folder is gone")
-        videos = {v.id: v for v in _search(self.root)}
+        videos = {v.id: v for v in search_folder(self.root)}
         now = {name: stamp for name, v in videos.items() if (stamp := _stamp(v.path))}
         complete = {name: stamp for name, stamp in now.items() if self.before.get(name) == stamp}
         ready = {name: stamp for name, stamp in complete.items() if self.taken.get(name) != hash(stamp)}

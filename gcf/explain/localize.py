@@ -92,16 +92,15 @@ def localize_videos(
     if subset is not None and truth is None:
         raise UsageError(f"subset {subset!r} is one of a truth file: name that, too")
     name = os.fspath(head) if isinstance(head, str | os.PathLike) else "a head in memory"
-    head = trained(head)
-    if config.label is not None and config.label not in head.classes:
-        raise UsageError(f"class {config.label!r} is none of this head's: {', '.join(head.classes)}")
-    found = find_sources(videos)
+    head, found = trained(head), find_sources(videos)
     ids = list(getattr(found, "ids", None) or [video.id for video in found])
     wanted = set(ids) if subset is None else _of_subset(truth, subset, ids)
     if not hasattr(found, "ids"):
         found = [video for video in found if video.id in wanted]
     segments = {} if truth is None else read_segments(truth, ids)
     source = source_of(head, found, **options)
+    if config.label is not None and config.label not in source.head.classes:
+        raise UsageError(f"class {config.label!r} is none of this head's: {', '.join(source.head.classes)}")
     folder = None
     if out is not None:
         folder = LocalizationFolder.begin(Path(out), _facts(source, config, name), overwrite=overwrite)
@@ -122,7 +121,7 @@ def localize_videos(
         metrics = measure(
             localized,
             truth,
-            head=head,
+            head=source.head,
             videos=described,
             subset=subset,
             propose=lambda reading, labels: propose_intervals(reading, config.intervals, labels=labels),

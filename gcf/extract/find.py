@@ -44,7 +44,7 @@ def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoPath]:
     if len(sources) > 1 and folders:
         raise UsageError(f"{folders[0]}: give one folder, or files, not both; their ids would not be unique")
     if folders:
-        found = list(_search(os.path.abspath(sources[0])))
+        found = list(search_folder(os.path.abspath(sources[0])))
     elif len(sources) == 1 and Path(sources[0]).suffix.lower() in LISTS:
         found = _listed(sources[0])
     else:
@@ -57,7 +57,7 @@ def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoPath]:
     return sorted(unique.values(), key=lambda v: id_key(v.id))
 
 
-def _search(root: str) -> Iterator[VideoPath]:
+def search_folder(root: str) -> Iterator[VideoPath]:
     """Files with a video's suffix below a folder, links followed, loops entered once."""
 
     def refuse(error: OSError):
