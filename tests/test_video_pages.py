@@ -47,8 +47,8 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("localized")
     known = [{"start": 0.5, "end": 2.0, "label": "jump"}, {"start": 0.0, "end": 0.5, "label": "fall"}]
     entries = [
-        add_video(folder, "sub/a.avi", annotated=known, note="only a part decoded"),
         failed("broken.mp4", "truncated: no index"),
+        add_video(folder, "sub/a.avi", annotated=known, note="only a part decoded"),
         add_video(folder, "z.mkv", num_clips=3),
     ]
     write_localization(folder, entries, metrics={"mAP": {"0.5": 0.25}})
@@ -81,12 +81,12 @@ def test_every_figure_of_a_video_is_in_its_page(written):
 
 def test_gallery_and_pages_lead_to_one_another(written):
     gallery = page_of(written / "index.html")
-    assert [a for a in gallery.loads if a.endswith(".html")][::2] == ["sub/a.avi.html", "broken.mp4.html", "z.mkv.html"]
+    assert [a for a in gallery.loads if a.endswith(".html")][::2] == ["broken.mp4.html", "sub/a.avi.html", "z.mkv.html"]
     for path in written.rglob("*.html"):
         for address in page_of(path).loads:
             if not address.startswith(("#", "data:")):
                 assert (path.parent / unquote(address)).is_file(), (path, address)
-    assert page_of(written / "sub/a.avi.html").loads[:2] == ["../index.html", "../broken.mp4.html"]
+    assert page_of(written / "sub/a.avi.html").loads[:3] == ["../index.html", "../broken.mp4.html", "../z.mkv.html"]
     text = said(written / "index.html")
     for sentence in (
         "3 videos, 1 of them failed",
@@ -159,11 +159,11 @@ def test_hostile_names_are_shown_as_text(tmp_path):
 def test_equal_folders_give_equal_bytes(written, tmp_path):
     known = [{"start": 0.5, "end": 2.0, "label": "jump"}, {"start": 0.0, "end": 0.5, "label": "fall"}]
     first = add_video(tmp_path, "sub/a.avi", annotated=known, note="only a part decoded")
-    entries = [first, failed("broken.mp4", "truncated: no index"), add_video(tmp_path, "z.mkv", num_clips=3)]
+    entries = [failed("broken.mp4", "truncated: no index"), first, add_video(tmp_path, "z.mkv", num_clips=3)]
     write_localization(tmp_path, entries, metrics={"mAP": {"0.5": 0.25}})
     again = [path.read_bytes() for path in write_pages(tmp_path)]
     assert again == [path.read_bytes() for path in write_pages(tmp_path)]
-    for name, content in zip(["index.html", "sub/a.avi.html", "broken.mp4.html", "z.mkv.html"], again, strict=True):
+    for name, content in zip(["index.html", "broken.mp4.html", "sub/a.avi.html", "z.mkv.html"], again, strict=True):
         assert content == (written / name).read_bytes()
 
 
@@ -221,7 +221,8 @@ DAMAGE = [
     (save(evidence=np.zeros((6, 5))), "a.mp4.npz is damaged (evidence is float64[6, 5], not numbers[6, 6])"),
     (save(gate=np.zeros(5)), "a.mp4.npz is damaged (gate"),
     (save(evidence=np.full((6, 6), np.nan)), "evidence is not finite"),
-    (save(start=np.arange(6)[::-1]), "not in the order of time"),
+    (save(start=np.arange(6)[::-1], end=np.arange(6)[::-1] + 1), "not in the order of time"),
+    (save(end=values(6)["start"]), "not in the order of time"),
     (save(evidence=np.array([[{}] * 6] * 6)), "allow_pickle=False"),
     (lambda folder: (folder / "a.mp4.mp4").unlink(), "The overlay video a.mp4.mp4 is missing"),
     (damage_overlay, "The overlay video a.mp4.mp4 cannot be read"),
