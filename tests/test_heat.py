@@ -7,9 +7,10 @@ import torch.nn.functional as F
 import videos
 from caches import one_video
 from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
+from scipy.ndimage import map_coordinates
 from stage_one import TINY
 
-from gcf.errors import VideoError
+from gcf.errors import UsageError, VideoError
 from gcf.explain.gradcam import descriptor_gradients, grad_cam
 from gcf.explain.heat import HeatMaps, crop_box
 from gcf.explain.maps import video_heat
@@ -29,34 +30,33 @@ def maps(shape, geometry=WHOLE, num_frames=16):
     return HeatMaps("a", values, np.ones(shape[0], bool), num_frames, geometry)
 
 
-def enlarged(grid, size):
-    """torch's cubic: with antialias the kernel is Keys' own, a = -0.5, which Pillow has, too."""
-    return F.interpolate(grid, size=size, mode="bicubic", align_corners=False, antialias=True)
-
-
 @pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 4, 3, 5), (2, 16, 7, 7)])
-def test_between_the_points_of_the_grid_heat_is_what_torch_interpolates(shape):
-    """Linear in time, then cubic in the picture; torch has no held border, so it is given one here."""
+def test_between_the_points_of_the_grid_heat_is_what_torch_and_scipy_interpolate(shape):
+    """Linear in time as torch does it, then scipy's cubic B-spline without its filter, with no heat beyond the grid."""
     heat, (_, _, h, w) = maps(shape), shape
+    places = [(np.arange(size) + 0.5) * cells / size - 0.5 + 3 for size, cells in ((48, h), (64, w))]
     for clip in range(2):
         grid = torch.from_numpy(heat.values[clip])[None, None]
-        steps = F.interpolate(grid, size=(16, h, w), mode="trilinear", align_corners=False)[0]
-        wide = enlarged(F.pad(steps, (2,) * 4, mode="replicate"), (12 * (h + 4), 12 * (w + 4)))[0]
-        expected = wide[:, 24:-24, 24:-24]
-        found = np.stack([heat.frame(clip, place, expected.shape[1:]) for place in range(16)])
-        assert relative_error(found, (expected / heat._peak).clip(0, 1)) < FLOAT32_FORWARD
+        steps = F.interpolate(grid, size=(16, h, w), mode="trilinear", align_corners=False)[0, 0].numpy()
+        for place, step in enumerate(steps):
+            coordinates = np.meshgrid(*places, indexing="ij")
+            expected = map_coordinates(np.pad(step, 3), coordinates, order=3, prefilter=False)
+            found = heat.frame(clip, place, (48, 64)) * heat._peak
+            assert relative_error(found, expected.clip(max=heat._peak)) < FLOAT32_FORWARD
 
 
 def test_a_grid_of_strides_has_its_points_on_the_pixels_that_they_stand_for():
     """Points on pixels 0, 8 and 16 of 24; the frame has three pixels for one of the network's."""
-    heat = maps((1, 2, 3, 3), Geometry((24, 24), (24, 24)))
-    heat = HeatMaps("a", heat.values, heat.shown, 16, heat.geometry, (8, 8, 8))
-    for place, step in ((0, 0), (8, 1)):
-        frame = heat.frame(0, place, (72, 72)) * heat._peak
-        assert relative_error(frame[1:50:24, 1:50:24], heat.values[0, step]) < FLOAT32_FORWARD
-    middle = (heat.values[0, 0] + heat.values[0, 1]) / 2
-    assert relative_error(heat.frame(0, 4, (72, 72))[1:50:24, 1:50:24] * heat._peak, middle) < FLOAT32_FORWARD
-    assert_bitwise_equal(heat.frame(0, 15, (72, 72)), heat.frame(0, 8, (72, 72)))  # held after the last point
+    for row, column in ((0, 0), (1, 2), (2, 1)):
+        values = np.zeros((1, 2, 3, 3), np.float32)
+        values[0, 1, row, column] = 1
+        heat = HeatMaps("a", values, np.ones(1, bool), 16, Geometry((24, 24), (24, 24)), (8, 8, 8))
+        frame = heat.frame(0, 8, (72, 72))
+        y, x = np.unravel_index(frame.argmax(), frame.shape)
+        assert max(abs(y - 24 * row - 1), abs(x - 24 * column - 1)) <= 1
+        assert heat.frame(0, 0, (72, 72)).max() == 0  # the first point in time is on the first frame
+        assert heat.frame(0, 2, (72, 72)).max() == pytest.approx(0.25, rel=0.01)
+        assert_bitwise_equal(heat.frame(0, 15, (72, 72)), frame)  # held after the last
 
 
 def test_the_maximum_may_lie_between_the_points():
@@ -138,7 +138,7 @@ class Described:
         self.head = SavedHead(module, config, width, tuple("abcdef"[:num_classes]), recipe, {})
         self.rounds = [np.arange(count)]
 
-    def heat(self, passing=None, *, path=None, class_index=1):
+    def heat(self, passing=None, *, path=None, class_index=1, **options):
         passing = np.ones(len(self.pixels), bool) if passing is None else np.array(passing)
         return video_heat(
             path or self.path,
@@ -149,14 +149,15 @@ class Described:
             class_index=class_index,
             passing=passing,
             rounds=self.rounds,
+            **options,
         )
 
-    def expected(self, *, clips=None):
+    def expected(self, *, clips=None, frames=slice(None)):
         """The heat of these clips (all), one at a time, decoded here."""
         gradients = descriptor_gradients(self.head, self.video.descriptors[:, 0], 1, self.rounds)
         backbone = self.network.backbone
         heat = [
-            grad_cam(backbone, self.network.feature_map(self.pixels[n : n + 1]), gradients[n : n + 1])
+            grad_cam(backbone, self.network.feature_map(self.pixels[n : n + 1, frames]), gradients[n : n + 1])
             for n in range(clips or len(self.pixels))
         ]
         return torch.cat(heat).numpy()
@@ -193,6 +194,19 @@ def test_a_map_is_what_the_descriptor_was_made_from(tiny):
     assert len(tiny.network.feature_map(tiny.pixels[:1])) == 1
 
 
+def test_windows_show_what_is_seen_when(tiny):
+    """Each slice is the heat of the clip moved in time; one window is the clip itself."""
+    found = tiny.heat(windows=2)
+    assert found.values.shape == (5, 2, 8, 8)
+    assert found.strides == (None, 4, 4)
+    for step, frames in enumerate(([0] * 4 + list(range(12)), list(range(4, 16)) + [15] * 4)):
+        expected = tiny.expected(frames=frames).mean(axis=1)
+        assert relative_error(found.values[:, step], expected) < FLOAT32_FORWARD
+    for windows in (0, 17):
+        with pytest.raises(UsageError, match="1 to 16"):
+            tiny.heat(windows=windows)
+
+
 @pytest.mark.parametrize(("frames", "match"), [(40, "fewer than 5 clips"), (100, "more than 5 clips")])
 def test_a_video_that_has_changed_since_is_refused(tiny, tmp_path, frames, match):
     with pytest.raises(VideoError, match=match):
@@ -201,8 +215,11 @@ def test_a_video_that_has_changed_since_is_refused(tiny, tmp_path, frames, match
 
 def test_a_broken_video_says_why(tiny, tmp_path):
     (tmp_path / "v.avi").write_bytes(b"no video at all" * 40)
-    with pytest.raises(VideoError):
+    with pytest.raises(VideoError) as wanted:
+        list(decode_clips(tmp_path / "v.avi", "v", tiny.job))
+    with pytest.raises(VideoError) as found:
         tiny.heat(path=tmp_path / "v.avi")
+    assert str(found.value) == str(wanted.value)
 
 
 def test_real_clips_of_the_plug_in_have_heat_on_every_frame(real):

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
 
 from gcf.extract.preprocess import Geometry, crop_corner, resized_size
 
-EDGE = 2  # cells by which the border is held, so that the cubic kernel finds values there
-OVERSAMPLING = 16  # points per cell when the largest value is looked for
+OVERSAMPLING = 16  # pixels per cell when the largest value is looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +31,17 @@ class HeatMaps:
         """Heat (H, W) float32 on frame `place` of a clip, 1 where it is largest in the whole video, 0 outside the crop.
 
         place: the frame's number within the clip, from 0. size: (H, W) of the upright frame. Between the points of the
-        grid the heat is interpolated, linearly in time and cubically in the picture (the paper: "resized to the
-        frames"): linear interpolation would have its maxima on the points alone, and a grid has few.
+        grid the heat is interpolated (the paper: "resized to the frames"): linearly in time; in the picture each point
+        spreads over its neighbours by a cubic B-spline, so that the largest value may lie between points. Linear
+        interpolation always has it on one, and of the few that a grid has it is often the wrong one. Beyond the grid
+        there is no heat.
         """
         heat = np.zeros(size, np.float32)
         if self._peak <= 0:
             return heat
         top, left, bottom, right = crop_box(size, self.geometry)
         seen = self._enlarged(self._slice(clip, place), (bottom - top, right - left)) / self._peak
-        heat[top:bottom, left:right] = seen.clip(0, 1)  # a cubic swings below 0 beside a steep peak
+        heat[top:bottom, left:right] = seen.clip(max=1)
         return heat
 
     @cached_property
@@ -62,24 +62,24 @@ class HeatMaps:
 
     def _enlarged(self, grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The grid (h, w) over the network's whole input, as a picture of `size` (H, W)."""
-        spans = [_span(*axis) for axis in zip(grid.shape, self.geometry.crop, self.strides[1:], strict=True)]
-        (top, bottom), (left, right) = spans
-        held = Image.fromarray(np.pad(grid, EDGE, mode="edge"))
-        return np.asarray(held.resize(size[::-1], Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
+        rows, columns = (
+            _spread(cells, size[n], pixels=self.geometry.crop[n], stride=self.strides[1 + n])
+            for n, cells in enumerate(grid.shape)
+        )
+        return rows @ grid @ columns.T
 
 
-def _span(cells: int, pixels: int, stride: int | None) -> tuple[float, float]:
-    """First and last edge of the input along an axis, in cells of the grid with its held border: cell i is at i + 0.5.
+def _spread(cells: int, size: int, *, pixels: int, stride: int | None) -> np.ndarray:
+    """How much of each point of the grid each place gets along an axis, (size, cells) float32.
 
-    >>> _span(4, 112, None), _span(4, 128, 32)
-    ((2.0, 6.0), (2.484375, 6.484375))
+    `size` places stand for the network's `pixels`. The cubic B-spline is never negative and sums to 1 inside the grid:
+    nothing swings below 0 or above the largest value.
     """
-    if stride is None:
-        return float(EDGE), float(EDGE + cells)
-    first, last = (
-        edge / stride - 0.5 / stride + 0.5 for edge in (0, pixels)
-    )  # the middle of pixel 0 is that of cell 0
-    return EDGE + first, EDGE + last
+    middles = (np.arange(size) + 0.5) * pixels / size
+    places = middles * cells / pixels - 0.5 if stride is None else (middles - 0.5) / stride  # in cells: point i is at i
+    distance = np.abs(places[:, None] - np.arange(cells))
+    near, far = 2 / 3 - distance**2 + distance**3 / 2, (2 - distance).clip(min=0) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)
 
 
 def crop_box(size: tuple[int, int], geometry: Geometry) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from gcf.data.schema import VideoFeatures, VideoInfo
-from gcf.errors import VideoError
+from gcf.errors import UsageError, VideoError
 from gcf.explain.alignment import grid_strides
 from gcf.explain.gradcam import descriptor_gradients, grad_cam
 from gcf.explain.heat import HeatMaps
@@ -30,34 +30,58 @@ def video_heat(
     class_index: int,
     passing: np.ndarray,
     rounds: Sequence[np.ndarray],
+    windows: int = 1,
 ) -> HeatMaps:
     """Where a class is seen in the C clips of a video that are `passing` (C,); the others stay at 0.
 
     video: the descriptors of the head's own recipe, which decide the gradients. network and job may be others of the
     same weights, such as without stride in time: they make the map only. rounds: the clips that a pass of the head
-    reads. Memory holds a few batches of clips and their heat. Raises VideoError where the video cannot be decoded or
-    is no longer the one that was described.
+    reads. windows: slices in time of each clip's map, each by a pass of the network over the clip moved in time, so at
+    so many times the cost; 1 is the clip as it is. Memory holds a few batches of clips and their heat.
+
+    Raises VideoError where the video cannot be decoded or is no longer the one that was described, UsageError for
+    more windows than a clip has frames.
     """
+    if not 1 <= windows <= job.num_frames:
+        raise UsageError(f"windows must be 1 to {job.num_frames}, the frames of a clip, not {windows}")
     gradients = descriptor_gradients(head, np.array(video.descriptors[:, 0]), class_index, rounds)
     values = None
     with closing(_clips(path, video, job, passing, ahead=2 * network.batch_size)) as clips:
-        for indices, heat in _heat(clips, network, gradients):
+        for indices, heat in _heat(clips, network, gradients, windows):
             values = np.zeros((len(passing), *heat.shape[1:]), np.float32) if values is None else values
             values[indices] = heat
     if values is None:
         values = np.zeros((len(passing), 1, 1, 1), np.float32)  # nothing was looked at
     strides = grid_strides(network.backbone, (job.num_frames, *job.geometry.crop), values.shape[1:])
+    strides = strides if windows == 1 else (None, *strides[1:])
     return HeatMaps(head.classes[class_index], values, np.array(passing), job.num_frames, job.geometry, strides)
 
 
 def _heat(
-    clips: Iterator[tuple[int, np.ndarray]], network: ClipNetwork, gradients: Tensor
+    clips: Iterator[tuple[int, np.ndarray]], network: ClipNetwork, gradients: Tensor, windows: int
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Clips in batches: which they are, and their heat (n, T', h, w)."""
     while batch := list(islice(clips, network.batch_size)):
         indices = [index for index, _ in batch]
-        maps = network.feature_map(np.stack([pixels for _, pixels in batch]))
-        yield indices, grad_cam(network.backbone, maps, gradients[indices]).cpu().numpy()
+        pixels = np.stack([pixels for _, pixels in batch])  # (n, T, H, W, 3)
+        heat = [
+            grad_cam(network.backbone, network.feature_map(pixels[:, window]), gradients[indices]).cpu().numpy()
+            for window in moved_windows(pixels.shape[1], windows)
+        ]
+        yield indices, heat[0] if windows == 1 else np.stack([each.mean(axis=1) for each in heat], axis=1)
+
+
+def moved_windows(num_frames: int, count: int) -> list[np.ndarray]:
+    """Frames of a clip moved in time so that its middle comes to the middle of each of `count` equal parts.
+
+    The first and the last frame are held: what lies outside the clip is another clip's. A network that keeps one step
+    of the time of a clip tells so what is seen when, with the strides that it was trained with.
+
+    >>> [window.tolist() for window in moved_windows(4, 2)]
+    [[0, 0, 1, 2], [1, 2, 3, 3]]
+    """
+    shifts = [int((part + 0.5) * num_frames / count - num_frames / 2) for part in range(count)]
+    return [np.clip(np.arange(num_frames) + shift, 0, num_frames - 1) for shift in shifts]
 
 
 def _clips(
