@@ -85,9 +85,9 @@ def open_source(
 
 def trained(head: PathLike | SavedHead) -> SavedHead | str:
     """A head, or the heads of several seeds as one, from its folder or as it is; "backbone" stays that word."""
-    if head == OWN and not os.path.exists(OWN):
-        return OWN
-    return head if isinstance(head, SavedHead) else load_trained(head)
+    if isinstance(head, SavedHead):
+        return head
+    return OWN if os.fspath(head) == OWN and not os.path.exists(OWN) else load_trained(head)
 
 
 def find_sources(sources: PathLike | FeatureFile | JoinedFeatures | Sequence[PathLike]) -> Found:
