@@ -22,6 +22,13 @@ from gcf.terminal import show
 @click.option("--class", "label", metavar="NAME", help="The class to show.  [default: each video's most probable]")
 @click.option("--gate-threshold", "threshold", default=0.5, help="Clips whose gate does not pass it get no heat map.")
 @click.option("--heat/--no-heat", default=True, help="Heat maps: where in the picture.")
+@click.option("--windows", default=1, help="Maps of a clip, from the clip moved in time, at so many times the cost.")
+@click.option(
+    "--channels",
+    default="all",
+    type=click.Choice(["all", "positive"]),
+    help="Of the feature map: all is the paper's Grad-CAM; positive, only those that speak for the class.",
+)
 @click.option("--overlay/--no-overlay", default=True, help="A video of each, drawn over.")
 @click.option("--sheet/--no-sheet", default=True, help="A contact sheet of each.")
 @click.option(
@@ -53,7 +60,7 @@ def localize(head, videos, out, as_json, **options):
     """
     from gcf.explain.localize import LocalizeConfig, localize_videos
 
-    drawn = ("label", "threshold", "heat", "overlay", "sheet", "temporal_stride")
+    drawn = ("label", "threshold", "heat", "overlay", "sheet", "windows", "channels", "temporal_stride")
     config = LocalizeConfig(**{name: options.pop(name) for name in drawn})
     out = out or run_folder(head, "localized")
     found = localize_videos(head, videos, out, config=config, progress=True, **options)

@@ -73,13 +73,16 @@ def channel_weights(backbone: nn.Module, feature_map: Tensor, gradients: Tensor)
 
 
 @torch.no_grad()
-def grad_cam(backbone: nn.Module, feature_map: Tensor, gradients: Tensor) -> Tensor:
+def grad_cam(backbone: nn.Module, feature_map: Tensor, gradients: Tensor, *, positive: bool = False) -> Tensor:
     """relu(sum_k w_k A_k) of equation 14: maps (B, M, T', h, w), gradients (B, D) -> heat (B, T', h, w), 0 or more.
 
     The clips of a batch do not depend on each other. Where the descriptor is the mean over positions, the sum of
     the heat before relu is the gradient times the descriptor: the clip's share of the logit to first order.
+    positive: only the channels that speak for the class, relu(w_k) for w_k. Not in the paper; Grad-CAM++ leaves
+    negative gradients out in the same way (Chattopadhay et al., WACV 2018, arXiv 1710.11063, equation 6).
     """
     weights = channel_weights(backbone, feature_map, gradients)
+    weights = weights.relu() if positive else weights
     return torch.einsum("bm,bmthw->bthw", weights, _precise(feature_map)).relu()
 
 

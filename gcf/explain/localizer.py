@@ -23,14 +23,18 @@ from gcf.extract.pipeline import load_network
 from gcf.extract.pool import Failed
 from gcf.extract.preprocess import Geometry
 
+CHANNELS = ("all", "positive")
+
 
 @dataclass(frozen=True)
 class LocalizeConfig:
     """What to make of each video.
 
     label: the class that maps and pictures are about; None: each video's most probable. threshold: of the gate, below
-    which a clip gets no map. heat, overlay, sheet: whether to make maps, videos and contact sheets. temporal_stride
-    "none": one map per frame, from the same weights without strides in time; None: the maps of the head's own recipe.
+    which a clip gets no map. heat, overlay, sheet: whether to make maps, videos and contact sheets. windows: maps of a
+    clip, from the clip moved in time, at so many times the cost. channels: "all" is the paper's Grad-CAM, "positive"
+    takes only those that speak for the class. temporal_stride "none": a map for every frame, from the same weights
+    without strides in time; None: as in the head's own recipe.
     """
 
     label: str | None = None
@@ -38,12 +42,18 @@ class LocalizeConfig:
     heat: bool = True
     overlay: bool = True
     sheet: bool = True
+    windows: int = 1
+    channels: str = "all"
     temporal_stride: str | None = None
     intervals: IntervalSettings = field(default_factory=IntervalSettings)
 
     def __post_init__(self):
         if not 0 <= self.threshold < 1:
             raise UsageError(f"the gate's threshold lies in 0..1, not {self.threshold}")
+        if self.channels not in CHANNELS:
+            raise UsageError(f"channels is one of {', '.join(CHANNELS)}, not {self.channels!r}")
+        if self.windows < 1:
+            raise UsageError(f"windows must be at least 1, not {self.windows}")
         if self.temporal_stride not in (None, "none"):
             raise UsageError(f"temporal_stride is none, or left out; not {self.temporal_stride!r}")
 
@@ -103,6 +113,8 @@ class Localizer:
                 class_index=reading.top if label is None else head.classes.index(label),
                 passing=passing,
                 rounds=rounds(head, len(reading.evidence)),
+                windows=self.config.windows,
+                positive=self.config.channels == "positive",
             )
         except VideoError as error:
             return _noted(found, f"no heat map: {error}")

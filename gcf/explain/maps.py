@@ -31,13 +31,15 @@ def video_heat(
     passing: np.ndarray,
     rounds: Sequence[np.ndarray],
     windows: int = 1,
+    positive: bool = False,
 ) -> HeatMaps:
     """Where a class is seen in the C clips of a video that are `passing` (C,); the others stay at 0.
 
     video: the descriptors of the head's own recipe, which decide the gradients. network and job may be others of the
     same weights, such as without stride in time: they make the map only. rounds: the clips that a pass of the head
     reads. windows: slices in time of each clip's map, each by a pass of the network over the clip moved in time, so at
-    so many times the cost; 1 is the clip as it is. Memory holds a few batches of clips and their heat.
+    so many times the cost; 1 is the clip as it is. positive: only channels that speak for the class (`grad_cam`).
+    Memory holds a few batches of clips and their heat.
 
     Raises VideoError where the video cannot be decoded or is no longer the one that was described, UsageError for
     more windows than a clip has frames.
@@ -47,7 +49,7 @@ def video_heat(
     gradients = descriptor_gradients(head, np.array(video.descriptors[:, 0]), class_index, rounds)
     values = None
     with closing(_clips(path, video, job, passing, ahead=2 * network.batch_size)) as clips:
-        for indices, heat in _heat(clips, network, gradients, windows):
+        for indices, heat in _heat(clips, network, gradients, windows, positive):
             values = np.zeros((len(passing), *heat.shape[1:]), np.float32) if values is None else values
             values[indices] = heat
     if values is None:
@@ -58,16 +60,14 @@ def video_heat(
 
 
 def _heat(
-    clips: Iterator[tuple[int, np.ndarray]], network: ClipNetwork, gradients: Tensor, windows: int
+    clips: Iterator[tuple[int, np.ndarray]], network: ClipNetwork, gradients: Tensor, windows: int, positive: bool
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Clips in batches: which they are, and their heat (n, T', h, w)."""
     while batch := list(islice(clips, network.batch_size)):
         indices = [index for index, _ in batch]
         pixels = np.stack([pixels for _, pixels in batch])  # (n, T, H, W, 3)
-        heat = [
-            grad_cam(network.backbone, network.feature_map(pixels[:, window]), gradients[indices]).cpu().numpy()
-            for window in moved_windows(pixels.shape[1], windows)
-        ]
+        maps = (network.feature_map(pixels[:, window]) for window in moved_windows(pixels.shape[1], windows))
+        heat = [grad_cam(network.backbone, each, gradients[indices], positive=positive).cpu().numpy() for each in maps]
         yield indices, heat[0] if windows == 1 else np.stack([each.mean(axis=1) for each in heat], axis=1)
 
 
