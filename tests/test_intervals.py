@@ -188,6 +188,30 @@ def test_scale_and_offset_of_the_evidence_change_nothing():
     assert spans(one) == spans(two)
 
 
+def test_times_of_which_the_clips_say_nothing_are_left_out_unless_there_is_no_other():
+    narrow = IntervalSettings(thresholds=(0.95,), nms=0.0, shortest=0.0, least=0.0)
+    peaks = reading([0, 1, 0, 0, 0.97, 0, 0])
+    assert min(end - start for start, end in spans(propose_intervals(peaks, narrow))) < 0.3
+    longer = propose_intervals(peaks, replace(narrow, thresholds=(0.5, 0.95), nms=1.0, shortest=0.5))
+    assert min(end - start for start, end in spans(longer)) >= 0.5
+    tail = reading([0, 0, 0, 0, 1], ends=[1, 2, 3, 4, 4.1])
+    assert spans(propose_intervals(tail, IntervalSettings(thresholds=(0.9,), steps=1))) == [(4, 4.1)]
+
+
+def test_intervals_that_score_little_beside_the_best_are_left_out():
+    evidence = reading([0, 0, 1, 1, 0, 0, 0.3, 0])
+    every = propose_intervals(evidence, replace(GRID, least=0.0))
+    best = max(one.score for one in every)
+    assert min(one.score for one in every) < 0.5 * best
+    kept = propose_intervals(evidence, replace(GRID, least=0.5))
+    assert kept == [one for one in every if one.score >= 0.5 * best]
+
+
+def test_classes_may_be_named():
+    found = propose_intervals(reading([0, 1, 0, 0]), GRID, labels=["b", "z"])
+    assert {one.label for one in found} == {"b"}
+
+
 def test_there_are_no_more_intervals_of_a_class_than_asked_for():
     shown = reading(np.tile([0, 1.0], 20))
     assert len(propose_intervals(shown, GRID)) >= 20

@@ -30,7 +30,7 @@ def test_a_heat_that_is_the_box_itself_hits_it_and_covers_it():
     found = judge(box_heat(BOX), BOX)
     assert (found.hit, found.iou, found.blank) == (True, 1.0, False)
     one = localization(np.stack([box_heat(BOX)[None]] * 4))
-    judged = pointing([one], {"v": WHOLE}, {"v": [BOX] * 40})
+    judged = pointing([one], {"v": WHOLE}, {"v": [BOX] * 40}, share=0.5)
     assert (judged["accuracy"], judged["video_accuracy"], judged["low"], judged["high"]) == (1, 1, 1, 1)
     assert judged["iou"] == pytest.approx(1)
     assert (judged["frames"], judged["hits"], judged["videos"]) == (40, 40, 1)
@@ -56,7 +56,7 @@ def test_the_heats_box_is_around_what_hangs_together_with_the_hottest_point():
     heat[0:4, 30:60] = heat[30:40, 30:60] = 0.9  # hotter than half, and larger, but elsewhere
     heat[5:15, 20:25] = 0.4  # touches, but is too cold
     heat *= 0.25  # of the video's hottest point; the frame's own is what counts
-    assert heat_box(heat, (8, 7)) == (5, 5, 20, 15)
+    assert heat_box(heat, (8, 7), share=0.5) == (5, 5, 20, 15)
     assert heat_box(heat, (8, 7), share=0.3) == (5, 5, 25, 15)
     assert heat_box(heat, (8, 7), share=0.7) == (7, 8, 8, 9)
 
@@ -81,7 +81,7 @@ def test_only_frames_in_a_segment_of_the_shown_class_with_a_box_and_a_look_count
 
 def test_frames_without_heat_are_misses_and_are_counted():
     values = np.stack([box_heat(BOX)[None], 0 * box_heat(BOX)[None]])
-    judged = pointing([localization(values)], {"v": WHOLE}, {"v": [BOX] * 20})
+    judged = pointing([localization(values)], {"v": WHOLE}, {"v": [BOX] * 20}, share=0.5)
     assert (judged["frames"], judged["hits"], judged["blank"], judged["accuracy"]) == (20, 10, 10, 0.5)
     assert judged["iou"] == pytest.approx(0.5)
     assert judged["iou_good"] == 0.5

@@ -51,7 +51,7 @@ def written(tmp_path_factory):
         add_video(folder, "sub/a.avi", annotated=known, note="only a part decoded"),
         add_video(folder, "z.mkv", num_clips=3),
     ]
-    write_localization(folder, entries, metrics={"mAP": {"0.5": 0.25}})
+    write_localization(folder, entries, measured="temporal mAP\n  localised  25.0 %")
     write_pages(folder)
     return folder
 
@@ -93,7 +93,7 @@ def test_gallery_and_pages_lead_to_one_another(written):
         "truncated: no index",
         "only a part decoded",
         "1.3 to 3.2 s",
-        "mAP 0.5",
+        "localised 25.0 %",
     ):
         assert sentence in text
     assert "truncated: no index" in said(written / "broken.mp4.html")
@@ -160,7 +160,7 @@ def test_equal_folders_give_equal_bytes(written, tmp_path):
     known = [{"start": 0.5, "end": 2.0, "label": "jump"}, {"start": 0.0, "end": 0.5, "label": "fall"}]
     first = add_video(tmp_path, "sub/a.avi", annotated=known, note="only a part decoded")
     entries = [failed("broken.mp4", "truncated: no index"), first, add_video(tmp_path, "z.mkv", num_clips=3)]
-    write_localization(tmp_path, entries, metrics={"mAP": {"0.5": 0.25}})
+    write_localization(tmp_path, entries, measured="temporal mAP\n  localised  25.0 %")
     again = [path.read_bytes() for path in write_pages(tmp_path)]
     assert again == [path.read_bytes() for path in write_pages(tmp_path)]
     for name, content in zip(["index.html", "broken.mp4.html", "sub/a.avi.html", "z.mkv.html"], again, strict=True):

@@ -50,12 +50,14 @@ class IntervalSettings:
     surroundings: float = 0.25  # Shou et al., AutoLoc, ECCV 2018; Lee et al., BaS-Net, AAAI 2020
     nms: float = 0.2
     steps: int = 16
+    shortest: float = 0.5
+    least: float = 0.1
     most: int = 100
 
     def __post_init__(self):
-        shares = (*self.thresholds, self.min_probability, self.nms)
+        shares = (*self.thresholds, self.min_probability, self.nms, self.shortest, self.least)
         if not self.thresholds or not all(0 <= share <= 1 for share in shares):
-            raise UsageError(f"thresholds, min_probability and nms lie between 0 and 1: {self}")
+            raise UsageError(f"thresholds, min_probability, nms, shortest and least lie between 0 and 1: {self}")
         if not (self.surroundings > 0 and self.steps >= 1 and self.most >= 1):
             raise UsageError(f"surroundings, steps and most must be above 0: {self}")
 
@@ -80,7 +82,10 @@ def propose_intervals(
     for k in sorted(wanted):
         line = TimeLine.of(reading.starts, reading.ends, reading.evidence[:, k], steps=settings.steps)
         spans = np.unique(np.concatenate([line.above(cut) for cut in settings.thresholds]), axis=0)  # (n, 2)
+        spans = long_enough(spans, settings.shortest * float(np.median(reading.ends - reading.starts)))
         scores = float(reading.probabilities[k]) * line.contrast(spans, settings.surroundings)
+        good = scores >= min(scores.max(), settings.least * scores.max())  # the best stays, whatever it is
+        spans, scores = spans[good], scores[good]
         for n in suppress(spans, scores, settings.nms, most=settings.most):
             start, end = spans[n].tolist()
             found.append(Interval(start, end, reading.classes[k], float(scores[n])))
@@ -143,6 +148,13 @@ class TimeLine:
         seconds = np.stack([np.zeros(len(self.starts)), self.ends - self.starts], axis=1).ravel()
         totals = (np.cumsum(seconds * heights) for heights in (np.repeat(self.values, 2), 1.0))
         return np.stack([np.interp(end, knots, total) - np.interp(start, knots, total) for total in totals])
+
+
+def long_enough(spans: np.ndarray, seconds: float) -> np.ndarray:
+    """Those of spans (n, 2) that last so long; where none does, the longest, the earlier of equal ones."""
+    lengths = spans[:, 1] - spans[:, 0]
+    kept = spans[lengths >= seconds]
+    return kept if len(kept) else spans[[lengths.argmax()]]
 
 
 def suppress(spans: np.ndarray, scores: np.ndarray, most_overlap: float, *, most: int) -> list[int]:

@@ -74,11 +74,11 @@ class LocalizationFolder:
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
 
-    def finish(self, localizations: Sequence[Localization], metrics: dict | None) -> None:
-        """Write the tables of all videos, and what was measured."""
+    def finish(self, localizations: Sequence[Localization], metrics: dict | None, measured: str) -> None:
+        """Write the tables of all videos, and what was measured, in numbers and in words."""
         write_tables(self.path, localizations)
         self.earlier = {}
-        self.save(metrics=metrics, complete=True)
+        self.save(metrics=metrics, measured=measured, complete=True)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -88,7 +88,7 @@ class LocalizationFolder:
         finally:
             self.save()
 
-    def save(self, *, metrics: dict | None = None, complete: bool = False) -> None:
+    def save(self, *, metrics: dict | None = None, measured: str = "", complete: bool = False) -> None:
         """Write localization.json; until the run is complete, the videos of an earlier one stay in it."""
         entries = self.earlier | self.entries
         content = {
@@ -100,6 +100,7 @@ class LocalizationFolder:
             "complete": complete,
             "videos": [entries[video_id] for video_id in sorted(entries, key=id_key)],
             "metrics": metrics,
+            "measured": measured,
         }
         with disk_faults(self.path / FACTS), atomic_file(self.path / FACTS) as file:
             file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")

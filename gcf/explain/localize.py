@@ -127,7 +127,7 @@ def localize_videos(
             propose=lambda reading, labels: propose_intervals(reading, config.intervals, labels=labels),
         )
     if folder is not None:
-        folder.finish(localized, metrics)
+        folder.finish(localized, metrics, "" if metrics is None else describe_measures(metrics))
     return LocalizedVideos(localized, metrics, folder and folder.path)
 
 

@@ -44,14 +44,14 @@ class LocalizedVideo:
 
 @dataclass(frozen=True, eq=False)
 class Localizations:
-    """What a folder holds: settings and metrics as they were written, {} where there are none; complete: it is all."""
+    """What a folder holds: settings as they were written, what was measured in words ('' if nothing); complete: all."""
 
     folder: Path
     head: str
     classes: Sequence[str]
     evidence_kind: str
     settings: Mapping
-    metrics: Mapping
+    measured: str
     videos: Sequence[LocalizedVideo]
     complete: bool
 
@@ -93,7 +93,7 @@ def _localizations(folder: Path, found: Mapping) -> Localizations:
         classes=[_text(name) for name in found["classes"]],
         evidence_kind=_text(found.get("evidence_kind")),
         settings=dict(found.get("settings") or {}),
-        metrics=dict(found.get("metrics") or {}),
+        measured=_text(found.get("measured")),
         videos=videos,
         complete=bool(found.get("complete", True)),
     )

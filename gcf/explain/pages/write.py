@@ -93,13 +93,14 @@ def _gallery(found: Localizations, cards: Sequence[Card]) -> str:
         failed=sum(bool(one.error) for one in cards),
         num_intervals=sum(len(video.intervals) for video in found.videos),
         num_labels=len({one.label for video in found.videos for one in video.intervals}),
-        metrics=settings(found.metrics),
+        measured=found.measured.splitlines(),
         settings=_recipe(found),
     )
 
 
 def _recipe(found: Localizations) -> list[tuple[str, str]]:
-    return [*([("head", found.head)] if found.head else []), *settings(found.settings)]
+    chosen = {name: value for name, value in found.settings.items() if value is not None}
+    return [*([("head", found.head)] if found.head else []), *settings(chosen)]
 
 
 def _write(path: Path, text: str) -> None:
