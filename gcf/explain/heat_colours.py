@@ -8,13 +8,14 @@ from PIL import Image
 
 COLOURS = "inferno"  # even in lightness, and told apart by the colour-blind
 OPAQUE = 0.78  # share of the colour where heat is 1
+LIFT = 0.6  # power of the heat that is shown: heat is compared over a whole video, and half of its peak must be seen
 
 
 def blended(image: Image.Image, heat: np.ndarray | None) -> Image.Image:
     """An RGB image under its heat (h, w) in 0..1: the hotter, the less of the image is left."""
     if heat is None or not heat.any():
         return image
-    grid = resized(Image.fromarray((heat * 255 + 0.5).astype(np.uint8)), (image.height, image.width))
+    grid = resized(Image.fromarray((heat**LIFT * 255 + 0.5).astype(np.uint8)), (image.height, image.width))
     colours = grid.copy()
     colours.putpalette(_palette())
     return Image.composite(colours.convert("RGB"), image, grid.point(_alpha()))
