@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from gcf.data.merge import merge_features
     from gcf.data.synthetic import write_demo_videos
     from gcf.explain.demo import run_demo
+    from gcf.explain.live import watch_predictions
     from gcf.explain.localize import localize_videos
-    from gcf.explain.predict import predict_videos
+    from gcf.explain.pages.write import write_pages
+    from gcf.explain.predict import predict_videos, stream_predictions
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_videos
     from gcf.head.ablation import ablate
@@ -50,9 +52,12 @@ _PLACES = {
     "merge_features": "gcf.data.merge",
     "predict_videos": "gcf.explain.predict",
     "run_demo": "gcf.explain.demo",
+    "stream_predictions": "gcf.explain.predict",
     "train_head": "gcf.head.training",
     "transfer_head": "gcf.head.transfer_protocol",
+    "watch_predictions": "gcf.explain.live",
     "write_demo_videos": "gcf.data.synthetic",
+    "write_pages": "gcf.explain.pages.write",
     "write_report": "gcf.head.report.write",
 }
 
@@ -76,9 +81,12 @@ __all__ = [
     "merge_features",
     "predict_videos",
     "run_demo",
+    "stream_predictions",
     "train_head",
     "transfer_head",
+    "watch_predictions",
     "write_demo_videos",
+    "write_pages",
     "write_report",
 ]
 
