@@ -13,7 +13,7 @@ from gcf.explain.reading import ClipReading
 from gcf.extract.backbones.base import Backbone
 from gcf.head.build import build_head
 from gcf.head.config import PRESETS, head_config
-from gcf.head.ensemble import MeanOfHeads
+from gcf.head.ensemble import MeanOfHeads, SavedEnsemble
 from gcf.head.output import HeadOutput
 from gcf.head.saved import SavedHead
 
@@ -108,6 +108,25 @@ def test_every_head_has_gradients_that_finite_differences_confirm(name):
     with torch.no_grad():
         up, down = (head.module((clips + sign * step)[None], mask).logits[0, 1] for sign in (1, -1))
     assert relative_error((found * step).sum(), (up - down) / 2) < 1e-5  # central difference: cancels 10 of 16 digits
+
+
+def test_heads_of_several_seeds_have_the_gradient_of_their_mean_logit_however_sure_they_are():
+    config = head_config("gcf-256")
+    members = tuple(
+        SavedHead(
+            build_head(config, 6, len(CLASSES), seed=seed).to(torch.float64).eval(),
+            *(config, 6, CLASSES, {}, {"num_clips": 10, "clip_policy": "uniform"}),
+        )
+        for seed in range(2)
+    )
+    together = SavedEnsemble(
+        MeanOfHeads([one.module for one in members]).eval(),
+        *(config, 6, CLASSES, {}, members[0].training, members),
+    )
+    clips = 100 * torch.randn(CLIPS, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = descriptor_gradients(together, clips, 1, [np.arange(CLIPS)])
+    expected = sum(descriptor_gradients(one, clips, 1, [np.arange(CLIPS)]) for one in members) / 2
+    assert relative_error(found, expected) < FLOAT64_FORWARD
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -115,6 +115,19 @@ def test_the_hottest_point_of_the_video_is_1():
     assert max(frame.max() for frame in frames) == pytest.approx(1, rel=0.01)
 
 
+@pytest.mark.parametrize(("stride", "shown"), [(None, 2), (4, 3)])
+def test_steps_that_only_padding_shows_are_cold_and_count_for_nothing(stride, shown):
+    values = np.ones((2, 4, 3, 3), np.float32)
+    values[1, shown:] = 9  # of the second clip six frames are real; the last of them is before the step `shown`
+    heat = HeatMaps("a", values, np.ones(2, bool), 16, WHOLE, (stride, None, None))
+    real = heat.without_padding([16, 6])
+    assert not real.values[1, shown:].any()
+    assert (real.values[1, :shown] == 1).all()
+    assert_bitwise_equal(real.values[0], values[0])
+    for place in range(6):
+        assert real.frame(1, place, (48, 64)).max() == pytest.approx(1, rel=0.05)
+
+
 class Described:
     """A video with its descriptors by a network, a head, and all that a heat map is made with.
 
@@ -176,6 +189,15 @@ def test_the_heat_of_a_video_is_that_of_its_clips(tiny):
     assert heat.values.max() > 0
     assert relative_error(heat.values, tiny.expected()) < FLOAT32_FORWARD
     assert np.abs(heat.values - tiny.heat(class_index=0).values).max() > 0
+
+
+def test_a_video_shorter_than_a_clip_is_as_hot_as_any(tmp_path):
+    short = Described(videos.write_video(tmp_path / "v.avi", 3), TINY)
+    short.video.clips.num_frames[:] = 3
+    found = short.heat()
+    assert found.values[0, 0].any()
+    assert not found.values[0, 2:].any()  # steps on frames 0, 4, 8, 12
+    assert max(found.frame(0, place, (96, 96)).max() for place in range(3)) > 0.5
 
 
 def test_clips_that_do_not_pass_are_not_looked_at(tiny):

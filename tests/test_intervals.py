@@ -7,7 +7,7 @@ from compare import FLOAT64_FORWARD, relative_error
 
 from gcf.data.schema import Clips, VideoInfo
 from gcf.errors import UsageError
-from gcf.explain.intervals import IntervalSettings, TimeLine, propose_intervals, suppress, temporal_iou
+from gcf.explain.intervals import IntervalSettings, TimeLine, propose_intervals, suppress, tiou
 from gcf.explain.reading import ClipReading
 
 GRID = IntervalSettings(steps=1)
@@ -171,8 +171,8 @@ def plain_iou(a, b):
 
 def test_overlap_is_intersection_over_union():
     others = np.array([[0, 2], [1, 3], [5, 6], [0, 0]], float)
-    assert relative_error(temporal_iou(np.array([0.0, 2]), others), [1, 1 / 3, 0, 0]) < FLOAT64_FORWARD
-    assert temporal_iou(np.zeros(2), np.zeros((1, 2))).tolist() == [0]
+    assert relative_error(tiou(0.0, 2.0, *others.T), [1, 1 / 3, 0, 0]) < FLOAT64_FORWARD
+    assert tiou(0.0, 0.0, *np.zeros((2, 1))).tolist() == [0]
 
 
 def test_the_same_reading_gives_the_same_intervals_in_plain_numbers():

@@ -150,6 +150,8 @@ def test_a_truth_of_other_classes_or_videos_is_refused(tmp_path, truth):
         measure(GOOD, empty)
     with pytest.raises(AnnotationError, match="names none of the 1 videos"):
         measure([localization("zoo/x.mp4")], truth)
+    with pytest.raises(AnnotationError, match="names none of the 0 videos"):
+        measure([], truth, subset="test")
     with pytest.raises(AnnotationError, match="has no video in the subset 'val'"):
         measure(GOOD, truth, subset="val")
     with pytest.raises(UsageError, match="unknown subset 'testing'"):

@@ -244,6 +244,15 @@ def test_bars_of_evidence_point_up_or_down_by_its_sign_and_the_clip_shown_is_bri
     assert not len(columns_of(strip, EVIDENCE, strip.top_plot + 8, clip=1))
 
 
+@pytest.mark.parametrize("count", [*range(400, 1200, 37), 20_000])
+def test_a_video_of_so_many_clips_that_a_bar_has_no_pixel_of_its_own_has_a_strip_too(count):
+    starts = np.arange(count) * 0.64
+    evidence = np.linspace(-1, 1, count)
+    strip = Strip(Facts("jump", 0.75, starts, starts + 0.64, evidence, None, float(starts[-1] + 0.64)), 480)
+    drawn = strip.base.crop((strip.left, strip.top_plot, strip.right, strip.bottom_plot))
+    assert (np.asarray(drawn) == [colour * 2 // 3 for colour in EVIDENCE]).all(axis=-1).any(axis=0)[:-1].all()
+
+
 @pytest.mark.parametrize(
     "name", ["", "n" * 5000, "v\udcff", "قفز", "קפיצה", "跳", "a\nb\tc", "\u202egnp.exe", "$x^2$ \\n"]
 )

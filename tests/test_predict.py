@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 import videos
@@ -125,6 +128,20 @@ def test_an_unlabelled_feature_file_is_predicted(run, folder, tmp_path):
     extract(folder / "run", tmp_path / "f.h5")
     assert FeatureFile(tmp_path / "f.h5").labels.tolist() == [-1, -1, -1]
     assert predict_videos(run, tmp_path / "f.h5") == predict_videos(run, folder / "run", **MINE)
+
+
+def test_descriptors_that_are_no_numbers_have_no_classes_and_spoil_no_other_video(run, features, tmp_path, invoke):
+    broken = tmp_path / "broken.h5"
+    shutil.copy(features, broken)
+    with h5py.File(broken, "r+") as file:
+        file["descriptors"][0, 0, 0] = np.inf
+    code, out, _ = invoke("predict", run, broken, "--jsonl")
+    first, *others = [json.loads(line) for line in out.splitlines()]
+    assert code == 3
+    assert first["classes"] == []
+    assert first["error"].startswith("descriptors with NaN or infinite values in 1 of")
+    assert others
+    assert not any(one["error"] for one in others)
 
 
 def test_a_video_shorter_than_a_clip_has_its_classes(run, tmp_path):

@@ -222,7 +222,7 @@ DAMAGE = [
     (save(gate=np.zeros(5)), "a.mp4.npz is damaged (gate"),
     (save(evidence=np.full((6, 6), np.nan)), "evidence is not finite"),
     (save(start=np.arange(6)[::-1], end=np.arange(6)[::-1] + 1), "not in the order of time"),
-    (save(end=values(6)["start"]), "not in the order of time"),
+    (save(end=values(6)["start"] - 0.01), "not in the order of time"),
     (save(evidence=np.array([[{}] * 6] * 6)), "allow_pickle=False"),
     (lambda folder: (folder / "a.mp4.mp4").unlink(), "The overlay video a.mp4.mp4 is missing"),
     (damage_overlay, "The overlay video a.mp4.mp4 cannot be read"),
@@ -241,6 +241,17 @@ def test_what_is_missing_of_one_video_its_page_says_and_the_others_are_made(tmp_
     assert ["jump", "1.28", "3.20", "1.92", "0.75"] in page_of(first).rows
     assert "clips" in page_of(second).ids
     assert reason not in said(second)
+
+
+def test_clips_in_which_time_stands_still_are_shown_as_they_are(tmp_path):
+    """Frames of joined streams that would go back in time keep the last time stamp."""
+    entry = add_video(tmp_path, "a.mp4", codec=None)
+    end = values(6)["end"]
+    save(start=np.minimum(values(6)["start"], end[2]), end=np.minimum(end, end[2]))(tmp_path)
+    write_localization(tmp_path, [entry])
+    page = page_of(write_pages(tmp_path)[1])
+    assert "clips" in page.ids
+    assert sum(row[1:3] == ["1.920", "1.920"] for row in page.rows) == 3
 
 
 @pytest.mark.parametrize(
@@ -338,6 +349,14 @@ def test_earlier_pages_are_replaced_and_nothing_else(tmp_path):
     second.mkdir()
     with pytest.raises(RefusedError, match="cannot be written"):
         write_pages(tmp_path, overwrite=True)
+
+
+def test_what_stands_in_a_pages_place_is_not_read_in_full(tmp_path):
+    write_localization(tmp_path, [add_video(tmp_path, "a", codec=None)])
+    with (tmp_path / "a.html").open("wb") as file:
+        file.truncate(1 << 42)  # takes no room, and would not fit any memory
+    with pytest.raises(RefusedError, match="no page of gcf"):
+        write_pages(tmp_path)
 
 
 def test_a_thousand_clips_make_a_small_page_that_is_not_printed_in_full(tmp_path):

@@ -31,7 +31,8 @@ def read_segments(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
     database = read_root(path, read_text(path))["database"]
     rows = match_names(ids, database, source=str(path))
     if not rows:
-        raise AnnotationError(f"{path}: names none of the {len(ids)} videos, such as {ids[0]!r}")
+        such = f", such as {ids[0]!r}" if ids else ""
+        raise AnnotationError(f"{path}: names none of the {len(ids)} videos{such}")
     found: dict[str, list[Segment]] = {}
     for name, row in rows.items():
         found.setdefault(ids[row], []).extend(_segments(database[name], f"{path}: database[{name!r}]"))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gcf.data.segments import Segment
-from gcf.explain.intervals import Interval
+from gcf.explain.intervals import Interval, tiou
 
 TIOUS = tuple(np.linspace(0.1, 0.9, 9).round(1).tolist())
 ACTIVITYNET_TIOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # what ActivityNet's "average mAP" is the mean of
@@ -62,17 +62,6 @@ def detection_map(
         tuple(tious),
         {label: _average_precision(_of(label, predictions), _of(label, truth), thresholds) for label in labels},
     )
-
-
-def tiou(start: float, end: float, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Temporal intersection over union of one interval with others: (G,), (G,) -> (G,), 0 where the union is empty.
-
-    >>> tiou(0.0, 2.0, np.array([1.0, 5.0]), np.array([3.0, 6.0])).round(3).tolist()
-    [0.333, 0.0]
-    """
-    shared = (np.minimum(end, ends) - np.maximum(start, starts)).clip(0)
-    union = (end - start) + (ends - starts) - shared
-    return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
 
 
 def _of(label: str, rows: Mapping[str, Sequence]) -> dict[str, list]:

@@ -36,8 +36,8 @@ def read_video(head: SavedHead, video: VideoFeatures) -> ClipReading:
 
     Raises VideoError for a video without clips or with descriptors that are no numbers, HeadError for another width.
     """
+    check_finite(video)
     descriptors = np.asarray(video.descriptors)[:, 0].astype(np.float32)  # (C, D)
-    _check_finite(descriptors)
     logits = head(descriptors[None, head.choose(len(descriptors))]).logits[0]
     shown = _Rounds.of(rounds(head, len(descriptors)), descriptors)
     answers = [_ask(member, shown) for member in (head.members if isinstance(head, SavedEnsemble) else [head])]
@@ -159,7 +159,9 @@ def _mean(parts: list[np.ndarray | None]) -> np.ndarray | None:
     return None if any(part is None for part in parts) else sum(parts) / len(parts)
 
 
-def _check_finite(descriptors: np.ndarray) -> None:
+def check_finite(video: VideoFeatures) -> None:
+    """Raise VideoError for a video without clips, or with a clip whose centre view no head can say anything of."""
+    descriptors = np.asarray(video.descriptors)[:, 0]  # (C, D)
     if not len(descriptors):
         raise VideoError("no clips; extract the video again")
     broken = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))

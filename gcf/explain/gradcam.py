@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gcf.errors import HeadError
 from gcf.explain.reading import ClipReading
+from gcf.head.ensemble import SavedEnsemble
 from gcf.head.saved import SavedHead
 
 THRESHOLD = 0.5  # "the clips whose alpha passes a threshold (0.5)": section 3.4 of the GCF-Net paper
@@ -43,16 +44,19 @@ def descriptor_gradients(
     """How the class's logit changes with every clip's descriptor: (C, D) -> (C, D), on the CPU.
 
     rounds: indices of the clips that one pass of the head reads; each clip's gradient is that of its own round's logit,
-    in which all clips of the round take part. Raises HeadError for a head that cannot be differentiated.
+    in which all clips of the round take part. Of several heads it is the mean logit's, as their evidence is: theirs as
+    one is the logarithm of a mean probability, which hardly changes where they are sure, and then tells what the other
+    classes lose rather than what this one has. Raises HeadError for a head that cannot be differentiated.
     """
     values = torch.as_tensor(descriptors)
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     gradients = torch.zeros_like(values)
-    module = head.module.eval()
+    modules = [member.module.eval() for member in (head.members if isinstance(head, SavedEnsemble) else [head])]
     for chosen in rounds:
         clips = values[chosen][None].clone().requires_grad_()  # (1, C', D)
         with torch.enable_grad():
-            logits = module(clips, torch.ones(clips.shape[:2], dtype=torch.bool)).logits
+            mask = torch.ones(clips.shape[:2], dtype=torch.bool)
+            logits = sum(module(clips, mask).logits for module in modules) / len(modules)
         if not logits.requires_grad:
             raise HeadError("no heat map: this head's logits cannot be differentiated with respect to the descriptors")
         (found,) = torch.autograd.grad(logits[0, class_index], clips, materialize_grads=True)

@@ -1,6 +1,8 @@
 """Where in the picture: heat maps of clips, brought back to the frames that they were made from."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -52,13 +54,27 @@ class HeatMaps:
 
     def _slice(self, clip: int, place: int) -> np.ndarray:
         """The grid (h, w) at the middle of a frame, between the steps in time that the network kept."""
-        steps, stride = self.values.shape[1], self.strides[0]
-        where = (place + 0.5) * steps / self.num_frames - 0.5 if stride is None else place / stride
-        where = np.clip(where, 0, steps - 1)
+        where = self._step(place)
         before = int(where)
         share = np.float32(where - before)
-        after = min(before + 1, steps - 1)
+        after = min(before + 1, self.values.shape[1] - 1)
         return (1 - share) * self.values[clip, before] + share * self.values[clip, after]
+
+    def _step(self, place: int) -> float:
+        """Where a frame lies among the steps in time, of which the first is 0."""
+        steps, stride = self.values.shape[1], self.strides[0]
+        where = (place + 0.5) * steps / self.num_frames - 0.5 if stride is None else place / stride
+        return float(np.clip(where, 0, steps - 1))
+
+    def without_padding(self, num_frames: Sequence[int]) -> "HeatMaps":
+        """The same, of clips with so many real frames (C,): 0 in the steps that only padding shows.
+
+        The largest value of the video is else one that no frame has, and a video shorter than a clip all but cold.
+        """
+        values = self.values.copy()
+        for clip, count in enumerate(num_frames):
+            values[clip, math.ceil(self._step(count - 1)) + 1 :] = 0
+        return replace(self, values=values)
 
     def _enlarged(self, grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The grid (h, w) over the network's whole input, as a picture of `size` (H, W)."""

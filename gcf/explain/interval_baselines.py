@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 
 from gcf.data.segments import Segment
-from gcf.explain.detection_map import DetectionMap, detection_map, tiou
-from gcf.explain.intervals import Interval
+from gcf.explain.detection_map import DetectionMap, detection_map
+from gcf.explain.intervals import Interval, tiou
 from gcf.explain.reading import ClipReading
 
 Intervals = dict[str, list[Interval]]  # by the video's id

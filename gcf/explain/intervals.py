@@ -164,15 +164,19 @@ def suppress(spans: np.ndarray, scores: np.ndarray, most_overlap: float, *, most
     while len(left) and len(kept) < most:
         best, left = left[0], left[1:]
         kept.append(int(best))
-        left = left[temporal_iou(spans[best], spans[left]) <= most_overlap]
+        left = left[tiou(*spans[best], *spans[left].T) <= most_overlap]
     return kept
 
 
-def temporal_iou(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of a span (2,) with each of others (n, 2): (n,), 0 for two of no length."""
-    shared = np.maximum(np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0]), 0)
-    union = (one[1] - one[0]) + (others[:, 1] - others[:, 0]) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+def tiou(start: float, end: float, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Temporal intersection over union of one interval with others: (G,), (G,) -> (G,), 0 where the union is empty.
+
+    >>> tiou(0.0, 2.0, np.array([1.0, 5.0]), np.array([3.0, 6.0])).round(3).tolist()
+    [0.333, 0.0]
+    """
+    shared = (np.minimum(end, ends) - np.maximum(start, starts)).clip(0)
+    union = (end - start) + (ends - starts) - shared
+    return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
 
 
 def _scaled(evidence: np.ndarray) -> np.ndarray:

@@ -56,7 +56,8 @@ def video_heat(
         values = np.zeros((len(passing), 1, 1, 1), np.float32)  # nothing was looked at
     strides = grid_strides(network.backbone, (job.num_frames, *job.geometry.crop), values.shape[1:])
     strides = strides if windows == 1 else (None, *strides[1:])
-    return HeatMaps(head.classes[class_index], values, np.array(passing), job.num_frames, job.geometry, strides)
+    heat = HeatMaps(head.classes[class_index], values, np.array(passing), job.num_frames, job.geometry, strides)
+    return heat.without_padding(video.clips.num_frames.tolist())
 
 
 def _heat(

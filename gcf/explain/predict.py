@@ -12,6 +12,7 @@ from gcf.data.schema import Clips, VideoFeatures, id_key
 from gcf.data.segments import Segment, read_segments
 from gcf.errors import RefusedError, UsageError, VideoError
 from gcf.explain.described import Source, find_sources, source_of, trained
+from gcf.explain.evidence import check_finite
 from gcf.explain.pictures import Reading, draw_video
 from gcf.extract.find import VideoPath
 from gcf.extract.pool import Failed
@@ -110,6 +111,10 @@ def predict_one(
     """The classes of one video, drawn if wanted; or why there are none."""
     if isinstance(outcome, Failed):
         return VideoPrediction(video_id, [], 0, outcome.error)
+    try:
+        check_finite(outcome)
+    except VideoError as error:
+        return VideoPrediction(video_id, [], len(outcome.descriptors), str(error))
     chosen, answer = _answer(head, outcome)
     prediction = _classify(head, outcome, answer, top)
     return drawing.draw(prediction, outcome, chosen, answer) if drawing else prediction

@@ -77,6 +77,7 @@ class Strip:
         self.left = self.pad * 2 + int(max(self.small.getlength(text) for text in labels))
         self.right = width - self.pad
         self._place_rows()
+        self.zero, self.scale = self._scaling()
         self.base = self._draw_base()
         self.held: tuple = ()
 
@@ -116,6 +117,12 @@ class Strip:
         self.bottom = self.bands[-1][2] + self.band
         self.height = self.bottom + self._px(18)
 
+    def _scaling(self) -> tuple[float, float]:
+        """Where in the plot evidence of 0 is, and pixels for each unit of it."""
+        low, high = min(0.0, self.facts.evidence.min()), max(0.0, self.facts.evidence.max())
+        scale = (self.bottom_plot - self.top_plot - self._px(4)) / ((high - low) or 1.0)
+        return self.top_plot + self._px(2) + high * scale if high > low else self.bottom_plot - self._px(2), scale
+
     def _draw_base(self) -> Image.Image:
         image = Image.new("RGB", (self.width, self.height), BACK)
         draw = ImageDraw.Draw(image)
@@ -140,13 +147,10 @@ class Strip:
 
     def _bar(self, draw: ImageDraw.ImageDraw, clip: int, hue: tuple[int, ...]) -> None:
         """One clip's evidence, up or down from the line of zero."""
-        low, high = min(0.0, self.facts.evidence.min()), max(0.0, self.facts.evidence.max())
-        scale = (self.bottom_plot - self.top_plot - self._px(4)) / ((high - low) or 1.0)
-        zero = self.top_plot + self._px(2) + high * scale if high > low else self.bottom_plot - self._px(2)
-        ends = sorted((zero, zero - self.facts.evidence[clip] * scale))
-        left, right = self._x(self.facts.starts[clip]), self._x(self.facts.ends[clip])
+        ends = sorted((self.zero, self.zero - self.facts.evidence[clip] * self.scale))
+        left, right = round(self._x(self.facts.starts[clip])), round(self._x(self.facts.ends[clip]))
         gap = 2 if right - left >= 6 else 1  # PIL draws the last column, too
-        draw.rectangle([round(left), ends[0], max(left, round(right) - gap), max(ends[1], ends[0] + 1)], fill=hue)
+        draw.rectangle([left, ends[0], max(left, right - gap), max(ends[1], ends[0] + 1)], fill=hue)
 
     def _draw_bands(self, draw: ImageDraw.ImageDraw) -> None:
         """Intervals, filled; annotated ones of other classes as outlines."""

@@ -59,6 +59,7 @@ def _checked(saved: dict[str, np.ndarray], num_classes: int) -> ClipValues:
         if not np.isfinite(values[name]).all():
             raise ValueError(f"{name} is not finite")
     start, end = values["start"], values["end"]
-    if not count or start[0] < 0 or (np.diff(start) < 0).any() or (end <= start).any():
+    # time may stand still, where streams were joined; it may not go back
+    if not count or start[0] < 0 or (np.diff(start) < 0).any() or (end < start).any():
         raise ValueError("its clips are not in the order of time")
     return ClipValues(**values)

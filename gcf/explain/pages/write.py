@@ -56,10 +56,16 @@ def write_pages(folder: str | os.PathLike, *, overwrite: bool = False) -> list[P
 def _check_places(paths: Sequence[Path]) -> None:
     for path in paths:
         try:
-            if path.exists() and not (path.is_file() and MARK in path.read_bytes()[:2000]):
+            if path.exists() and not (path.is_file() and _is_page(path)):
                 raise RefusedError(f"{path}: exists and is no page of gcf; move it away, or ask to overwrite it")
         except OSError as error:
             raise RefusedError(f"{path}: cannot be looked at ({error.strerror}); make it readable") from error
+
+
+def _is_page(path: Path) -> bool:
+    """By its first bytes alone: a page may hold megabytes of video, and there may be thousands of them."""
+    with path.open("rb") as file:
+        return MARK in file.read(2000)
 
 
 def _pages(found: Localizations) -> Iterator[tuple[VideoPage, str]]:
