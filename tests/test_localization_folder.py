@@ -199,8 +199,10 @@ def test_a_video_that_is_no_longer_asked_for_is_no_longer_told_of(tiny_run, thre
 
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
-    foreign = {"note.txt": "mine", "localization.json": '{"format": "another"}', "localization.JSON": "[]"}
-    for n, (name, text) in enumerate(foreign.items()):
+    other = {"format": "another", "version": 1, "facts": {}, "videos": []}
+    later = other | {"format": "gcf-localization", "version": 2}
+    foreign = [("note.txt", "mine"), *(("localization.json", json.dumps(text)) for text in (other, later, [], {}))]
+    for n, (name, text) in enumerate(foreign):
         (tmp_path / str(n)).mkdir()
         (tmp_path / str(n) / name).write_text(text)
         for overwrite in (False, True):
