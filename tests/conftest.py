@@ -47,3 +47,13 @@ def reference(folder, tmp_path_factory) -> bytes:
     out = tmp_path_factory.mktemp("reference") / "f.h5"
     extract(folder, out, workers=1)
     return out.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(reference, tmp_path_factory) -> Path:
+    """The run of a GCF-Net that was trained for two passes on `reference`; its classes are jump and run."""
+    import gcf
+
+    features = tmp_path_factory.mktemp("tiny_run") / "f.h5"
+    features.write_bytes(reference)
+    return gcf.train_head(features, features.with_name("run"), epochs=2).path

@@ -150,6 +150,29 @@ def test_before_relu_the_heat_of_a_clip_sums_to_its_gradient_times_its_descripto
     assert relative_error(total, (gradients * descriptors).sum(1)) < FLOAT64_FORWARD
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_positive_channels_are_those_that_speak_for_the_class(kind):
+    backbone, maps = network(kind), network(kind).feature_map(pixels())
+    gradients = torch.randn(CLIPS, kind.width, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    weights = channel_weights(backbone, maps, gradients)
+    assert (weights > 0).any(dim=1).all()
+    assert (weights < 0).any(dim=1).all()
+    found = grad_cam(backbone, maps, gradients, positive=True)
+    for n in range(CLIPS):
+        speaking = weights[n] > 0
+        expected = (weights[n, speaking, None, None, None] * maps[n, speaking]).sum(0)  # maps are 0 or more: no relu
+        assert relative_error(found[n], expected) < FLOAT64_FORWARD
+    assert (found >= grad_cam(backbone, maps, gradients)).all()
+
+
+def test_where_every_channel_speaks_for_the_class_positive_ones_are_all():
+    backbone = network(MeanNetwork)
+    maps = backbone.feature_map(pixels())
+    gradients = torch.ones(CLIPS, CHANNELS, dtype=torch.float64)
+    assert_bitwise_equal(grad_cam(backbone, maps, gradients, positive=True), grad_cam(backbone, maps, gradients))
+    assert (grad_cam(backbone, maps, -gradients, positive=True) == 0).all()
+
+
 def test_each_clip_is_read_in_its_own_round():
     head = some_head("gcf-256", 6)
     clips = torch.randn(7, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)

@@ -20,6 +20,14 @@ SAVE_SECONDS = 30.0
 PICTURES = ("overlay", "sheet")
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An overlay or a sheet: its name in the folder, and what is to be said of it."""
+
+    name: str
+    note: str = ""
+
+
 @dataclass(eq=False)
 class LocalizationFolder:
     """A folder with localization.json: `facts` of the run, and an entry for every video that is done.
@@ -36,15 +44,18 @@ class LocalizationFolder:
 
     @classmethod
     def begin(cls, path: Path, facts: dict, *, overwrite: bool = False) -> "LocalizationFolder":
-        """Take a new or empty folder, or one of an earlier run; of other facts only with `overwrite` (RefusedError)."""
+        """Take a new or empty folder, or one of an earlier run; of other facts only with `overwrite` (RefusedError).
+
+        A run that came to no video has nothing to lose. How the head's folder was called does not matter.
+        """
         if path.exists() and not path.is_dir():
             raise RefusedError(f"{path}: is a file; name a folder for the localisation")
         earlier = {}
         if path.exists() and set(path.iterdir()) - set(left_behind(path, FACTS)):
             found = _read(path)
-            if found["facts"] == json.loads(json.dumps(facts)):
+            if found["facts"] | {"head": ""} == json.loads(json.dumps(facts)) | {"head": ""}:
                 earlier = {entry["id"]: entry for entry in found["videos"]}
-            elif not overwrite:
+            elif found["videos"] and not overwrite:
                 raise RefusedError(
                     f"{path}: holds a localisation by another head or with other settings; name another folder, or ask "
                     "to overwrite it"
@@ -55,21 +66,24 @@ class LocalizationFolder:
         folder.save()
         return folder
 
-    def pictures(self, video_id: str, info: VideoInfo) -> dict[str, str | None]:
-        """The names of a video's pictures that an earlier run made, where they and the video are as they were."""
+    def pictures(self, video_id: str, info: VideoInfo, segments: Sequence[Segment]) -> dict[str, Picture]:
+        """A video's pictures by an earlier run, where they, the video, and what is annotated are as they were."""
         entry = self.earlier.get(video_id, {})
-        if entry.get("stamp") != [info.size, info.mtime_ns]:
+        as_they_were = ("stamp", _stamp(info)), ("annotated", [asdict(segment) for segment in segments])
+        if any(entry.get(name) != value for name, value in as_they_were):
             return {}
-        return {k: v for k, v in entry["files"].items() if k in PICTURES and v and (self.path / v).is_file()}
+        notes, names = entry.get("picture_notes", {}), {kind: entry["files"].get(kind) for kind in PICTURES}
+        return {k: Picture(v, notes.get(k, "")) for k, v in names.items() if v and (self.path / v).is_file()}
 
-    def add(self, localization: Localization, pictures: dict[str, str], segments: Sequence[Segment]) -> None:
+    def add(self, localization: Localization, pictures: dict[str, Picture], segments: Sequence[Segment]) -> None:
         """Write a video's arrays and remember its entry; localization.json follows within half a minute."""
         entry = write_localization(self.path, localization)
-        entry["files"].update(pictures)
+        entry["files"].update({kind: picture.name for kind, picture in pictures.items()})
+        entry["picture_notes"] = {kind: picture.note for kind, picture in pictures.items() if picture.note}
         entry["annotated"] = [asdict(segment) for segment in segments]
         if localization.reading is not None:
             self.evidence_kind = localization.reading.evidence_kind
-            entry["stamp"] = [int(localization.reading.info.size), int(localization.reading.info.mtime_ns)]
+            entry["stamp"] = _stamp(localization.reading.info)
         self.entries[localization.id] = entry
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
@@ -105,6 +119,11 @@ class LocalizationFolder:
         with disk_faults(self.path / FACTS), atomic_file(self.path / FACTS) as file:
             file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
         self.saved = time.monotonic()
+
+
+def _stamp(info: VideoInfo) -> list[int]:
+    """Bytes and nanoseconds, by which a video is known to be the same."""
+    return [int(info.size), int(info.mtime_ns)]
 
 
 def _read(path: Path) -> dict:

@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gcf._version import __version__
-from gcf.data.annotations import read_annotations
-from gcf.data.matching import match_names
+from gcf.data.boxes import read_boxes
 from gcf.data.schema import VideoFeatures, id_key
-from gcf.data.segments import read_segments
-from gcf.errors import UsageError
-from gcf.explain.described import Source, find_sources, source_of, trained
+from gcf.errors import AnnotationError, UsageError
+from gcf.explain.described import Found, Source, find_sources, source_of, trained
 from gcf.explain.intervals import propose_intervals
+from gcf.explain.judged import Judged, read_judged
 from gcf.explain.localization_files import video_entry
 from gcf.explain.localization_folder import LocalizationFolder
 from gcf.explain.localizer import LocalizeConfig, Localizer, map_network
 from gcf.explain.measures import describe_measures, measure
 from gcf.explain.reading import Localization
+from gcf.extract.find import VideoPath
 from gcf.extract.pool import Failed
 from gcf.extract.progress import Progress
 from gcf.head.saved import SavedHead
@@ -43,8 +43,8 @@ class LocalizedVideos(Sequence[Localization]):
 
     @property
     def complete(self) -> bool:
-        """No video failed, and nothing is to be said of any."""
-        return not any(one.error or one.note for one in self.videos)
+        """Every video was read as a whole and has all that was asked for; a note on something else does not matter."""
+        return not any(one.error or one.missing for one in self.videos)
 
     def summary(self) -> dict:
         """All of it as plain JSON values, clips apart."""
@@ -86,29 +86,33 @@ def localize_videos(
     where they were files), `device`, `workers`, `deadline`.
 
     Raises RecipeError or HeadError where the videos cannot be described as the head expects, UsageError for a class
-    that it has not, RefusedError for a folder with something else in it. A broken video has `error` and no reading.
+    that it has not, AnnotationError for a truth of other videos or classes, RefusedError for a folder with something
+    else in it; all of them before anything is done. A broken video has `error` and no reading.
     """
     config = config or LocalizeConfig()
     if subset is not None and truth is None:
         raise UsageError(f"subset {subset!r} is one of a truth file: name that, too")
     name = os.fspath(head) if isinstance(head, str | os.PathLike) else "a head in memory"
     head, found = trained(head), find_sources(videos)
-    ids = list(getattr(found, "ids", None) or [video.id for video in found])
-    wanted = set(ids) if subset is None else _of_subset(truth, subset, ids)
-    if not hasattr(found, "ids"):
+    if isinstance(found, list):
+        found = _outside(out, found)
+    judged = None if truth is None else read_judged(truth, _ids(found), subset)
+    if truth is not None and config.heat:
+        read_boxes(truth, _ids(found))  # for the measures; what is wrong with them is said before the work
+    wanted = _wanted(judged, subset, _ids(found))
+    if isinstance(found, list):
         found = [video for video in found if video.id in wanted]
-    segments = {} if truth is None else read_segments(truth, ids)
     source = source_of(head, found, **options)
-    if config.label is not None and config.label not in source.head.classes:
-        raise UsageError(f"class {config.label!r} is none of this head's: {', '.join(source.head.classes)}")
+    _check_classes(source.head.classes, config, judged)
+    maps = map_network(source, config, options)
     folder = None
     if out is not None:
         folder = LocalizationFolder.begin(Path(out), _facts(source, config, name), overwrite=overwrite)
-    localizer = Localizer(source, config, folder, segments, map_network(source, config, options))
+    localizer = Localizer(source, config, folder, {} if judged is None else judged.segments, maps)
     localized, described = [], []
     kept = contextlib.nullcontext() if folder is None else folder.kept()
-    with Progress(total=len(wanted), done=0, shown=progress) as bar, kept:
-        for video_id, outcome in source:
+    with Progress(total=len(wanted), done=0, shown=progress) as bar, kept, contextlib.closing(iter(source)) as stream:
+        for video_id, outcome in stream:
             if video_id not in wanted:
                 continue
             localized.append(localizer.localize(video_id, outcome))
@@ -131,11 +135,36 @@ def localize_videos(
     return LocalizedVideos(localized, metrics, folder and folder.path)
 
 
-def _of_subset(truth: str | os.PathLike, subset: str, ids: Sequence[str]) -> set[str]:
-    """The videos of a subset of the truth."""
-    annotated = read_annotations(Path(truth), multi_label=True).videos
-    found = match_names(ids, annotated, source=str(truth))
-    return {ids[n] for name, n in found.items() if annotated[name].subset == subset}
+def _outside(out: str | os.PathLike | None, found: list[VideoPath]) -> list[VideoPath]:
+    """All but the videos in the folder to be written, which an earlier run drew. UsageError if none is left."""
+    if out is None:
+        return found
+    folder = Path(os.path.abspath(out))
+    if left := [video for video in found if folder not in Path(video.path).parents]:
+        return left
+    raise UsageError(f"{out}: all the videos lie in this folder; name another one for what is made of them")
+
+
+def _ids(found: Found) -> list[str]:
+    """Of all videos, with those that had failed when a feature file was made."""
+    return [one.id for one in found] if isinstance(found, list) else [*found.ids, *(name for name, _ in found.failures)]
+
+
+def _wanted(judged: Judged | None, subset: str | None, ids: Sequence[str]) -> set[str]:
+    """The videos to localise: all, or those of the subset."""
+    if subset is None:
+        return set(ids)
+    if wanted := judged.segments.keys() & set(ids):
+        return wanted
+    raise AnnotationError(f"{judged.path}: none of the {len(ids)} videos is in its subset {subset!r}; name its videos")
+
+
+def _check_classes(classes: Sequence[str], config: LocalizeConfig, judged: Judged | None) -> None:
+    """Raise UsageError or AnnotationError unless the head has the class to show, and one of the truth's."""
+    if config.label is not None and config.label not in classes:
+        raise UsageError(f"class {config.label!r} is none of this head's: {', '.join(classes)}")
+    if judged is not None:
+        judged.check_classes(classes)
 
 
 def _facts(source: Source, config: LocalizeConfig, name: str) -> dict:

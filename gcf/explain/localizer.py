@@ -13,7 +13,7 @@ from gcf.explain.evidence import read_video, rounds
 from gcf.explain.gradcam import THRESHOLD, passing_clips
 from gcf.explain.intervals import IntervalSettings, propose_intervals
 from gcf.explain.localization_files import file_name
-from gcf.explain.localization_folder import LocalizationFolder
+from gcf.explain.localization_folder import LocalizationFolder, Picture
 from gcf.explain.maps import video_heat
 from gcf.explain.overlay_video import write_overlay
 from gcf.explain.reading import Localization
@@ -98,7 +98,9 @@ class Localizer:
         head, label = self.source.head, self.config.label
         reading = read_video(head, video)
         intervals = propose_intervals(reading, self.config.intervals)
-        found = Localization(video.id, reading, intervals, note=video.info.note)
+        found = Localization(
+            video.id, reading, intervals, note=video.info.note, missing=video.info.status != "ok", label=label or ""
+        )
         path = self.paths.get(video.id)
         if self.maps is None or path is None:
             return found
@@ -117,39 +119,45 @@ class Localizer:
                 positive=self.config.channels == "positive",
             )
         except VideoError as error:
-            return _noted(found, f"no heat map: {error}")
+            return _noted(found, f"no heat map: {error}", missing=True)
         return _noted(replace(found, heat=heat), note)
 
-    def _draw(self, found: Localization) -> tuple[Localization, dict[str, str]]:
+    def _draw(self, found: Localization) -> tuple[Localization, dict[str, Picture]]:
         """The overlay video and the contact sheet, or those of an earlier run; a note where one could not be made."""
         path = self.paths.get(found.id)
         if found.reading is None or path is None:
             return found, {}
-        pictures = self.folder.pictures(found.id, found.reading.info)
+        segments = self.segments.get(found.id, ())
+        pictures = self.folder.pictures(found.id, found.reading.info, segments)
         wanted = {"overlay": (".mp4", write_overlay)} if self.config.overlay else {}
         wanted |= {"sheet": (".png", write_sheet)} if self.config.sheet else {}
         for kind, (suffix, write) in wanted.items():
-            if kind in pictures:
-                continue
-            name = file_name(found.id, suffix)
-            try:
-                note = write(self.folder.path / name, path, found, segments=self.segments.get(found.id, ()))
-                pictures[kind] = name
-                found = _noted(found, note or "")
-            except VideoError as error:
-                found = _noted(found, f"no {kind}: {error}")
+            if kind not in pictures:
+                name = file_name(found.id, suffix)
+                try:
+                    note = write(self.folder.path / name, path, found, segments=segments)
+                except VideoError as error:
+                    found = _noted(found, f"no {kind}: {error}", missing=True)
+                    continue
+                pictures[kind] = Picture(name, note or "")
+            found = _noted(found, pictures[kind].note)
         return found, pictures
 
 
-def _noted(found: Localization, note: str) -> Localization:
-    """The same with one more note."""
-    return replace(found, note="; ".join(filter(None, [found.note, note])))
+def _noted(found: Localization, note: str, *, missing: bool = False) -> Localization:
+    """The same with one more note; missing: of something that should be there."""
+    return replace(found, note="; ".join(filter(None, [found.note, note])), missing=found.missing or missing)
 
 
 def map_network(source: Source, config: LocalizeConfig, options: dict) -> ClipNetwork | None:
-    """The network whose feature maps are shown: the one that describes the clips, or its twin without strides."""
+    """The network whose feature maps are shown: the one that describes the clips, or its twin without strides.
+
+    Raises UsageError for more windows than a clip has frames.
+    """
     if source.network is None or not config.heat:
         return None
+    if config.windows > (most := source.recipe["num_frames"]):
+        raise UsageError(f"windows are at most the {most} frames of a clip, not {config.windows}")
     if config.temporal_stride in (None, source.recipe["temporal_stride"]):
         return source.network
     backbone, weights = options.get("backbone"), options.get("weights")
@@ -159,6 +167,6 @@ def map_network(source: Source, config: LocalizeConfig, options: dict) -> ClipNe
         weights or ("default" if backbone else source.recipe["weights"]),
         settings,
     )
-    if wrong := differences(recipe, source.recipe, ignore=(*INCIDENTAL, "temporal_stride")):
+    if wrong := differences(recipe, source.recipe, ignore=INCIDENTAL | {"temporal_stride"}):
         raise RecipeError(f"the network without strides in time is another one: {'; '.join(wrong)}")
     return network

@@ -45,6 +45,6 @@ def _affine(backbone: nn.Module, width: int, device: torch.device) -> tuple[Tens
     weight = (backbone.classify(torch.eye(width, device=device)) - bias).T
     tried = torch.randn(4, width, generator=torch.Generator().manual_seed(0)).to(device)
     expected = tried @ weight.T + bias
-    if (backbone.classify(tried) - expected).abs().max() > LINEAR * expected.abs().max():
+    if not (backbone.classify(tried) - expected).abs().max() <= LINEAR * expected.abs().max():  # NaN is no better
         raise UsageError("this backbone's classifier is not linear in the descriptor; train a head and name its folder")
     return weight.float().cpu().contiguous(), bias.float().cpu()

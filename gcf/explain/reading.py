@@ -52,6 +52,8 @@ class Localization:
 
     reading None and `error` not '': nothing could be had from the video. note: what else must be known, such as that
     only a part of it decoded, or that no clip passed the gate. heat None: no maps were asked for, or there is no video.
+    missing: a part of the video could not be read, or something that was asked for could not be drawn. label: the class
+    to be shown; '' for the most probable.
     """
 
     id: str
@@ -60,3 +62,5 @@ class Localization:
     heat: HeatMaps | None = None
     error: str = ""
     note: str = ""
+    missing: bool = False
+    label: str = ""

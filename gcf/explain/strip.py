@@ -38,12 +38,13 @@ class Facts:
 
     @classmethod
     def of(cls, localization: Localization, segments: Sequence[Segment] = ()) -> "Facts":
-        """Of the class that has heat maps, else of the most probable one. Raises VideoError where nothing was read."""
+        """Of the class to be shown or with heat maps, else the most probable. VideoError where nothing was read."""
         reading, heat = localization.reading, localization.heat
         if reading is None:
             raise VideoError(localization.error or "nothing was read from it")
         classes = list(reading.classes)
-        index = classes.index(heat.label) if heat is not None and heat.label in classes else reading.top
+        label = localization.label or (heat.label if heat is not None else "")
+        index = classes.index(label) if label in classes else reading.top
         return cls(
             label=classes[index],
             probability=float(reading.probabilities[index]),
