@@ -27,7 +27,7 @@ def reading(name="v", *, clips=4, clip_seconds=2.0, size=(40, 60), probabilities
         logits=np.log(probabilities),
         probabilities=np.asarray(probabilities),
         evidence=np.repeat(np.arange(clips)[:, None], 2, axis=1).astype(np.float32),
-        evidence_kind="exact",
+        evidence_kind="traced",
     )
     return replace(found, **parts)
 

@@ -34,7 +34,7 @@ def read_by_hand(path, *, clip_frames=16, classes=CLASSES, gate=True, evidence=N
         logits=shares.sum(axis=0),
         probabilities=np.array([0.75] + [0.25 / (len(classes) - 1)] * (len(classes) - 1)),
         evidence=shares,
-        evidence_kind="exact",
+        evidence_kind="traced",
         gate=rng.random(len(starts)) if gate else None,
     )
 

@@ -216,7 +216,7 @@ def reading(gate, clips=3):
     info = VideoInfo(25.0, 48, 64, 48, 1.92, 1, 1)
     numbers = np.zeros(3)
     gate = None if gate is None else np.array(gate)
-    return ClipReading("v", None, info, CLASSES, numbers, numbers, np.zeros((clips, 3)), "exact", gate)
+    return ClipReading("v", None, info, CLASSES, numbers, numbers, np.zeros((clips, 3)), "traced", gate)
 
 
 def test_clips_pass_whose_gate_is_over_the_threshold():

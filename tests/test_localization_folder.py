@@ -190,9 +190,13 @@ def test_another_name_of_the_same_head_is_the_same_head(tiny_run, three, drawn, 
     assert drawn == ["a.avi"]
 
 
-def test_a_video_that_is_no_longer_asked_for_is_no_longer_told_of(tiny_run, three, drawn, tmp_path):
+def test_a_run_of_fewer_videos_loses_the_others_only_when_asked_to(tiny_run, three, drawn, tmp_path):
     localize_videos(tiny_run, three, tmp_path, config=PICTURES, **MINE)
-    localize_videos(tiny_run, [three / "a.avi", three / "b" / "a.avi"], tmp_path, config=PICTURES, **MINE)
+    fewer = [three / "a.avi", three / "b" / "a.avi"]
+    with pytest.raises(RefusedError, match=r"1 other videos, such as 'b/c\.avi'"):
+        localize_videos(tiny_run, fewer, tmp_path, config=PICTURES, **MINE)
+    assert len(facts_of(tmp_path)["videos"]) == 3
+    localize_videos(tiny_run, fewer, tmp_path, config=PICTURES, overwrite=True, **MINE)
     assert [entry["id"] for entry in facts_of(tmp_path)["videos"]] == ["a.avi", "b/a.avi"]
     assert list(json.loads((tmp_path / "intervals.json").read_bytes())["results"]) == ["a.avi", "b/a.avi"]
     assert len(drawn) == 3
@@ -207,17 +211,17 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
         (tmp_path / str(n) / name).write_text(text)
         for overwrite in (False, True):
             with pytest.raises(RefusedError, match="no localisation of gcf"):
-                LocalizationFolder.begin(tmp_path / str(n), FACTS, overwrite=overwrite)
+                LocalizationFolder.begin(tmp_path / str(n), FACTS, videos=(), overwrite=overwrite)
         assert contents(tmp_path / str(n)) == {name: text.encode()}
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RefusedError, match="is a file"):
-        LocalizationFolder.begin(tmp_path / "file", FACTS)
+        LocalizationFolder.begin(tmp_path / "file", FACTS, videos=())
 
 
 def test_a_run_that_came_to_nothing_is_in_nobodys_way(tmp_path):
     (tmp_path / ".localization.json.1.tmp").write_text("half of it")
-    LocalizationFolder.begin(tmp_path, FACTS)
-    LocalizationFolder.begin(tmp_path, FACTS | {"settings": {"windows": 2}})
+    LocalizationFolder.begin(tmp_path, FACTS, videos=())
+    LocalizationFolder.begin(tmp_path, FACTS | {"settings": {"windows": 2}}, videos=())
     assert facts_of(tmp_path)["settings"] == {"windows": 2}
 
 

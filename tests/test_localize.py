@@ -1,5 +1,6 @@
 """When and where: the same from videos and from their rows, honest about what is missing, of the videos asked for."""
 
+import csv
 import json
 import os
 from dataclasses import replace
@@ -13,8 +14,9 @@ from stage_one import TINY, extract
 
 import gcf
 from gcf.data.features import FeatureFile
-from gcf.errors import RecipeError, VideoError
+from gcf.errors import RecipeError, UsageError, VideoError
 from gcf.explain import localizer
+from gcf.explain.intervals import IntervalSettings
 from gcf.explain.localize import LocalizeConfig, localize_videos
 from gcf.explain.predict import predict_videos
 from gcf.extract.pool import DecoderPool
@@ -209,3 +211,22 @@ def test_a_fault_stops_the_decoders(tiny_run, folder, tmp_path, monkeypatch):
         localize_videos(tiny_run, folder, config=NUMBERS, **MINE)
     assert closed  # also while the fault, and with it every frame of the work, is still held
     assert caught
+
+
+def test_a_class_that_is_not_probable_has_intervals_and_clips_when_asked_for(tiny_run, folder, tmp_path):
+    reading = gcf.localize_videos(tiny_run, folder, **MINE)[0].reading
+    least = reading.classes[int(reading.probabilities.argmin())]
+    config = LocalizeConfig(label=least, heat=False, intervals=IntervalSettings(min_probability=1.0))
+    found = gcf.localize_videos(tiny_run, folder, tmp_path, config=config, **MINE)
+    assert all(any(one.label == least for one in video.intervals) for video in found)
+    rows = list(csv.DictReader((tmp_path / "clips.csv").read_text().splitlines()))
+    assert {row["label"] for row in rows} == {least}
+    assert f": {least} " in found.describe()
+
+
+def test_settings_of_maps_mean_nothing_without_videos(tiny_run, folder, tmp_path):
+    extract(folder, tmp_path / "f.h5")
+    for wrong in ({"windows": 2}, {"channels": "positive"}, {"temporal_stride": "none"}):
+        with pytest.raises(UsageError, match="no pixels"):
+            gcf.localize_videos(tiny_run, tmp_path / "f.h5", tmp_path / "out", config=LocalizeConfig(**wrong))
+    assert not (tmp_path / "out").exists()

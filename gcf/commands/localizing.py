@@ -17,7 +17,9 @@ from gcf.terminal import show
     metavar="DIR",
     help="Folder for videos, sheets and tables.  [default: HEAD-localized, beside HEAD]",
 )
-@click.option("--backbone", metavar="FILE.py|NAME", help="The head's own, where it was a plug-in.")
+@click.option(
+    "--backbone", metavar="FILE.py|NAME", help="The head's own, where it was a plug-in; or whose classifier to take."
+)
 @click.option("--weights", metavar="PATH|ID", help="The head's own, where they were a file.")
 @click.option("--class", "label", metavar="NAME", help="The class to show.  [default: each video's most probable]")
 @click.option("--gate-threshold", "threshold", default=0.5, help="Clips whose gate does not pass it get no heat map.")
@@ -50,6 +52,7 @@ from gcf.terminal import show
 def localize(head, videos, out, as_json, **options):
     """Say when, where and why the trained head HEAD sees its classes in videos.
 
+    HEAD is what train-head left, or the word backbone: the classifier that the network of --backbone brings along.
     For each video an overlay with heat maps, a contact sheet, and intervals; for all of them intervals.csv,
     intervals.json (ActivityNet's form) and clips.csv. A feature file gives the intervals alone. The same command goes
     on where it was stopped. `gcf report DIR` makes a page of each.

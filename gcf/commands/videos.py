@@ -31,6 +31,7 @@ from gcf.terminal import show
 def predict(head, videos, as_json, **options):
     """Show the most probable classes of new videos, decoded and described as the trained head HEAD expects.
 
+    HEAD is what train-head left, or the word backbone: the classifier that the network of --backbone brings along.
     VIDEO... is a folder, files, or a text/CSV list. Of a feature file FEATS.h5 the rows are read; it needs no labels
     and no network. --watch prints a video once its file has stayed as it is for two looks; Ctrl-C ends it, with 130.
 

@@ -58,15 +58,20 @@ def detection_map(
     labels = sorted({segment.label for segments in truth.values() for segment in segments})
     if not labels:
         raise ValueError("no segment is annotated")
+    predicted, wanted = _by_label(predictions), _by_label(truth)
     return DetectionMap(
         tuple(tious),
-        {label: _average_precision(_of(label, predictions), _of(label, truth), thresholds) for label in labels},
+        {label: _average_precision(predicted.get(label, {}), wanted[label], thresholds) for label in labels},
     )
 
 
-def _of(label: str, rows: Mapping[str, Sequence]) -> dict[str, list]:
-    """Those intervals or segments of each video that are of a class."""
-    return {video: kept for video, own in rows.items() if (kept := [one for one in own if one.label == label])}
+def _by_label(rows: Mapping[str, Sequence]) -> dict[str, dict[str, list]]:
+    """The intervals or segments of each class, by their video."""
+    found: dict[str, dict[str, list]] = {}
+    for video, own in rows.items():
+        for one in own:
+            found.setdefault(one.label, {}).setdefault(video, []).append(one)
+    return found
 
 
 def _average_precision(predicted: dict[str, list], truth: dict[str, list], thresholds: np.ndarray) -> np.ndarray:

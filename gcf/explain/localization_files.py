@@ -50,8 +50,8 @@ def video_entry(localization: Localization) -> dict:
 def write_tables(folder: str | os.PathLike, localizations: Iterable[Localization]) -> None:
     """Write intervals.json (in ActivityNet's form of results), intervals.csv and clips.csv for all videos.
 
-    Video ids stand as they are: in JSON escaped, in CSV by their own bytes. clips.csv has the evidence for the video's
-    most probable class. Raises RefusedError where the folder cannot be written.
+    Video ids stand as they are: in JSON escaped, in CSV by their own bytes. clips.csv has the evidence for the class
+    that is shown. Raises RefusedError where the folder cannot be written.
     """
     folder, localizations = Path(folder), list(localizations)
     results = {one.id: [_result(interval) for interval in one.intervals] for one in localizations}
@@ -129,7 +129,7 @@ def _clip_rows(localization: Localization) -> list[tuple]:
         (
             *(localization.id, clip, f"{reading.starts[clip]:.6f}", f"{reading.ends[clip]:.6f}"),
             *(int(reading.clips.num_frames[clip]), gate[clip], attention[clip]),
-            *(reading.classes[reading.top], f"{reading.evidence[clip, reading.top]:.6g}"),
+            *(reading.classes[localization.shown], f"{reading.evidence[clip, localization.shown]:.6g}"),
         )
         for clip in range(count)
     ]

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,9 +43,13 @@ class LocalizationFolder:
     saved: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def begin(cls, path: Path, facts: dict, *, overwrite: bool = False) -> "LocalizationFolder":
-        """Take a new or empty folder, or one of an earlier run; of other facts only with `overwrite` (RefusedError).
+    def begin(
+        cls, path: Path, facts: dict, *, videos: Collection[str], overwrite: bool = False
+    ) -> "LocalizationFolder":
+        """Take a new or empty folder, or one of an earlier run, of other facts or videos only with `overwrite`.
 
+        RefusedError where something else is there. videos: the ids of those to be done, among which those of an
+        earlier run must be.
         A run that came to no video has nothing to lose. How the head's folder was called does not matter.
         """
         if path.exists() and not path.is_dir():
@@ -55,6 +59,13 @@ class LocalizationFolder:
             found = _read(path)
             if found["facts"] | {"head": ""} == json.loads(json.dumps(facts)) | {"head": ""}:
                 earlier = {entry["id"]: entry for entry in found["videos"]}
+                others = sorted(earlier.keys() - set(videos))
+                if others and not overwrite:
+                    raise RefusedError(
+                        f"{path}: holds a localisation of {len(others)} other videos, such as {others[0]!r}, which "
+                        "would be lost; name another folder, or ask to overwrite it"
+                    )
+                earlier = {video_id: earlier[video_id] for video_id in videos if video_id in earlier}
             elif found["videos"] and not overwrite:
                 raise RefusedError(
                     f"{path}: holds a localisation by another head or with other settings; name another folder, or ask "

@@ -107,7 +107,7 @@ def localize_videos(
     maps = map_network(source, config, options)
     folder = None
     if out is not None:
-        folder = LocalizationFolder.begin(Path(out), _facts(source, config, name), overwrite=overwrite)
+        folder = LocalizationFolder.begin(Path(out), _facts(source, config, name), videos=wanted, overwrite=overwrite)
     localizer = Localizer(source, config, folder, {} if judged is None else judged.segments, maps)
     localized, described = [], []
     kept = contextlib.nullcontext() if folder is None else folder.kept()
@@ -184,12 +184,12 @@ def _facts(source: Source, config: LocalizeConfig, name: str) -> dict:
 
 
 def _line(found: Localization) -> str:
-    """One video in a line: its class, when it happens, and what else must be known."""
+    """One video in a line: the class that is shown, when it happens, and what else must be known."""
     if found.reading is None:
         return f"{found.id!r}: {found.error}"
     reading = found.reading
-    name = reading.classes[reading.top]
+    name = reading.classes[found.shown]
     own = sorted((one for one in found.intervals if one.label == name), key=lambda one: -one.score)[:SHOWN]
     when = ", ".join(f"{one.start:.1f}-{one.end:.1f} s ({one.score:.2f})" for one in own)
     note = f"  ({found.note})" if found.note else ""
-    return f"{found.id!r}: {name} {100 * reading.probabilities[reading.top]:.1f} %  {when}{note}"
+    return f"{found.id!r}: {name} {100 * reading.probabilities[found.shown]:.1f} %  {when}{note}"

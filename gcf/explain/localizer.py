@@ -98,6 +98,8 @@ class Localizer:
         head, label = self.source.head, self.config.label
         reading = read_video(head, video)
         intervals = propose_intervals(reading, self.config.intervals)
+        if label is not None and not any(one.label == label for one in intervals):  # not probable, but asked for
+            intervals = [*intervals, *propose_intervals(reading, self.config.intervals, labels=[label])]
         found = Localization(
             video.id, reading, intervals, note=video.info.note, missing=video.info.status != "ok", label=label or ""
         )
@@ -112,7 +114,7 @@ class Localizer:
                 head=head,
                 network=self.maps,
                 job=self.job,
-                class_index=reading.top if label is None else head.classes.index(label),
+                class_index=found.shown,
                 passing=passing,
                 rounds=rounds(head, len(reading.evidence)),
                 windows=self.config.windows,
@@ -152,9 +154,16 @@ def _noted(found: Localization, note: str, *, missing: bool = False) -> Localiza
 def map_network(source: Source, config: LocalizeConfig, options: dict) -> ClipNetwork | None:
     """The network whose feature maps are shown: the one that describes the clips, or its twin without strides.
 
-    Raises UsageError for more windows than a clip has frames.
+    Raises UsageError for more windows than a clip has frames, or settings of maps where there are no videos.
     """
-    if source.network is None or not config.heat:
+    if source.network is None:
+        if config.windows > 1 or config.channels != CHANNELS[0] or config.temporal_stride:
+            raise UsageError(
+                "a feature file has no pixels to make heat maps of: windows, channels and temporal_stride "
+                "are for videos"
+            )
+        return None
+    if not config.heat:
         return None
     if config.windows > (most := source.recipe["num_frames"]):
         raise UsageError(f"windows are at most the {most} frames of a clip, not {config.windows}")

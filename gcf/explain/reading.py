@@ -64,3 +64,8 @@ class Localization:
     note: str = ""
     missing: bool = False
     label: str = ""
+
+    @property
+    def shown(self) -> int:
+        """The index of the class that is shown; there must be a reading."""
+        return list(self.reading.classes).index(self.label) if self.label else self.reading.top

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from gcf.errors import RefusedError
 from gcf.explain.intervals import Interval
+from gcf.explain.localization_folder import FACTS, FORMAT, VERSION
 
-FORMAT, VERSION = "gcf-localization", 1
-LOCALIZATION, GALLERY = "localization.json", "index.html"
+GALLERY = "index.html"
 LONGEST_NAME = 220  # bytes; file systems end names at 255, and a suffix and a temporary name are to come
 PARTS = {"clips": ".npz", "overlay": ".mp4", "sheet": ".png"}
 
@@ -58,15 +58,15 @@ class Localizations:
 
 def is_localization(folder: str | os.PathLike) -> bool:
     """Whether `gcf localize` left this folder."""
-    return (Path(folder) / LOCALIZATION).is_file()
+    return (Path(folder) / FACTS).is_file()
 
 
 def read_localizations(folder: str | os.PathLike) -> Localizations:
     """Read localization.json of a folder; RefusedError where there is none, or where it is damaged or foreign."""
     folder = Path(folder)
-    path = folder / LOCALIZATION
+    path = folder / FACTS
     if not path.is_file():
-        raise RefusedError(f"{folder}: no {LOCALIZATION}; name the folder that gcf localize wrote")
+        raise RefusedError(f"{folder}: no {FACTS}; name the folder that gcf localize wrote")
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

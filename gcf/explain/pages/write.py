@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gcf.data.atomic import atomic_file
 from gcf.errors import RefusedError, UsageError
+from gcf.explain.localization_folder import FACTS
 from gcf.explain.pages.content import VideoPage, address, build_page
-from gcf.explain.pages.folder import GALLERY, LOCALIZATION, Localizations, is_localization, read_localizations
+from gcf.explain.pages.folder import GALLERY, Localizations, is_localization, read_localizations
 from gcf.explain.pages.gallery import Card, card, filtered
 from gcf.head.report.page import render
 from gcf.head.report.words import settings
@@ -26,11 +27,11 @@ def report_folder(
     """
     if not is_localization(folder):
         if not (Path(folder) / METRICS).is_file():
-            wanted = f"no {METRICS} of a run and no {LOCALIZATION}"
+            wanted = f"no {METRICS} of a run and no {FACTS}"
             raise RefusedError(f"{folder}: {wanted}; name what gcf train-head, ablate or localize wrote")
         return [write_report(folder, out, overwrite=overwrite)]
     if out is not None:
-        raise UsageError(f"{folder}: has a {LOCALIZATION}, and pages of videos go beside it; leave out -o")
+        raise UsageError(f"{folder}: has a {FACTS}, and pages of videos go beside it; leave out -o")
     return write_pages(folder, overwrite=overwrite)
 
 
