@@ -15,6 +15,8 @@ from gcf.data.features import FeatureFile
 from gcf.data.info import describe as describe_features
 from gcf.data.synthetic import write_demo_videos
 from gcf.errors import RecipeError, RefusedError, UsageError
+from gcf.explain.localize import localize_videos
+from gcf.explain.pages.write import write_pages
 from gcf.explain.predict import VideoPrediction, describe, predict_videos
 from gcf.extract.download import file_sha256
 from gcf.extract.extractor import ExtractSummary, extract_videos
@@ -94,9 +96,17 @@ def run_demo(
     prediction = predict_videos(run, new, **drawn)
     say(describe(prediction))
 
+    seen = demo.folder / "seen"
+    shown = {"truth": unseen.truth, "overwrite": True}
+    demo.step("When, where and why it sees that", "localize", run, new, output=seen, **shown)
+    localized = localize_videos(run, new, seen, **shown)
+    say(localized.describe())
+    demo.step("A page to look at", "report", seen)
+    say(str(write_pages(seen)[0]))
+
     seconds = time.monotonic() - begun
     say(_next(demo.folder, seconds))
-    complete = summary.complete and not any(p.error or p.note for p in prediction)
+    complete = summary.complete and localized.complete and not any(p.error or p.note for p in prediction)
     return Demo(demo.folder, rows, ordering, prediction, complete, seconds)
 
 
@@ -218,6 +228,7 @@ def _next(folder: Path, seconds: float) -> str:
             folder / "pictures",
             "the new video: a frame of every clip over its evidence, gate and attention, and the truth",
         ),
+        (folder / "seen" / "index.html", "the new video as a page: player, heat map, and a time line to move through"),
         (folder / "run" / "training.png", "the losses while the head was trained"),
         (folder / "videos" / "truth.json", "when each action happens, and the sprite's box in every frame"),
     ]

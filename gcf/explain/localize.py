@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,9 +96,7 @@ def localize_videos(
     head, found = trained(head), find_sources(videos)
     if isinstance(found, list):
         found = _outside(out, found)
-    judged = None if truth is None else read_judged(truth, _ids(found), subset)
-    if truth is not None and config.heat:
-        read_boxes(truth, _ids(found))  # for the measures; what is wrong with them is said before the work
+    judged = None if truth is None else _read_truth(truth, found, config, subset)
     wanted = _wanted(judged, subset, _ids(found))
     if isinstance(found, list):
         found = [video for video in found if video.id in wanted]
@@ -107,32 +105,58 @@ def localize_videos(
     maps = map_network(source, config, options)
     folder = None
     if out is not None:
-        folder = LocalizationFolder.begin(Path(out), _facts(source, config, name), videos=wanted, overwrite=overwrite)
+        facts = _facts(source, config, name)
+        folder = LocalizationFolder.begin(Path(out), facts, videos=wanted, overwrite=overwrite)
     localizer = Localizer(source, config, folder, {} if judged is None else judged.segments, maps)
+    localized, described = _localize(localizer, wanted, keep=judged is not None, progress=progress)
+    metrics = None if truth is None else _measure(localized, described, localizer, truth, subset)
+    if folder is not None:
+        folder.finish(localized, metrics, "" if metrics is None else describe_measures(metrics))
+    return LocalizedVideos(localized, metrics, folder and folder.path)
+
+
+def _localize(
+    localizer: Localizer, wanted: Collection[str], *, keep: bool, progress: bool
+) -> tuple[list[Localization], list[VideoFeatures]]:
+    """All videos that are wanted, by their ids; and, if they are to be kept, what describes them."""
     localized, described = [], []
-    kept = contextlib.nullcontext() if folder is None else folder.kept()
-    with Progress(total=len(wanted), done=0, shown=progress) as bar, kept, contextlib.closing(iter(source)) as stream:
+    kept = contextlib.nullcontext() if localizer.folder is None else localizer.folder.kept()
+    bar = Progress(total=len(wanted), done=0, shown=progress)
+    with bar, kept, contextlib.closing(iter(localizer.source)) as stream:
         for video_id, outcome in stream:
             if video_id not in wanted:
                 continue
             localized.append(localizer.localize(video_id, outcome))
-            if truth is not None and isinstance(outcome, VideoFeatures):
+            if keep and isinstance(outcome, VideoFeatures):
                 described.append(outcome)
             bar.advance(clips=0 if isinstance(outcome, Failed) else len(outcome.descriptors))
-    localized.sort(key=lambda one: id_key(one.id))
-    metrics = None
-    if truth is not None:
-        metrics = measure(
-            localized,
-            truth,
-            head=source.head,
-            videos=described,
-            subset=subset,
-            propose=lambda reading, labels: propose_intervals(reading, config.intervals, labels=labels),
-        )
-    if folder is not None:
-        folder.finish(localized, metrics, "" if metrics is None else describe_measures(metrics))
-    return LocalizedVideos(localized, metrics, folder and folder.path)
+    return sorted(localized, key=lambda one: id_key(one.id)), described
+
+
+def _measure(
+    localized: Sequence[Localization],
+    described: Sequence[VideoFeatures],
+    localizer: Localizer,
+    truth: str | os.PathLike,
+    subset: str | None,
+) -> dict:
+    settings = localizer.config.intervals
+    return measure(
+        localized,
+        truth,
+        head=localizer.source.head,
+        videos=described,
+        subset=subset,
+        propose=lambda reading, labels: propose_intervals(reading, settings, labels=labels),
+    )
+
+
+def _read_truth(truth: str | os.PathLike, found: Found, config: LocalizeConfig, subset: str | None) -> Judged:
+    """What is annotated of the videos; what is wrong with it, boxes included, is said before the work."""
+    judged = read_judged(truth, _ids(found), subset)
+    if config.heat:
+        read_boxes(truth, _ids(found))
+    return judged
 
 
 def _outside(out: str | os.PathLike | None, found: list[VideoPath]) -> list[VideoPath]:
