@@ -15,7 +15,9 @@ from gcf.head.sampling import choose_clips
 
 COPY_BYTES = 1 << 26
 BLOCK_BYTES = 4 << 20  # read at one go where descriptors stay in the file: long enough for any disk to be quick
-WINDOW_BYTES = 256 << 20  # what a batch is drawn from there, while the next is being read
+# What a batch is drawn from there, while the next is being read. Both must stay in the system's cache: where 1 GB was
+# left for it, windows of 256 MiB made the disk read every byte twice (benchmarks/heads.py --larger).
+WINDOW_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, eq=False)
