@@ -10,11 +10,13 @@ from gcf._version import __version__
 from gcf.errors import GcfError
 
 if TYPE_CHECKING:
+    from gcf.data.difference import diff_features
     from gcf.data.export import export_features
     from gcf.data.features import FeatureFile
     from gcf.data.joined import join_features
     from gcf.data.merge import merge_features
     from gcf.data.synthetic import write_demo_videos
+    from gcf.data.verify import verify_features
     from gcf.explain.demo import run_demo
     from gcf.explain.live import watch_predictions
     from gcf.explain.localize import localize_videos
@@ -40,6 +42,7 @@ _PLACES = {
     "ablate": "gcf.head.ablation",
     "check_head": "gcf.head.checks",
     "compare_features": "gcf.head.compare",
+    "diff_features": "gcf.data.difference",
     "evaluate_head": "gcf.head.evaluate",
     "export_features": "gcf.data.export",
     "export_onnx": "gcf.head.onnx_export",
@@ -55,6 +58,7 @@ _PLACES = {
     "stream_predictions": "gcf.explain.predict",
     "train_head": "gcf.head.training",
     "transfer_head": "gcf.head.transfer_protocol",
+    "verify_features": "gcf.data.verify",
     "watch_predictions": "gcf.explain.live",
     "write_demo_videos": "gcf.data.synthetic",
     "write_pages": "gcf.explain.pages.write",
@@ -69,6 +73,7 @@ __all__ = [
     "ablate",
     "check_head",
     "compare_features",
+    "diff_features",
     "evaluate_head",
     "export_features",
     "export_onnx",
@@ -84,6 +89,7 @@ __all__ = [
     "stream_predictions",
     "train_head",
     "transfer_head",
+    "verify_features",
     "watch_predictions",
     "write_demo_videos",
     "write_pages",

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 import click
 
 from gcf._version import __version__
-from gcf.commands import checks, compare, export, features, heads, localizing, networks, report, transfer, videos
+from gcf.commands import (
+    checking,
+    checks,
+    compare,
+    export,
+    features,
+    heads,
+    localizing,
+    networks,
+    report,
+    transfer,
+    videos,
+)
 from gcf.terminal import guarded
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -38,7 +50,8 @@ def run(args: Sequence[str] | None = None) -> int:
 
 
 for command in (
-    *(features.extract, features.merge, features.info, features.export, features.demo_videos),
+    *(features.extract, features.merge, features.info, checking.verify, checking.diff),
+    *(features.export, features.demo_videos),
     *(heads.train_head, heads.ablate, compare.compare, heads.evaluate, checks.check_head, report.report),
     *(videos.predict, localizing.localize, videos.demo),
     *(transfer.transfer, export.export_head),

@@ -1,0 +1,151 @@
+"""What the facts of a feature file must fulfil beyond their counts: types, order, ranges; each fault in plain words.
+
+Only what is in memory once a file is open; the descriptors and logits are read by `gcf.data.verify`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from gcf.data.features import FeatureFile
+from gcf.data.recipe import JOINED
+from gcf.data.schema import CLIP_FIELDS, STATUSES, SUBSETS, VIDEO_FIELDS, id_key
+
+FEW = 3  # names in a sentence
+
+
+def type_faults(features: FeatureFile) -> Iterator[str]:
+    """Where the stored types are not those of the schema, so that nothing else can be asked of the file."""
+    if not isinstance(features.recipe, dict) or JOINED in features.recipe:
+        yield "its recipe is not that of one extraction"
+    wanted = {f"clips/{k}": (getattr(features.clips, k), v) for k, v in CLIP_FIELDS.items()}
+    wanted |= {f"videos/{k}": (getattr(features.videos, k), v) for k, v in VIDEO_FIELDS.items()}
+    wanted |= {"videos/offset": (features.offsets, "<i8"), "videos/label": (features.labels, "<i4")}
+    for name, (values, dtype) in wanted.items():
+        if values.ndim != 1 or values.dtype != np.dtype(dtype):
+            yield f"{name} is {values.dtype} with {values.ndim} axes, expected {np.dtype(dtype)} with 1"
+
+
+def recipe_faults(features: FeatureFile) -> Iterator[str]:
+    """Where the stored rows are not what the recipe says."""
+    recipe, (clips, views, width), dtype = features.recipe, features.descriptors.shape, features.descriptors.dtype
+    if recipe.get("dtype", dtype.name) != dtype.name:
+        yield f"descriptors are {dtype}, the recipe says {recipe['dtype']!r}"
+    if recipe.get("views", views) != views:
+        yield f"descriptors have {views} views, the recipe says {recipe['views']!r}"
+    if clips and not (views and width):
+        yield f"descriptors are empty: {_plural(views, 'view')}, {width} wide"
+    frames = recipe.get("num_frames", 1)
+    if type(frames) is not int or frames < 1:
+        yield f"the recipe's num_frames is {frames!r}, not a number of frames"
+
+
+def clip_faults(features: FeatureFile) -> Iterator[str]:
+    """Where the frames and times of clips cannot be."""
+    clips, offsets = features.clips, features.offsets
+    first = np.zeros(features.num_clips, bool)
+    first[offsets[:-1]] = True
+    frames, longest = clips.num_frames, features.recipe.get("num_frames")
+    longest = longest if type(longest) is int else np.iinfo(frames.dtype).max
+    length = np.repeat(features.videos.num_frames, np.diff(offsets))  # (T,) frames of the clip's video
+    masks = {
+        "a time that is not finite": ~(np.isfinite(clips.start_time) & np.isfinite(clips.end_time)),
+        "an end before its start": clips.end_time < clips.start_time,
+        "a start or an end before that of the clip before it": (
+            _steps(clips.start_time, np.less, first) | _steps(clips.end_time, np.less, first)
+        ),
+        f"a number of frames that is not 1 to {longest}": (frames < 1) | (frames > longest),
+        "a start_frame that does not ascend from 0": (
+            _steps(clips.start_frame, np.less_equal, first) | (clips.start_frame < 0)
+        ),
+        "frames beyond the last one of its video": clips.start_frame > length - frames,
+    }
+    for what, mask in masks.items():
+        if mask.any():
+            yield f"{what} in {where(features, np.flatnonzero(mask))}"
+
+
+def video_faults(features: FeatureFile) -> Iterator[str]:
+    """Where names, facts or annotations of videos cannot be."""
+    videos, failed = features.videos, {name for name, _ in features.failures}
+    fps, duration = videos.fps, videos.duration
+    masks = {
+        "an empty name": [not name for name in features.ids],
+        "an entry among the failures, too": [name in failed for name in features.ids],
+        "no width or no height": np.minimum(videos.width, videos.height, dtype="<i8") < 1,
+        "a number of frames below 1": videos.num_frames < 1,
+        "a rate, duration or size that cannot be": (
+            ~np.isfinite(fps) | (fps < 0) | ~np.isfinite(duration) | (duration < 0) | (videos.size < 0)
+        ),
+        f"a status other than {', '.join(STATUSES)}": [status not in STATUSES for status in videos.status],
+        f"a subset other than {', '.join(filter(None, SUBSETS))}": [name not in SUBSETS for name in features.subsets],
+        f"a label outside the {len(features.classes)} classes": (
+            (features.labels < -1) | (features.labels >= len(features.classes))
+        ),
+    }
+    for what, mask in masks.items():
+        if np.any(mask):
+            names = [features.ids[n] for n in np.flatnonzero(mask)]
+            yield f"{what}: {counted(names)}"
+
+
+def name_faults(features: FeatureFile) -> Iterator[str]:
+    """Where lists of names are out of order or have one twice."""
+    keys = [id_key(name) for name in features.ids]
+    late = [n for n in range(1, len(keys)) if keys[n] < keys[n - 1]]
+    if late:
+        before, after = features.ids[late[0] - 1], features.ids[late[0]]
+        yield f"videos are not sorted by the bytes of their names: {before!r} stands before {after!r}"
+    lists = {"failures": [name for name, _ in features.failures], "classes": features.classes}
+    for what, names in lists.items():
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            yield f"{what} have a name twice: {', '.join(map(repr, twice[:FEW]))}"
+
+
+def straddling(features: FeatureFile) -> Iterator[str]:
+    """A warning where a group lies in several subsets: it cannot be split as it stands."""
+    subsets = defaultdict(set)
+    for group, subset in zip(features.groups, features.subsets, strict=True):
+        if group and subset:
+            subsets[group].add(subset)
+    torn = [group for group, found in subsets.items() if len(found) > 1]
+    if torn:
+        yield f"{_plural(len(torn), 'group')} in several subsets: {_some([repr(group) for group in torn])}"
+
+
+def where(features: FeatureFile, rows: np.ndarray) -> str:
+    """Which clips these rows are, counted from 0 in their video: 2 clips of 1 video: 'a.mp4' (0, 3)."""
+    videos = np.searchsorted(features.offsets, rows, side="right") - 1
+    named = np.unique(videos)
+    places = [
+        f"{features.ids[n]!r} ({_some([str(r - features.offsets[n]) for r in rows[videos == n]])})" for n in named[:FEW]
+    ]
+    clips, more = _plural(len(rows), "clip"), len(named) - FEW
+    return f"{clips} of {_plural(len(named), 'video')}: {', '.join(places)}{f' and {more:,} more' * (more > 0)}"
+
+
+def counted(names: Sequence[str]) -> str:
+    """How many videos, and the first few.
+
+    >>> counted(["a", "b", "c", "d"])
+    "4 videos: 'a', 'b', 'c' and 1 more"
+    """
+    return f"{_plural(len(names), 'video')}: {_some([repr(name) for name in names])}"
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = len(texts) - FEW
+    return ", ".join(texts[:FEW]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _steps(values: np.ndarray, backward: np.ufunc, first: np.ndarray) -> np.ndarray:
+    """Which rows (T,) stand `backward` to the row before them, in the same video."""
+    found = np.zeros(len(values), bool)
+    found[1:] = backward(values[1:], values[:-1])
+    return found & ~first
