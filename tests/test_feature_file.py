@@ -8,6 +8,7 @@ from compare import assert_bitwise_equal
 
 from gcf.data.features import FeatureFile
 from gcf.data.merge import merge_features
+from gcf.data.recipe import recipe_sha256
 from gcf.data.schema import Clips, FeatureContent, VideoFeatures, VideoInfo
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError, RecipeError, RefusedError
@@ -187,6 +188,14 @@ def altered_recipe(h5, _):
     h5.attrs["recipe"] = '{"backbone":"other"}'
 
 
+def recipe_that_is_a_list(h5, _):
+    h5.attrs["recipe"], h5.attrs["recipe_sha256"] = "[1]", recipe_sha256([1])
+
+
+def numbers_for_names(h5, _):
+    replace(h5, "videos/note", lambda: h5.create_dataset("videos/note", data=np.zeros(len(h5["videos/id"]), "<i4")))
+
+
 def wrong_offsets(h5, _):
     h5["videos/offset"][-1] = 99
 
@@ -206,6 +215,8 @@ TRICKS = [
     another_schema,
     foreign,
     altered_recipe,
+    recipe_that_is_a_list,
+    numbers_for_names,
     wrong_offsets,
     label_out_of_range,
 ]

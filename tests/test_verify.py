@@ -234,9 +234,8 @@ def test_a_dataset_of_another_type_or_length_is_refused_in_one_line(name, tmp_pa
     assert (out, len(err.splitlines())) == ("", 1)
 
 
-@pytest.mark.parametrize("recipe", [[1], {"joined": [1]}])
-def test_a_recipe_of_no_extraction_is_refused(recipe, tmp_path):
-    set_recipe(good(tmp_path / "f.h5"), recipe)
+def test_a_recipe_of_no_extraction_is_refused(tmp_path):
+    set_recipe(good(tmp_path / "f.h5"), {"joined": [1]})
     with pytest.raises(FeatureFileError, match="its recipe is not that of one extraction"):
         verify_features(tmp_path / "f.h5")
 

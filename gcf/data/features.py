@@ -51,7 +51,7 @@ class FeatureFile:
                 self._read(h5)
         except FileNotFoundError:
             raise FeatureFileError(f"{self.path}: no such file; gcf extract makes one") from None
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise FeatureFileError(
                 f"{self.path}: not a readable feature file, cut short or of another kind ({error}); extract again"
             ) from error
@@ -59,6 +59,8 @@ class FeatureFile:
     def _read(self, h5: h5py.File) -> None:
         self._check_kind(h5)
         self.recipe: dict = json.loads(h5.attrs["recipe"])
+        if not isinstance(self.recipe, dict):
+            raise FeatureFileError(f"{self.path}: its recipe is no JSON object; extract again")
         self.recipe_sha256: str = h5.attrs["recipe_sha256"]
         if recipe_sha256(self.recipe) != self.recipe_sha256:
             raise FeatureFileError(f"{self.path}: its recipe does not match its recipe_sha256; extract again")

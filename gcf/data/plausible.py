@@ -17,7 +17,7 @@ FEW = 3  # names in a sentence
 
 def type_faults(features: FeatureFile) -> Iterator[str]:
     """Where the stored types are not those of the schema, so that nothing else can be asked of the file."""
-    if not isinstance(features.recipe, dict) or JOINED in features.recipe:
+    if JOINED in features.recipe:
         yield "its recipe is not that of one extraction"
     wanted = {f"clips/{k}": (getattr(features.clips, k), v) for k, v in CLIP_FIELDS.items()}
     wanted |= {f"videos/{k}": (getattr(features.videos, k), v) for k, v in VIDEO_FIELDS.items()}

@@ -79,10 +79,7 @@ def verify_features(path: str | os.PathLike, *, progress: bool = False) -> Verif
 
 def open_suspect(path: str | os.PathLike) -> FeatureFile:
     """A FeatureFile whose facts have the schema's types. Raises FeatureFileError for any other."""
-    try:
-        features = FeatureFile(path)
-    except AttributeError as error:  # numbers where the schema has text
-        raise FeatureFileError(f"{path}: not a readable feature file ({error}); extract again") from error
+    features = FeatureFile(path)
     for fault in type_faults(features):
         raise FeatureFileError(f"{path}: {fault}; extract again")
     return features
