@@ -126,7 +126,8 @@ def test_boxes_and_orders_are_judged_where_they_are_known(tmp_path):
     assert found["faithfulness"]["deletion"]["evidence"]["better"] == 0
     assert (found["faithfulness"]["videos"], found["faithfulness"]["units"]) == (2, 1)
     text = describe_measures(found)
-    assert "pointing game: 100.0 % of 20 frames (20;" in text
+    assert "pointing game: 100.0 % of 20 frames (20), 100.0 % on average over 1 video;" in text
+    assert "95 %" not in text  # of one video, of one group, there is no telling how others would come out
     assert "deletion (lower is better): evidence" in text
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

@@ -139,11 +139,12 @@ def _times(ratio: float | None) -> str:
 def _pointing_lines(found: Mapping | None) -> list[str]:
     if found is None:
         return []
+    interval = f"; 95 % {100 * found['low']:.1f} to {100 * found['high']:.1f}" if found["videos"] > 1 else ""
     other = f"; videos whose maps show another class: {found['other_class']:,}" if found["other_class"] else ""
     return [
-        f"pointing game: {100 * found['accuracy']:.1f} % of {found['frames']:,} frames ({found['hits']:,}; 95 % "
-        f"{100 * found['low']:.1f} to {100 * found['high']:.1f}), {100 * found['video_accuracy']:.1f} % on average "
-        f"over {found['videos']:,} videos; the frame's centre {100 * found['centre']:.1f} %, a random point "
+        f"pointing game: {100 * found['accuracy']:.1f} % of {found['frames']:,} frames ({found['hits']:,}{interval}), "
+        f"{100 * found['video_accuracy']:.1f} % on average over {_videos(found['videos'])}; the frame's centre "
+        f"{100 * found['centre']:.1f} %, a random point "
         f"{100 * found['random']:.1f} %, the best point for each whole clip {100 * found['still']:.1f} %; "
         f"{found['blank']:,} frames without heat count as missed{other}",
         f"box of the heat: IoU {100 * found['iou']:.1f} % on average, {100 * found['iou_good']:.1f} % of the frames at "
@@ -155,15 +156,17 @@ def _pointing_lines(found: Mapping | None) -> list[str]:
 def _faithfulness_lines(found: Mapping | None) -> list[str]:
     if found is None:
         return []
+    several = found["units"] > 1  # of one alone there is no telling how others would come out
+    over = f" (95 % over {found['units']:,} units)" if several else ""
     lines = [
-        f"faithfulness over {found['videos']:,} videos: area under the probability of the predicted class, in %, and "
-        f"its difference to {found['repeats']} random orders (95 % over {found['units']:,} units)"
+        f"faithfulness over {_videos(found['videos'])}: area under the probability of the predicted class, in %, and "
+        f"its difference to {found['repeats']} random orders{over}"
     ]
     for kind, wish in zip(KINDS, ("lower", "higher"), strict=True):
         orders = found[kind]
         parts = [
-            f"{name} {100 * one['area']:.1f}, {100 * one['difference']:+.1f} ({100 * one['low']:+.1f} to "
-            f"{100 * one['high']:+.1f})"
+            f"{name} {100 * one['area']:.1f}, {100 * one['difference']:+.1f}"
+            + (f" ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})" if several else "")
             for name, one in orders.items()
             if name != RANDOM
         ]
@@ -171,3 +174,7 @@ def _faithfulness_lines(found: Mapping | None) -> list[str]:
     if found["single_clip"]:
         lines.append(f"  videos of one clip, which have no curve: {found['single_clip']:,}")
     return lines
+
+
+def _videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count:,} videos"
