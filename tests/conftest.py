@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import gcf.cli
+
 # Tests run in several processes at once; threads that fight for processors made them three times slower. Set before
 # torch is loaded, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,3 +59,24 @@ def tiny_run(reference, tmp_path_factory) -> Path:
     features = tmp_path_factory.mktemp("tiny_run") / "f.h5"
     features.write_bytes(reference)
     return gcf.train_head(features, features.with_name("run"), epochs=2).path
+
+
+@pytest.fixture(scope="module")
+def features(reference, tmp_path_factory) -> Path:
+    """The feature file of `reference`, in a folder of the module's own, so that runs may lie beside it."""
+    path = tmp_path_factory.mktemp("features") / "f.h5"
+    path.write_bytes(reference)
+    return path
+
+
+@pytest.fixture
+def invoke(capfd):
+    """A run in this process: code, standard output, standard error."""
+
+    def run(*args):
+        code = gcf.cli.run([str(a) for a in args])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run

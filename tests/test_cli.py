@@ -26,19 +26,6 @@ def gcf_run(*args, **options):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.fixture
-def invoke(capfd):
-    """A run in this process: code, standard output, standard error."""
-
-    def run(*args):
-        code = gcf.cli.run([str(a) for a in args])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return videos.write_folder(tmp_path_factory.mktemp("videos"), videos=5)

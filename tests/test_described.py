@@ -22,13 +22,6 @@ MINE = {"backbone": TINY, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def features(reference, tmp_path_factory):
-    path = tmp_path_factory.mktemp("described") / "f.h5"
-    path.write_bytes(reference)
-    return path
-
-
-@pytest.fixture(scope="module")
 def head(features):
     return gcf.train_head(features, features.with_name("run"), epochs=1).head
 

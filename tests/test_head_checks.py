@@ -8,7 +8,6 @@ import torch
 from caches import RECIPE, easy_cache, write_cache
 from test_plugin_heads import EXAMPLE
 
-import gcf.cli
 from gcf.errors import HeadError, RecipeError, UsageError
 from gcf.head.build import build_head
 from gcf.head.checks import check_head
@@ -236,17 +235,6 @@ def test_what_is_no_head_is_said(tmp_path):
         check_head("nothing")
     with pytest.raises(HeadError, match=r"no head\.json here"):
         check_head(tmp_path)
-
-
-@pytest.fixture
-def invoke(capfd):
-    def run(*args):
-        code = gcf.cli.run([str(a) for a in args])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
 
 
 def test_the_command_prints_a_line_a_check_and_ends_with_1_where_one_fails(invoke, plugin, tmp_path):

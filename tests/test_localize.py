@@ -15,7 +15,7 @@ from stage_one import TINY, extract
 import gcf
 from gcf.data.features import FeatureFile
 from gcf.errors import RecipeError, UsageError, VideoError
-from gcf.explain import localizer
+from gcf.explain import described, localizer
 from gcf.explain.intervals import IntervalSettings
 from gcf.explain.localize import LocalizeConfig, localize_videos
 from gcf.explain.predict import predict_videos
@@ -28,13 +28,6 @@ HOSTILE = ["=1+2.avi", "new\nline.avi", 'quo"te,comma.avi', os.fsdecode(b"\xff.a
 
 
 @pytest.fixture(scope="module")
-def features(reference, tmp_path_factory):
-    path = tmp_path_factory.mktemp("localize") / "f.h5"
-    path.write_bytes(reference)
-    return path
-
-
-@pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A video of two clips and a half."""
     return videos.write_video(tmp_path_factory.mktemp("clip") / "v.avi", 40)
@@ -43,16 +36,18 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def without_strides(monkeypatch):
     """The plug-in as a network of gcf's own would be: with a twin that has no strides in time."""
-    real, changes = localizer.load_network, {}
+    real, changes = described.load_network, {}
 
     def load(backbone, weights, config):
+        if config.temporal_stride == "trained":  # the one that describes the clips
+            return real(backbone, weights, config)
         assert config.temporal_stride == "none"
         network, recipe = real(backbone, weights, replace(config, temporal_stride="trained"))
         for layer in (network.backbone.stem, network.backbone.conv):
             layer.stride = (1, *layer.stride[1:])
         return network, recipe | {"temporal_stride": "none"} | changes
 
-    monkeypatch.setattr(localizer, "load_network", load)
+    monkeypatch.setattr(described, "load_network", load)
     return changes
 
 

@@ -55,17 +55,10 @@ def head_of(backbone):
 
 
 @pytest.fixture
-def invoke(capfd, tmp_path, monkeypatch):
-    """A run in this process, in a folder of its own: code, standard output, standard error."""
+def invoke(invoke, tmp_path, monkeypatch):
+    """The same in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        code = gcf.cli.run([str(a) for a in args])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
+    return invoke
 
 
 def test_weights_and_bias_are_those_of_the_network():

@@ -32,13 +32,6 @@ HOSTILE = ["=1+2.avi", "new\nline.avi", 'quo"te,comma.avi', os.fsdecode(b"\xff.a
 
 
 @pytest.fixture(scope="module")
-def features(reference, tmp_path_factory):
-    path = tmp_path_factory.mktemp("predict") / "f.h5"
-    path.write_bytes(reference)
-    return path
-
-
-@pytest.fixture(scope="module")
 def run(features):
     return gcf.train_head(features, features.with_name("run"), epochs=2).path
 
@@ -52,19 +45,6 @@ def hostile(tmp_path_factory):
         os.rename(videos.write_video(root / "v.avi", 20, seed=n), root / name)
         (root / str(n) / name).write_bytes(b"")
     return root
-
-
-@pytest.fixture
-def invoke(capfd):
-    """A run in this process: code, standard output, standard error."""
-
-    def run(*args):
-        code = gcf.cli.run([str(a) for a in args])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
 
 
 def outcomes_of(rewrite):

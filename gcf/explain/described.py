@@ -120,12 +120,21 @@ def source_of(
             "with each of them and name their feature files, in the order of its training"
         )
     config = _config(head.recipe, options)
-    weights = weights or ("default" if backbone else head.recipe["weights"])
-    network, recipe = load_network(backbone or head.recipe["backbone"], weights, config)
-    wrong = differences(recipe, head.recipe, ignore=INCIDENTAL)
-    if wrong:
+    network, recipe = network_of(head.recipe, config, backbone=backbone, weights=weights)
+    if wrong := differences(recipe, head.recipe, ignore=INCIDENTAL):
         raise RecipeError(f"not what this head was trained on: {'; '.join(wrong)}; name its --backbone and --weights")
     return Source(head, tuple(found), recipe, network=network, config=config)
+
+
+def network_of(
+    recipe: dict, config: ExtractConfig, *, backbone: str | None, weights: str | None
+) -> "tuple[ClipNetwork, dict]":
+    """The network that a recipe names, with the recipe of what it will make now, which may be another.
+
+    backbone, weights: where they were files, their places now.
+    """
+    weights = weights or ("default" if backbone else recipe["weights"])
+    return load_network(backbone or recipe["backbone"], weights, config)
 
 
 def _with_own_classifier(found: Found, backbone: str | None, weights: str | None, options: dict) -> Source:

@@ -6,6 +6,8 @@ from functools import cache
 import matplotlib
 from PIL import ImageFont
 
+from gcf.head.report.picture import printable
+
 LONGEST = 200  # characters; more never fits
 
 
@@ -14,15 +16,6 @@ def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Hebrew, Arabic; boxes for other letters."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)
-
-
-def printable(text: str) -> str:
-    r"""One line that any encoder takes: bytes that are no UTF-8 and control characters are spelt out.
-
-    >>> printable("a\udcff\n b")
-    'a\\udcff\\n b'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def fitted(text: str, width: float, letters: ImageFont.FreeTypeFont) -> str:

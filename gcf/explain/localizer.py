@@ -8,7 +8,7 @@ from gcf.data.schema import VideoFeatures
 from gcf.data.segments import Segment
 from gcf.errors import RecipeError, UsageError, VideoError
 from gcf.explain.contact_sheet import write_sheet
-from gcf.explain.described import Source
+from gcf.explain.described import Source, network_of
 from gcf.explain.evidence import read_video, rounds
 from gcf.explain.gradcam import THRESHOLD, passing_clips
 from gcf.explain.intervals import IntervalSettings, propose_intervals
@@ -19,7 +19,6 @@ from gcf.explain.overlay_video import write_overlay
 from gcf.explain.reading import Localization
 from gcf.extract.decoding import ClipJob
 from gcf.extract.network import ClipNetwork
-from gcf.extract.pipeline import load_network
 from gcf.extract.pool import Failed
 from gcf.extract.preprocess import Geometry
 
@@ -169,13 +168,9 @@ def map_network(source: Source, config: LocalizeConfig, options: dict) -> ClipNe
         raise UsageError(f"windows are at most the {most} frames of a clip, not {config.windows}")
     if config.temporal_stride in (None, source.recipe["temporal_stride"]):
         return source.network
-    backbone, weights = options.get("backbone"), options.get("weights")
     settings = replace(source.config, temporal_stride=config.temporal_stride)
-    network, recipe = load_network(
-        backbone or source.recipe["backbone"],
-        weights or ("default" if backbone else source.recipe["weights"]),
-        settings,
-    )
+    names = {name: options.get(name) for name in ("backbone", "weights")}
+    network, recipe = network_of(source.recipe, settings, **names)
     if wrong := differences(recipe, source.recipe, ignore=INCIDENTAL | {"temporal_stride"}):
         raise RecipeError(f"the network without strides in time is another one: {'; '.join(wrong)}")
     return network

@@ -67,5 +67,6 @@ class Localization:
 
     @property
     def shown(self) -> int:
-        """The index of the class that is shown; there must be a reading."""
-        return list(self.reading.classes).index(self.label) if self.label else self.reading.top
+        """The index of the class that is shown, asked for or with maps, else the top; there must be a reading."""
+        label = self.label or (self.heat.label if self.heat is not None else "")
+        return list(self.reading.classes).index(label) if label in self.reading.classes else self.reading.top

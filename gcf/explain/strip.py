@@ -38,22 +38,21 @@ class Facts:
 
     @classmethod
     def of(cls, localization: Localization, segments: Sequence[Segment] = ()) -> "Facts":
-        """Of the class to be shown or with heat maps, else the most probable. VideoError where nothing was read."""
-        reading, heat = localization.reading, localization.heat
+        """Of the class that is shown. Raises VideoError where nothing was read."""
+        reading = localization.reading
         if reading is None:
             raise VideoError(localization.error or "nothing was read from it")
-        classes = list(reading.classes)
-        label = localization.label or (heat.label if heat is not None else "")
-        index = classes.index(label) if label in classes else reading.top
+        index = localization.shown
+        label = reading.classes[index]
         return cls(
-            label=classes[index],
+            label=label,
             probability=float(reading.probabilities[index]),
             starts=reading.starts,
             ends=reading.ends,
             evidence=np.nan_to_num(np.asarray(reading.evidence[:, index], np.float64)),
             gate=None if reading.gate is None else np.nan_to_num(np.asarray(reading.gate, np.float64)),
             duration=max(float(reading.ends[-1]), float(reading.info.duration)) or 1.0,
-            found=[one for one in localization.intervals if one.label == classes[index]],
+            found=[one for one in localization.intervals if one.label == label],
             annotated=list(segments),
         )
 
