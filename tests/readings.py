@@ -55,3 +55,9 @@ def localize_by_hand(path, *, heat=False, intervals=((0.2, 0.6, 0.9),), shown=No
     found = [Interval(start, end, reading.classes[0], score) for start, end, score in intervals]
     maps = heat_by_hand(reading, shown=shown, clip_frames=options.get("clip_frames", 16)) if heat else None
     return Localization(reading.id, reading, found, maps)
+
+
+def decode(path):
+    """The frames of a video with their times, and the Video, read to its end."""
+    video = Video(path)
+    return [(pixels.copy(), start, end) for pixels, start, end in video], video
