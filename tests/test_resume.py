@@ -133,7 +133,7 @@ def test_a_video_that_changes_before_the_merge_is_reported_not_lost(folder, tmp_
 
 def test_finished_videos_are_committed_while_a_long_one_is_under_way(tmp_path, monkeypatch):
     videos.write_video(tmp_path / "v" / "a.avi", 20)
-    videos.write_video(tmp_path / "v" / "long.avi", 800)
+    videos.write_video(tmp_path / "v" / "long.avi", 4000)  # longer than a late start of the other decoder
     monkeypatch.setattr(extractor, "PART_SECONDS", 0.0)
     counts, commit = [], extractor.PartFolder.commit
 
