@@ -188,14 +188,14 @@ def test_a_signal_stops_the_run_cleanly_and_it_resumes(folder, features, tmp_pat
         self.batches = getattr(self, "batches", 0) + 1
         if self.batches >= 4 and not pathlib.Path({str(go)!r}).exists():
             pathlib.Path({str(waiting)!r}).touch()
-            time.sleep(100)
+            time.sleep(2)
 
     def descriptor(""",
         )
     )
     out = tmp_path / "f.h5"
     command = [sys.executable, "-m", "gcf.cli", "extract", str(folder), str(out), "--backbone", str(slow)]
-    command += ["--batch-size", "2"]
+    command += ["--batch-size", "2", "--precision", "fp32"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not waiting.exists() and process.poll() is None:
         time.sleep(0.05)

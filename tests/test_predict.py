@@ -62,7 +62,7 @@ def test_the_order_in_which_videos_are_done_changes_nothing(run, folder, monkeyp
     assert [p.id for p in expected] == sorted(p.id for p in expected)
     assert predict_videos(run, folder, workers=3, **MINE) == expected
     monkeypatch.setattr(described, "stream_features", outcomes_of(lambda done: done[::-1]))
-    assert [p.id for p in stream_predictions(run, folder, **MINE)] == [p.id for p in expected[::-1]]
+    assert [p.id for p in stream_predictions(run, folder, workers=1, **MINE)] == [p.id for p in expected[::-1]]
     assert predict_videos(run, folder, **MINE) == expected
 
 

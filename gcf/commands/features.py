@@ -24,9 +24,9 @@ from gcf.terminal import show
 @click.option("--views", default=1, help="Centre view plus VIEWS - 1 augmented ones (multi-scale crop, flip).")
 @click.option("--views-seed", default=0, help="Seed of the augmented views.")
 @device_option
-@click.option("--precision", default="auto", help="auto (fp32), fp32, bf16, fp16; recorded in the file.")
-@click.option("--workers", type=int, help="Decoder processes.  [default: processors - 1]")
-@click.option("--batch-size", default=8, help="Clips a forward pass; fixed for a file.")
+@click.option("--precision", default="auto", help="auto (half, where the device has it), fp32, bf16, fp16.")
+@click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
+@click.option("--batch-size", type=int, help="Clips a forward pass; fixed for a file.  [default: 8, on GPUs 32]")
 @click.option("--shard", type=Shard(), help="Only the i-th of n shares of the videos; then `gcf merge`.")
 @click.option("--tail", default="loop", help="The last short clip: loop, repeat-last, drop.")
 @click.option("--clip-frames", type=int, help="Frames a clip.  [default: 16, fewer where trained with fewer]")

@@ -46,7 +46,7 @@ from gcf.terminal import show
 )
 @click.option("--subset", metavar="train|val|test", help="Only the videos that the truth has in it.")
 @device_option
-@click.option("--workers", type=int, help="Decoder processes.  [default: processors - 1]")
+@click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
 @click.option("--overwrite", is_flag=True, help="Replace a localisation by another head or with other settings.")
 @json_option
 def localize(head, videos, out, as_json, **options):

@@ -22,7 +22,7 @@ from gcf.terminal import show
 )
 @click.option("--truth", type=path_type(exists=True), metavar="FILE", help="Intervals to draw, ActivityNet-style JSON.")
 @device_option
-@click.option("--workers", type=int, help="Decoder processes.  [default: processors - 1]")
+@click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
 @click.option("-o", "--output", "out", type=path_type(), metavar="FILE.csv", help="Write a table, a row a video.")
 @click.option("--watch", is_flag=True, help="Go on with every video that comes into the folder, until stopped.")
 @click.option("--every", type=float, help="With --watch: seconds between two looks.  [default: 2]")

@@ -5,7 +5,9 @@ import json
 
 # They change the last bits or what is stored beside the centre view, not what a descriptor means; the weights' name
 # is a label, their sha256 decides.
-INCIDENTAL = frozenset({"versions", "device", "batch_size", "dtype", "views", "views_seed", "weights"})
+INCIDENTAL = frozenset(
+    {"versions", "device", "batch_size", "dtype", "views", "views_seed", "weights", "folded", "precision_cosine"}
+)
 
 JOINED = "joined"  # the recipe of joined files is the list of theirs, under this key
 

@@ -1,6 +1,8 @@
 """Clips of many videos into full batches, rows of many batches back into videos."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +12,9 @@ from gcf.extract.decoding import Clip
 from gcf.extract.find import VideoPath
 from gcf.extract.pool import Failed
 
-Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+Submit = Callable[[np.ndarray], Future]  # pixels (n, T, H, W, 3) -> descriptors (n, D), logits (n, K) or None
 Item = tuple[VideoPath, Clip | VideoInfo | Failed]
+Outcome = tuple[str, VideoFeatures | Failed]
 
 
 @dataclass
@@ -25,7 +28,7 @@ class _Rows:
     info: VideoInfo | None = None
     waiting: int = 0
 
-    def add(self, clip: Clip) -> Iterator[tuple["_Rows", int, np.ndarray]]:
+    def add(self, clip: Clip) -> "Iterator[Slot]":
         """Take a clip without its pixels; gives one slot of a batch for each of its views."""
         index = len(self.clips)
         self.clips.append(Clip(np.empty(0), clip.start_frame, clip.num_real, clip.start_time, clip.end_time))
@@ -59,43 +62,84 @@ class _Rows:
         return VideoFeatures(self.id, descriptors, logits, clips, self.info)
 
 
+Slot = tuple[_Rows, int, np.ndarray | None]  # whose clip a place of a batch holds, which one, its pixels
+
+
 def assemble(
-    decoded: Iterable[Item], network: Network, *, batch_size: int, dtype: str
-) -> Iterator[tuple[str, VideoFeatures | Failed]]:
+    decoded: Iterable[Item],
+    submit: Submit,
+    *,
+    batch_size: int,
+    dtype: str,
+    waiting: int = 1,
+    after_batch: Callable[[], None] = lambda: None,
+) -> Iterator[Outcome]:
     """Run every clip through the network in batches that span videos; yields each video's id and outcome when known.
 
-    decoded: what a DecoderPool gives, videos interleaved. Their order depends on chance, their numbers do not.
+    decoded: what a DecoderPool gives, videos interleaved. Their order depends on chance, their numbers do not. submit
+    begins a batch and gives its Future; at most `waiting` are under way. after_batch is called after each, also while
+    no video is done.
     """
-    videos: dict[str, _Rows] = {}
-    slots: list[tuple[_Rows, int, np.ndarray]] = []
-
-    def settle(finished: Iterable[_Rows]) -> Iterator[tuple[str, VideoFeatures | Failed]]:
-        for rows in finished:
-            if rows.complete and videos.pop(rows.id, None):
-                yield rows.id, rows.features(dtype)
-
+    desk = _Desk(submit, batch_size, after_batch)
     for video, item in decoded:
-        rows = videos.setdefault(video.id, _Rows(video.id))
+        yield from desk.take(video.id, item, dtype)
+        while len(desk.slots) >= batch_size:
+            desk.send()
+        while desk.under_way and (len(desk.under_way) > waiting or desk.under_way[0].rows.done()):
+            yield from desk.settle_oldest(dtype)
+    while desk.slots:
+        desk.send()
+    while desk.under_way:
+        yield from desk.settle_oldest(dtype)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A batch under way: whose clips it holds, and what comes of them."""
+
+    slots: list[Slot]
+    rows: Future
+
+
+class _Desk:
+    """What waits for a full batch, what is in the network, what waits for its last clip."""
+
+    def __init__(self, submit: Submit, batch_size: int, after_batch: Callable[[], None]):
+        self.submit, self.batch_size, self.after_batch = submit, batch_size, after_batch
+        self.videos: dict[str, _Rows] = {}
+        self.slots: list[Slot] = []
+        self.under_way: deque[_Batch] = deque()
+
+    def take(self, video_id: str, item: Clip | VideoInfo | Failed, dtype: str) -> Iterator[Outcome]:
+        """One thing that was decoded."""
+        rows = self.videos.setdefault(video_id, _Rows(video_id))
         if isinstance(item, Failed):
-            del videos[video.id]
-            slots = [slot for slot in slots if slot[0] is not rows]
-            yield video.id, item
+            del self.videos[video_id]
+            self.slots = [slot for slot in self.slots if slot[0] is not rows]
+            yield video_id, item
         elif isinstance(item, VideoInfo):
             rows.info = item
-            yield from settle([rows])
+            yield from self._settle([rows], dtype)
         else:
-            slots.extend(rows.add(item))
-        while len(slots) >= batch_size:
-            batch, slots = slots[:batch_size], slots[batch_size:]
-            yield from settle(_run(network, batch))
-    while slots:
-        batch, slots = slots[:batch_size], slots[batch_size:]
-        yield from settle(_run(network, batch))
+            self.slots.extend(rows.add(item))
 
+    def send(self) -> None:
+        """Begin the next batch, full or the last."""
+        batch, self.slots = self.slots[: self.batch_size], self.slots[self.batch_size :]
+        pixels = np.stack([pixels for _, _, pixels in batch])
+        slots = [(rows, index, None) for rows, index, _ in batch]  # the pixels are not held twice
+        self.under_way.append(_Batch(slots, self.submit(pixels)))
 
-def _run(network: Network, batch: list[tuple[_Rows, int, np.ndarray]]) -> list[_Rows]:
-    """Fill the rows of one batch; the videos it touched, in order."""
-    descriptors, logits = network(np.stack([pixels for _, _, pixels in batch]))
-    for place, (rows, index, _) in enumerate(batch):
-        rows.fill(index, descriptors[place], None if logits is None else logits[place])
-    return list({id(rows): rows for rows, _, _ in batch}.values())
+    def settle_oldest(self, dtype: str) -> Iterator[Outcome]:
+        """Wait for the oldest batch and fill the rows of the videos it touched, in order."""
+        batch = self.under_way.popleft()
+        descriptors, logits = batch.rows.result()
+        for place, (rows, index, _) in enumerate(batch.slots):
+            rows.fill(index, descriptors[place], None if logits is None else logits[place])
+        yield from self._settle({id(rows): rows for rows, _, _ in batch.slots}.values(), dtype)
+        self.after_batch()
+
+    def _settle(self, finished: Iterable[_Rows], dtype: str) -> Iterator[Outcome]:
+        for rows in finished:
+            if rows.complete and self.videos.pop(rows.id, None):
+                yield rows.id, rows.features(dtype)

@@ -14,7 +14,8 @@ class ExtractConfig:
     """Settings of one extraction; those that decide numbers go into the recipe.
 
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
-    with fewer. workers None: one decoder process per processor but one. shard (i, n): the i-th of n parts, from 1.
+    with fewer. workers None: one decoder process per processor. batch_size None: 8 clips on processors, 32 on GPUs.
+    device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
     after which a video is given up.
     """
@@ -25,7 +26,7 @@ class ExtractConfig:
     device: str = "auto"
     precision: str = "auto"
     workers: int | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     shard: tuple[int, int] | None = None
     tail: str = "loop"
     clip_frames: int | None = None
@@ -41,5 +42,14 @@ class ExtractConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
+        if len(set(self.devices)) < len(self.devices) or (
+            len(self.devices) > 1 and not all(name.startswith("cuda:") for name in self.devices)
+        ):
+            raise UsageError(f"several devices are GPUs, each named once, such as cuda:0,cuda:1, not {self.device!r}")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"shard is i/n with 1 <= i <= n, not {self.shard[0]}/{self.shard[1]}")
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices by name, at least one."""
+        return [name.strip() for name in self.device.split(",")]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gcf.data.schema import VideoFeatures
-from gcf.extract.assembly import Network, assemble
+from gcf.extract.assembly import assemble
 from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import ClipJob
 from gcf.extract.find import VideoPath
@@ -17,16 +17,26 @@ if TYPE_CHECKING:
 
 
 def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[ClipNetwork, dict]":
-    """The network, ready, and the recipe of what it will make."""
+    """The network, ready, and the recipe of what it will make. On several devices it is the first one's."""
+    # Half of a batch's time on a processor can be the system's zeroing of fresh pages; large pages take a tenth of it.
+    # PyTorch reads this once, before it takes memory for the first time.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from gcf.extract.backbones import load_backbone  # late: this is where torch comes in
-    from gcf.extract.network import ClipNetwork, choose_device
+    from gcf.extract.network import choose_device
+    from gcf.extract.precision import precise_network
     from gcf.extract.recipe import make_recipe
 
-    device = choose_device(config.device)
+    device = choose_device(config.devices[0])
     module = load_backbone(backbone, weights, config.temporal_stride)
     recipe = make_recipe(module.recipe, config, device=device.type)
-    network = ClipNetwork(module, device=device, precision=recipe["precision"], batch_size=config.batch_size)
-    return network, recipe
+    network, measured = precise_network(
+        module,
+        device=device,
+        precision=config.precision,
+        batch_size=recipe["batch_size"],
+        num_frames=recipe["num_frames"],
+    )
+    return network, recipe | measured
 
 
 def stream_features(
@@ -42,19 +52,21 @@ def stream_features(
     Memory holds a few batches of clips, whatever the videos' length. `after_batch` is called after each of them, also
     while no video is done. Closing the iterator stops the decoders.
     """
+    from gcf.extract.lanes import Lanes  # late: torch
+
     job = ClipJob(recipe["num_frames"], config.tail, Geometry.from_recipe(recipe), config.views, config.views_seed)
-    workers = config.workers or max(1, len(os.sched_getaffinity(0)) - 1)
-    pool = DecoderPool(videos, job, num_workers=workers, ahead=2 * config.batch_size, deadline=config.deadline)
-    try:
-        yield from assemble(pool, _then(network, after_batch), batch_size=config.batch_size, dtype=config.dtype)
-    finally:
-        pool.close()
-
-
-def _then(network: "ClipNetwork", after_batch: Callable[[], None]) -> Network:
-    def run(pixels):
-        rows = network(pixels)
-        after_batch()
-        return rows
-
-    return run
+    workers = config.workers or len(os.sched_getaffinity(0))
+    with Lanes(network, config.devices) as lanes:
+        ahead = (lanes.count + 1) * network.batch_size
+        pool = DecoderPool(videos, job, num_workers=workers, ahead=ahead, deadline=config.deadline)
+        try:
+            yield from assemble(
+                pool,
+                lanes.submit,
+                batch_size=network.batch_size,
+                dtype=config.dtype,
+                waiting=lanes.count,
+                after_batch=after_batch,
+            )
+        finally:
+            pool.close()

@@ -7,9 +7,16 @@ import torch
 from gcf._version import __version__
 from gcf.extract.config import ExtractConfig
 
+# Clips a forward pass. On processors 4, 8 and 16 differ by less than a tenth (benchmarks/README.md). One number a kind
+# of device, not one measured at the start: it decides the last bits, and shards and repeated runs must agree on it.
+BATCH_SIZES = {"cpu": 8, "cuda": 32}
+
 
 def make_recipe(backbone: dict, config: ExtractConfig, *, device: str) -> dict:
-    """Everything that decides the numbers. backbone: `.recipe` of a loaded backbone; device: cpu or cuda."""
+    """Everything that decides the numbers but the precision, which is found out by trying.
+
+    backbone: `.recipe` of a loaded backbone; device: cpu or cuda.
+    """
     kept = {k: v for k, v in backbone.items() if k not in ("name", "classes")}
     return kept | {
         "backbone": backbone["name"],
@@ -18,9 +25,8 @@ def make_recipe(backbone: dict, config: ExtractConfig, *, device: str) -> dict:
         "sampling": "native",
         "views": config.views,
         "views_seed": config.views_seed,
-        "precision": "fp32" if config.precision == "auto" else config.precision,
         "dtype": config.dtype,
-        "batch_size": config.batch_size,
+        "batch_size": config.batch_size or BATCH_SIZES.get(device, BATCH_SIZES["cuda"]),
         "device": device,
         "versions": {"gcf": __version__, "torch": torch.__version__, "av": av.__version__, "pillow": PIL.__version__},
     }
