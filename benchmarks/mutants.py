@@ -77,6 +77,9 @@ def judge(batch: Batch, names: Sequence[str], features: FeatureFile, said: str) 
         times = said.count(f"{name!r}: ")
         if times != (state != "ok"):
             batch.problems.append(f"{name} is {state} and named {times} times")
+    for name, reason in features.failures:
+        if "run the same command again" in reason:  # the words for a video that nothing is known of at the end
+            batch.problems.append(f"{name} was forgotten: {reason}")
     if batch.peaks.largest_child > 1.5 * MEMORY_LIMIT:
         batch.problems.append(f"a decoder held {batch.peaks.largest_child:,} bytes")
 

@@ -65,9 +65,13 @@ def held() -> Held:
 
 @dataclass
 class Peaks:
-    """The most bytes seen at once: of the main process, of its largest descendant, of all together."""
+    """The most bytes seen at once: of the main process, of its largest descendant, of all together.
+
+    `late`: what the main process held when a child was last seen, that is at the end of its work.
+    """
 
     main: int = 0
+    late: int = 0
     largest_child: int = 0
     together: int = 0
 
@@ -76,10 +80,12 @@ class Peaks:
         main, *children = (resident(p) for p in family(pid))
         self.main, self.together = max(self.main, main), max(self.together, main + sum(children))
         self.largest_child = max(self.largest_child, *children, 0)
+        self.late = main if children else self.late
 
     def __str__(self) -> str:
-        numbers = (self.main, self.largest_child, self.together)
-        return "main {:.0f} MB, largest decoder {:.0f} MB, together {:.0f} MB".format(*(n / 1e6 for n in numbers))
+        numbers = (self.main, self.late, self.largest_child, self.together)
+        words = "main {:.0f} MB, at last {:.0f} MB, largest decoder {:.0f} MB, together {:.0f} MB"
+        return words.format(*(n / 1e6 for n in numbers))
 
 
 def watch(process: subprocess.Popen, *, seconds: float = float("inf"), every: float = 0.05) -> Peaks:
