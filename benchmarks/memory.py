@@ -4,8 +4,8 @@
     python benchmarks/memory.py --videos 100 1000 10000
 
 The short videos, a clip each, are a hundred files under as many names (hard links) as are asked for, and go through
-the plug-in of the tests; what matters there is the main process alone. Its peak is that of loading torch, which varies by
-tens of MB; what it holds at the end of the work says more, once some hundred videos have warmed up its allocators.
+the plug-in of the tests; what matters there is the main process alone. Its peak is that of loading torch, which varies
+by tens of MB; what it holds at the end of the work says more, once some hundred videos have warmed up its allocators.
 """
 
 import argparse
