@@ -204,8 +204,8 @@ def main() -> None:
             for path in sorted(place.rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             place.rmdir()
-    print(f"{made.total()} kills {dict(made)}, {kept} videos committed at the last of each cycle, none decoded again")
-    print(*(problems or ["0 differences, no video lost or twice, nothing left behind"]), sep="\n")
+    print(f"{made.total()} kills {dict(made)}, {kept} videos committed at the last kill of each cycle")
+    print(*(problems or ["0 differences, no video lost, twice or decoded again, nothing left behind"]), sep="\n")
     sys.exit(bool(problems))
 
 
