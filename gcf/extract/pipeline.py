@@ -42,7 +42,8 @@ def stream_features(
     Memory holds a few batches of clips, whatever the videos' length. `after_batch` is called after each of them, also
     while no video is done. Closing the iterator stops the decoders.
     """
-    job = ClipJob(recipe["num_frames"], config.tail, Geometry.from_recipe(recipe), config.views, config.views_seed)
+    views = config.views, config.views_seed
+    job = ClipJob(recipe["num_frames"], config.tail, Geometry.from_recipe(recipe), *views, config.max_frames)
     workers = config.workers or max(1, len(os.sched_getaffinity(0)) - 1)
     pool = DecoderPool(videos, job, num_workers=workers, ahead=2 * config.batch_size, deadline=config.deadline)
     try:
