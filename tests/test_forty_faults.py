@@ -186,7 +186,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.parametrize("name", ["bomb.mov", "bomb_that_lies.avi"])
 def test_a_bomb_is_refused_before_it_takes_memory(tmp_path, name):  # row 19
     bad_videos.write_bombs(tmp_path)
-    ran = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path / name)], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / name)], capture_output=True, text=True, check=True
+    )
     reason, kibibytes = ran.stdout.splitlines()
     assert reason.startswith("frame too large")
     assert int(kibibytes) < 100 << 10  # one frame takes 256 MB as it is stored, 768 MB as RGB
