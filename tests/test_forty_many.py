@@ -1,10 +1,7 @@
 """Many videos at once: a sample of benchmarks/faults.py, faults through the command, and any order of arrival."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,18 +23,14 @@ def test_crashes_hangs_and_memory_faults_lose_no_healthy_video(monkeypatch):
     assert faults.wrong_outcomes(jobs, workers=2, deadline=3.0) == []
 
 
-def test_a_crash_and_a_hang_are_recorded_and_the_run_goes_on(tmp_path):  # rows 35 and 36, through the command
+def test_a_crash_and_a_hang_are_recorded_and_the_run_goes_on(tmp_path, monkeypatch, invoke):  # rows 35 and 36
     root = tmp_path / "v"
     for name in ("a_crash", "b", "c_hang", "d"):
         videos.write_video(root / f"{name}.avi", 40)
-    code = "from gcf.extract import pool; pool.WORKER = 'faulty_worker'; from gcf.cli import main; main()"
-    command = [sys.executable, "-c", code, "extract", str(root), str(tmp_path / "f.h5"), "--backbone", TINY]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-    ran = subprocess.run(
-        [*command, "--deadline", "4", "--json"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 3, ran.stderr
-    facts = json.loads(ran.stdout)
+    monkeypatch.setattr(pool, "WORKER", "faulty_worker")
+    code, out, err = invoke("extract", root, tmp_path / "f.h5", "--backbone", TINY, "--deadline", 4, "--json")
+    assert code == 3, err
+    facts = json.loads(out)
     assert (facts["videos"], facts["clips"]) == (2, 6)
     assert facts["failures"] == [
         ["a_crash.avi", "decoder crashed (signal 11)"],

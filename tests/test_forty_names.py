@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import videos
@@ -50,11 +48,10 @@ def tree(tmp_path_factory):
     return root
 
 
-def test_every_name_is_a_row_and_comes_back_byte_for_byte(tree, tmp_path):
-    command = [sys.executable, "-m", "gcf.cli", "extract", str(tree), str(tmp_path / "f.h5"), "--backbone", TINY]
-    ran = subprocess.run([*command, "--json"], capture_output=True, check=False)
-    assert ran.returncode == 3, ran.stderr
-    features, facts = FeatureFile(tmp_path / "f.h5"), json.loads(ran.stdout)
+def test_every_name_is_a_row_and_comes_back_byte_for_byte(tree, tmp_path, invoke):
+    code, out, err = invoke("extract", tree, tmp_path / "f.h5", "--backbone", TINY, "--json")
+    assert code == 3, err
+    features, facts = FeatureFile(tmp_path / "f.h5"), json.loads(out)
     assert sorted(map(os.fsencode, features.ids)) == sorted(NAMES)
     assert features.offsets.tolist() == [2 * n for n in range(len(NAMES) + 1)]
     failed = [os.fsencode(video_id) for video_id, _ in facts["failures"]]
@@ -73,9 +70,10 @@ def test_no_name_begins_a_line_or_reaches_the_terminal_as_a_command(tree, tmp_pa
     assert all(line.isprintable() for line in capfd.readouterr().err.splitlines())
 
 
-def test_a_video_whose_name_looks_like_an_option_is_taken_by_name(tree, tmp_path):
-    command = [sys.executable, "-m", "gcf.cli", "extract", "--backbone", TINY, "--", "-i.avi", str(tmp_path / "f.h5")]
-    assert subprocess.run(command, cwd=tree, capture_output=True, check=False).returncode == 0
+def test_a_video_whose_name_looks_like_an_option_is_taken_by_name(tree, tmp_path, invoke, monkeypatch):
+    monkeypatch.chdir(tree)
+    code, _, err = invoke("extract", "--backbone", TINY, "--", "-i.avi", tmp_path / "f.h5")
+    assert code == 0, err
     assert FeatureFile(tmp_path / "f.h5").ids == ["-i.avi"]
 
 
