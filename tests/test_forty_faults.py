@@ -83,7 +83,8 @@ def test_a_read_that_fails_twice_is_a_failure_and_no_part_of_a_video(large, fail
     assert len(failed) == 2
 
 
-def test_a_disk_that_fails_in_the_middle_of_a_file_costs_that_video(tmp_path):  # row 34, through the command
+def test_a_disk_that_fails_in_the_middle_of_a_file_costs_that_video(tmp_path, monkeypatch, invoke):  # row 34
+    """A read() of the C library that fails, in the decoders alone."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler or sys.platform != "linux":
         pytest.skip("no C compiler to build a failing read() with")
@@ -93,11 +94,11 @@ def test_a_disk_that_fails_in_the_middle_of_a_file_costs_that_video(tmp_path):  
     root = tmp_path / "v"
     for name in ("always_bad.avi", "good.avi"):
         videos.write_video(root / name, 40, size=(96, 128), b=4_000_000)
-    faults = {"LD_PRELOAD": str(shim), "FAULT_NAME": "always_bad", "FAULT_FROM": "32768"}
-    command = [sys.executable, "-m", "gcf.cli", "extract", str(root), str(tmp_path / "f.h5"), "--backbone", TINY]
-    ran = subprocess.run([*command, "--json"], env=os.environ | faults, capture_output=True, text=True, check=False)
-    assert ran.returncode == 3, ran.stderr
-    facts = json.loads(ran.stdout)
+    for name, value in {"LD_PRELOAD": shim, "FAULT_NAME": "always_bad", "FAULT_FROM": 32_768}.items():
+        monkeypatch.setenv(name, str(value))
+    code, out, err = invoke("extract", root, tmp_path / "f.h5", "--backbone", TINY, "--json")
+    assert code == 3, err
+    facts = json.loads(out)
     assert facts["failures"] == [["always_bad.avi", "cannot be read, tried 2 times: Input/output error"]]
     assert (facts["videos"], facts["clips"]) == (1, 3)
 

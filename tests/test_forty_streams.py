@@ -97,7 +97,7 @@ def test_a_small_file_of_countless_frames_is_bounded_by_rule(tmp_path):  # row 2
     clips, info = clips_and_info(path, max_frames=2_000)
     assert (len(clips), info.num_frames) == (125, 2_000)
     given = []
-    with pytest.raises(VideoError, match="^too long: over 1,999 frames, the bound that --max-frames sets$"):
+    with pytest.raises(VideoError, match=r"^too long: over 1,999 frames, the bound that --max-frames sets$"):
         given.extend(decode_clips(path, "v", ClipJob(16, "loop", GEOMETRY, max_frames=1_999)))
     assert len(given) <= 124
 
