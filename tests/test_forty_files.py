@@ -1,7 +1,6 @@
 """Files that are no videos, or damaged ones, each with what is recorded for it; rows 1 to 11, 19, 21 and 27 to 31."""
 
 import re
-import time
 
 import bad_videos
 import numpy as np
@@ -38,11 +37,10 @@ def clips_and_info(path, job=JOB) -> tuple[list[Clip], VideoInfo]:
 
 @pytest.mark.parametrize("name", by_row(FAILED))
 def test_what_gives_no_frame_says_why(bad, name):
-    begun = time.monotonic()
+    """A pipe or device that was waited for would hold this test for ever."""
     with pytest.raises(VideoError) as caught:
         clips_and_info(bad / name)
     assert re.fullmatch(bad_videos.EXPECTED[name][1], str(caught.value))
-    assert time.monotonic() - begun < 30  # a pipe or device that is waited for never ends
 
 
 @pytest.mark.parametrize("name", by_row(PARTIAL))

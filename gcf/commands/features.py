@@ -48,7 +48,8 @@ def extract(videos, out, as_json, **options):
     """Cache the clip descriptors of VIDEOS (a folder, files, or a text/CSV list) in OUT.h5.
 
     Every non-overlapping clip goes once through the frozen backbone. The same command again resumes. Videos that
-    cannot be read are recorded with the reason and the exit code is 3.
+    cannot be read are recorded with the reason and the exit code is 3; of a damaged one the frames before the damage
+    are taken. Interlaced frames are taken as they are stored.
 
     \b
     gcf extract videos/ feats.h5
