@@ -217,9 +217,9 @@ def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     with socket.socket(socket.AF_UNIX) as endpoint:
         endpoint.bind(str(tmp_path / "s.mp4"))
-        for name in ("folder.mp4", "pipe.mp4"):
+        for name in ("folder.mp4", "pipe.mp4", "s.mp4"):
             assert reason(tmp_path / name) == "not a regular file"
-        for name in ("dangling.mp4", "loop.mp4", "s.mp4"):
+        for name in ("dangling.mp4", "loop.mp4"):
             assert "cannot be opened" in reason(tmp_path / name)
 
 

@@ -34,13 +34,22 @@ from gcf.terminal import show
 @click.option(
     "--temporal-stride", default="trained", help="trained, or none: no strides along time, as the paper asks."
 )
+@click.option("--deadline", default=60.0, help="Give a video up after so many seconds without progress.")
+@click.option("--max-frames", default=1_000_000, help="A video of more frames is recorded as failed.")
+@click.option(
+    "--stay-inside",
+    is_flag=True,
+    help="Follow no link out of the folder of VIDEOS (of the files, of the list); what it leads to is recorded as "
+    "failed. Without it, links are followed wherever they lead.",
+)
 @click.option("--update", is_flag=True, help="Accept that videos were added or removed since OUT.h5 was made.")
 @json_option
 def extract(videos, out, as_json, **options):
     """Cache the clip descriptors of VIDEOS (a folder, files, or a text/CSV list) in OUT.h5.
 
     Every non-overlapping clip goes once through the frozen backbone. The same command again resumes. Videos that
-    cannot be read are recorded with the reason and the exit code is 3.
+    cannot be read are recorded with the reason and the exit code is 3; of a damaged one the frames before the damage
+    are taken. Interlaced frames are taken as they are stored.
 
     \b
     gcf extract videos/ feats.h5

@@ -17,7 +17,9 @@ class ExtractConfig:
     with fewer. workers None: one decoder process per processor. batch_size None: 8 clips on processors, 32 on GPUs.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
-    after which a video is given up.
+    after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours
+    at 25 a second, bounds what a small file of countless tiny frames can cost. stay_inside: follow no link out of the
+    folder of the videos; what lies behind one is recorded as failed.
     """
 
     temporal_stride: str = "trained"
@@ -33,12 +35,14 @@ class ExtractConfig:
     dtype: str = "float16"
     update: bool = False
     deadline: float = 60.0
+    max_frames: int | None = 1_000_000
+    stay_inside: bool = False
 
     def __post_init__(self):
         for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        for name in ("views", "batch_size", "workers", "clip_frames"):
+        for name in ("views", "batch_size", "workers", "clip_frames", "max_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
@@ -46,6 +50,8 @@ class ExtractConfig:
             len(self.devices) > 1 and not all(name.startswith("cuda:") for name in self.devices)
         ):
             raise UsageError(f"several devices are GPUs, each named once, such as cuda:0,cuda:1, not {self.device!r}")
+        if not self.deadline > 0:
+            raise UsageError(f"deadline must be more than 0 s, not {self.deadline:g}")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"shard is i/n with 1 <= i <= n, not {self.shard[0]}/{self.shard[1]}")
 

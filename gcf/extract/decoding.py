@@ -15,13 +15,17 @@ from gcf.extract.video import Video
 
 @dataclass(frozen=True)
 class ClipJob:
-    """What to make of every video: clips of `num_frames`, how to fill the last, how many views of each."""
+    """What to make of every video: clips of `num_frames`, how to fill the last, how many views of each.
+
+    A video of more than `max_frames` frames is given up; None sets no bound.
+    """
 
     num_frames: int
     tail: str
     geometry: Geometry
     views: int = 1
     views_seed: int = 0
+    max_frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Clip:
 
 def decode_clips(path: str | os.PathLike, video_id: str, job: ClipJob) -> Iterator[Clip | VideoInfo]:
     """The clips of a video in order, then its VideoInfo. Raises VideoError with the reason where there are none."""
-    video, frames, num_clips = Video(path), [], 0
+    video, frames, num_clips = Video(path, max_frames=job.max_frames), [], 0
     augmented = draw_views(video_id, count=job.views - 1, seed=job.views_seed)
     start = 0.0
     for pixels, begins, ends in video:

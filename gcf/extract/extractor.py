@@ -76,7 +76,8 @@ def extract_videos(
     config = ExtractConfig(**options)
     out = Path(out)
     require_output(out)
-    found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
+    sources = [videos] if isinstance(videos, str | os.PathLike) else videos
+    found = find_videos(sources, stay_inside=config.stay_inside)
     if annotations is not None and not isinstance(annotations, Annotations):
         annotations = read_annotations(annotations)
     labelling = label_videos([v.id for v in found], annotations)  # of all shards: labels do not depend on sharding

@@ -4,10 +4,19 @@ import json
 import os
 import select
 import struct
-import time
 
 _SIZES = struct.Struct("<IQ")  # bytes of the head, bytes of the payload
 MAX_HEAD = 1 << 20
+SLICE = 1.0  # seconds: silence is counted in such pieces, each of which has really been waited through
+
+
+def printable(text: str) -> str:
+    """One line that no terminal takes for a command: control characters and lone surrogates as escapes.
+
+    >>> print(printable("a\\nb\\x1b[2J"))
+    a\\nb\\x1b[2J
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class StalledError(Exception):
@@ -57,7 +66,7 @@ def _wait(descriptor: int, deadline: float | None) -> None:
         return
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    ends = time.monotonic() + deadline
-    while not poll.poll(max(0.0, ends - time.monotonic()) * 1000):
-        if time.monotonic() >= ends:
+    while not poll.poll(min(deadline, SLICE) * 1000):
+        deadline -= SLICE  # not by the clock: it also runs while Ctrl-Z holds this process and its decoders
+        if deadline <= 0:
             raise StalledError

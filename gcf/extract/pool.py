@@ -1,6 +1,7 @@
 """Decoder processes under supervision: a crash, hang or memory fault costs one video, never the run."""
 
 import contextlib
+import logging
 import os
 import queue
 import subprocess
@@ -16,7 +17,10 @@ from gcf.errors import GcfError
 from gcf.extract import messages
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
+from gcf.extract.input_disk import InputDisk
 from gcf.extract.worker import job_to_json
+
+log = logging.getLogger("gcf")
 
 WORKER = "gcf.extract.worker"
 START_DEADLINE = 120.0  # seconds for a decoder to start on a busy machine
@@ -26,9 +30,10 @@ DEADLINE = 60.0  # seconds without a byte from a decoder that is being listened 
 
 @dataclass(frozen=True)
 class Failed:
-    """A video gave nothing, and why."""
+    """A video gave nothing, and why; errno: how the file system failed it, 0 where it did not."""
 
     error: str
+    errno: int = 0
 
 
 class DecoderPool:
@@ -41,7 +46,7 @@ class DecoderPool:
     def __init__(
         self, videos: Sequence[VideoPath], job: ClipJob, *, num_workers: int, ahead: int, deadline: float = DEADLINE
     ):
-        self.job, self.deadline = job, deadline
+        self.job, self.deadline, self.disk = job, deadline, InputDisk([v.path for v in videos])
         self.todo: queue.SimpleQueue[VideoPath] = queue.SimpleQueue()
         for video in videos:
             self.todo.put(video)
@@ -109,13 +114,21 @@ class DecoderPool:
             decoder.start(video)
             while not self.stopping.is_set():
                 head, payload = messages.receive(decoder.inbox, deadline=self.deadline)
-                self.results.put((video, _unpack(head, payload)))
+                if head["kind"] == "log":
+                    log.warning("%s", head["text"])
+                    continue
+                item = _unpack(head, payload)
+                if isinstance(item, Failed) and item.errno:
+                    self.disk.require_present()
+                self.results.put((video, item))
                 if head["kind"] != "clip":
-                    return True
+                    return not head.get("worn")
         except messages.StalledError:
             self.results.put((video, Failed(f"deadline: no progress for {self.deadline:g} s")))
         except (messages.ClosedError, BrokenPipeError):
             self.results.put((video, Failed(decoder.cause_of_death())))
+        except (ValueError, KeyError, TypeError):
+            self.results.put((video, Failed("the decoder sent what is no message")))
         return False
 
 
@@ -142,7 +155,8 @@ class _Decoder:
             raise GcfError("the decoder process did not start; what it said is above") from error
 
     def start(self, video: VideoPath) -> None:
-        messages.send(self.outbox, {"path": os.fsencode(video.path).hex(), "id": video.id})
+        paths = {"path": os.fsencode(video.path).hex(), "root": os.fsencode(video.root).hex()}
+        messages.send(self.outbox, paths | {"id": video.id})
 
     def cause_of_death(self) -> str:
         """Why the process is gone, as a reason for the video it was at."""
@@ -163,7 +177,7 @@ class _Decoder:
 
 def _unpack(head: dict, payload: bytearray) -> Clip | VideoInfo | Failed:
     if head["kind"] == "failed":
-        return Failed(head["error"])
+        return Failed(head["error"], head.get("errno", 0))
     if head["kind"] == "done":
         return VideoInfo(**head["info"])
     pixels = np.frombuffer(payload, np.uint8).reshape(head["shape"])

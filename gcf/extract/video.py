@@ -4,20 +4,22 @@ Why each guard is there is measured in the project's robustness notes: playlists
 other files unless the container formats are listed; threaded decoding can deadlock; most damage raises nothing.
 """
 
+import logging
 import os
-import stat
 from collections.abc import Iterator
-from fractions import Fraction
 
 import av
 import av.logging
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
+from gcf.extract.messages import printable
+from gcf.extract.source import SourceFile, UnreadableError
+from gcf.extract.upright import Upright
+
+log = logging.getLogger("gcf")
 
 # Real containers and raw streams only: no playlist, concat script, SDP, image sequence, device or network format.
 FORMATS = (
@@ -25,6 +27,7 @@ FORMATS = (
     "yuv4mpegpipe,dv,ivf,obu"
 )
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+READS = 2  # a network disk that fails once may only have been busy
 MAX_PIXELS = 1 << 26  # a frame of 8192 x 8192; 16000 x 16000 took 1.1 GiB
 
 
@@ -33,39 +36,34 @@ class Video:
 
     Iteration ends before the first damaged frame and `note` then says why; nothing across an error is given.
     `pixel_aspect` is an upright pixel's width over its height, known with the first frame; 1 where the file is silent.
-    Raises VideoError, with the reason as its message, where nothing can be had from the file.
+    Interlaced frames are given as they are stored, both fields in one. A failed read is tried once more, from the
+    beginning of the file. Raises VideoError, with the reason as its message, where nothing can be had from the file,
+    where it has more than `max_frames`, and where the disk fails twice.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, max_frames: int | None = None):
         self.path = os.path.abspath(os.fsencode(path))  # absolute: "concat:a" or "http:x.mp4" are file names here
-        self.stat = _require_regular_file(self.path)
+        self.source = SourceFile(self.path)
+        self.stat = self.source.stat
+        self.max_frames = max_frames
         self.note = self.late_start = ""
         self.num_frames = self.width = self.height = 0
-        self.first_time = self.last_time = 0.0
-        self.pixel_aspect = 1.0
+        self.fps = self.first_time = self.last_time = 0.0
+        self.pixel_aspect, self.size_changes = 1.0, False
         self.logs: list = []
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float, float]]:
         av.logging.set_level(av.logging.ERROR)
         av.logging.set_skip_repeated(False)
-        with av.logging.Capture() as self.logs, self.open() as container:
-            self.logs.clear()  # probing complains about what decoding then manages, or complains about again
-            stream = _video_stream(container)
-            self.fps = float(stream.average_rate or stream.guessed_rate or 0)
-            self.announced = stream.frames
-            yield from self._with_ends(self._frames(container, stream))
+        with av.logging.Capture() as self.logs:
+            yield from self._with_ends(self._read())
+        self._require_unchanged()
         if not self.num_frames:
-            reason = self.late_start or self.note
-            if "max pixel count" in reason:
-                raise VideoError(f"frame too large: over {MAX_PIXELS} pixels")
-            raise VideoError(f"no frames decoded{': ' + reason if reason else ''}")
+            raise VideoError(self._why_nothing(self.late_start or self.note))
         if self.late_start and not self.note:
             self.note = f"starts at its first clean key frame: {self.late_start}"
         elif self.note:
             self.note = f"{self.num_frames} of {self.announced or 'an unknown number of'} frames: {self.note}"
-        now = os.stat(self.path) if os.path.exists(self.path) else None
-        if now is None or (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
-            raise VideoError("changed while it was read")
 
     @property
     def info(self) -> VideoInfo:
@@ -85,55 +83,107 @@ class Video:
     def open(self) -> av.container.InputContainer:
         """The file's container, opened with every guard; for its other streams, whoever opens it closes it."""
         options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+        self.source = SourceFile(self.path)
         try:
-            return av.open(os.fsdecode(self.path), options=options, metadata_errors="replace")
+            return av.open(self.source, options=options, metadata_errors="replace")
         except Exception as error:  # damaged files raise LookupError, EOFError, MemoryError, ... as well
-            raise VideoError(_opening_failure(self.path, error, self._log_text())) from error
+            raise VideoError(_opening_failure(self.source, error, self._log_text())) from error
+
+    def _read(self) -> Iterator[tuple[np.ndarray, float]]:
+        """Frames with their start; where the disk faltered, once more from the beginning, what was given left out."""
+        for _ in range(READS):
+            self.logs.clear()
+            self.note = self.late_start = ""
+            try:
+                with self.open() as container:
+                    self.logs.clear()  # probing complains about what decoding then manages, or complains about again
+                    stream = _video_stream(container)
+                    self.fps = float(stream.average_rate or stream.guessed_rate or 0)
+                    self.announced = stream.frames
+                    yield from self._frames(container, stream)
+            except VideoError:
+                if not self.source.fault:
+                    raise
+            if not self.source.fault:
+                return
+        fault = self.source.fault
+        raise UnreadableError(f"cannot be read, tried {READS} times: {os.strerror(fault.errno)}", fault.errno)
 
     def _frames(self, container, stream) -> Iterator[tuple[np.ndarray, float]]:
-        """Frames before the first sign of damage, each with its start in seconds."""
-        reformatter, turn, num_packets, last = VideoReformatter(), None, 0, -np.inf
+        """Frames before the first sign of damage, each with its start in seconds; without the first `num_frames`."""
+        num_packets, num_seen, last, given = 0, 0, -np.inf, self.num_frames
+        upright = Upright(stream)
         try:
             for packet in container.demux(stream):
                 num_packets += packet.size > 0
                 for frame in packet.decode():
                     damage = self._damage(frame)
-                    if damage and self.num_frames:
+                    if self.source.fault or (damage and num_seen):
                         self.note = damage
                         return
-                    if damage or (self.late_start and not self.num_frames and not frame.key_frame):
+                    if damage or (self.late_start and not num_seen and not frame.key_frame):
                         self.late_start = self.late_start or damage  # cut out of a longer stream: wait for a key frame
                         self.logs.clear()
                         continue
-                    if turn is None:
-                        turn, self.pixel_aspect = _upright(frame), _pixel_aspect(frame, stream)
-                    rgb = reformatter.reformat(frame, format="rgb24", threads=1)
-                    pixels = np.ascontiguousarray(turn(rgb.to_ndarray()))
-                    last = max(last, self._time(frame))  # joined streams go back in time; a clip must not
-                    yield pixels, last
-                    self.num_frames += 1
-                    self.height, self.width = self.height or pixels.shape[0], self.width or pixels.shape[1]
-        except MemoryError:
+                    last = max(last, self._time(frame, num_seen))  # joined streams go back in time; a clip must not
+                    num_seen += 1
+                    if num_seen > given:
+                        self._require_room()
+                        pixels = upright(frame)
+                        self._note_size(pixels, upright.pixel_aspect)
+                        yield pixels, last
+                        self.num_frames += 1
+        except (MemoryError, VideoError):
             raise
         except Exception as error:
-            self.note = str(self._log_text() or error)
+            self.note = self._log_text() or printable(getattr(error, "strerror", None) or str(error))
             return
         self.note = self._log_text() or self._missing(container.format.name, num_packets)
+
+    def _note_size(self, pixels: np.ndarray, pixel_aspect: float) -> None:
+        """A video's size is that of its first frame (H, W, 3); that a later one has another is worth a word."""
+        height, width = pixels.shape[:2]
+        if not self.num_frames:
+            self.height, self.width, self.pixel_aspect = height, width, pixel_aspect
+        elif (height, width) != (self.height, self.width) and not self.size_changes:
+            self.size_changes = True
+            log.warning(
+                "%r: frames change from %d x %d to %d x %d at frame %d; each is resized on its own",
+                *(os.fsdecode(self.path), self.width, self.height, width, height, self.num_frames),
+            )
+
+    def _why_nothing(self, complaint: str) -> str:
+        if "max pixel count" in complaint:
+            return f"frame too large: over {MAX_PIXELS} pixels"
+        if self.source.mentions(b"encv"):  # ISO/IEC 14496-12, 8.12: what a protected video's sample entry is called
+            return "encrypted"
+        return f"no frames decoded{': ' + complaint if complaint else ''}"
+
+    def _require_room(self) -> None:
+        if self.max_frames and self.num_frames >= self.max_frames:
+            raise VideoError(f"too long: over {self.max_frames:,} frames, the bound that --max-frames sets")
+
+    def _require_unchanged(self) -> None:
+        try:
+            now = os.stat(self.path)
+        except OSError:
+            raise VideoError("removed while it was read") from None
+        if (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
+            raise VideoError("changed while it was read")
 
     def _missing(self, container_format: str, num_packets: int) -> str:
         """What a file that decodes without complaint still lacks: its end."""
         if container_format == "avi":  # its frame count includes empty chunks for dropped frames
-            with open(self.path, "rb") as file:
-                wanted = int.from_bytes(file.read(8)[4:], "little") + 8  # RIFF: the size after the first 8 bytes
+            wanted = int.from_bytes(self.source.head()[4:], "little") + 8  # RIFF: the size after the first 8 bytes
             return f"{self.stat.st_size} of {wanted} bytes" if self.stat.st_size < wanted else ""
         if num_packets < self.announced:  # edit lists drop frames, never packets
             return f"{num_packets} of {self.announced} packets found"
         return ""
 
-    def _time(self, frame) -> float:
+    def _time(self, frame, index: int) -> float:
         if frame.pts is not None:
             return float(frame.pts * frame.time_base)
-        return self.num_frames / self.fps if self.fps else float(self.num_frames)  # raw streams have no clock
+        return index / self.fps if self.fps else float(index)  # raw streams have no clock
 
     def _damage(self, frame) -> str:
         if frame.width * frame.height > MAX_PIXELS:
@@ -142,7 +192,7 @@ class Video:
 
     def _with_ends(self, frames) -> Iterator[tuple[np.ndarray, float, float]]:
         """Each frame ends where the next begins; the last lasts as long as the one before it."""
-        held, gap = None, 1 / self.fps if self.fps else 0.0
+        held = gap = None
         for pixels, time in frames:
             if held is None:
                 self.first_time = time
@@ -151,44 +201,24 @@ class Video:
                 yield *held, time
             held = pixels, time
         if held is not None:
+            if gap is None:  # the only one
+                gap = 1 / self.fps if self.fps else 0.0
             self.last_time = held[1] + gap
             yield *held, self.last_time
 
     def _log_text(self) -> str:
         """The first thing that FFmpeg complained about, in one line."""
-        return "" if not self.logs else f"{self.logs[0][1]}: {' '.join(self.logs[0][2].split())}"
+        return "" if not self.logs else f"{self.logs[0][1]}: {printable(' '.join(self.logs[0][2].split()))}"
 
 
-def _require_regular_file(path: bytes) -> os.stat_result:
-    """Stat of a regular, non-empty, readable file; a FIFO or device is never waited for."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        raise VideoError(f"cannot be opened: {os.strerror(error.errno)}") from None
-    try:
-        found = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        raise VideoError("not a regular file")
-    if found.st_size == 0:
-        raise VideoError("empty")
-    return found
-
-
-def _opening_failure(path: bytes, error: Exception, log: str) -> str:
+def _opening_failure(source: SourceFile, error: Exception, log: str) -> str:
     if "whitelist" in log or "m3u8" in log:
         return "format not allowed: a playlist, script or image list, not a video container"
-    if "moov atom not found" in log and _head(path)[4:8] in MP4_BOXES:  # anything named .mp4 is taken for one
+    if "moov atom not found" in log and source.head()[4:] in MP4_BOXES:  # anything named .mp4 is taken for one
         return "truncated: no index (moov atom not found)"
     if isinstance(error, av.error.InvalidDataError):
         return "not a video, or its header is damaged"
     return f"cannot be opened: {log or type(error).__name__ + ': ' + str(error)}"
-
-
-def _head(path: bytes) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(8)
 
 
 def _video_stream(container):
@@ -197,6 +227,8 @@ def _video_stream(container):
     if not streams:
         raise VideoError("no video stream")
     stream = streams[0]
+    if len(streams) > 1:
+        log.warning("%r: %d video streams, the first is taken", container.name, len(streams))
     if stream.codec_context is None:
         raise VideoError("no decoder for its codec")
     context = stream.codec_context
@@ -206,36 +238,3 @@ def _video_stream(container):
     context.thread_count = 1
     context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
-
-
-def _upright(frame):
-    """The turn or mirroring that the display matrix asks for, as a function on (H, W, 3) arrays.
-
-    Only quarter turns and mirrors are applied; any other angle is left as stored.
-    """
-    a, b, c, d = _turn(frame)
-    if a and d and not b and not c:
-        return lambda pixels: pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1]
-    if b and c and not a and not d:
-        return lambda pixels: pixels.transpose(1, 0, 2)[:: 1 if b > 0 else -1, :: 1 if c > 0 else -1]
-    return lambda pixels: pixels
-
-
-def _turn(frame) -> tuple[int, ...]:
-    """(a, b, c, d) of the display matrix, each -1, 0 or 1.
-
-    The matrix maps stored to shown coordinates in 16.16 fixed point (ISO/IEC 14496-12, 8.3.2): x' = a x + c y,
-    y' = b x + d y.
-    """
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if data is None:
-        return 1, 0, 0, 1
-    numbers = np.frombuffer(bytes(data), np.int32)
-    return tuple(int(np.sign(n)) if abs(n) > Fraction(1, 2) * 65536 else 0 for n in numbers[[0, 1, 3, 4]])
-
-
-def _pixel_aspect(frame, stream) -> float:
-    """Width over height of a pixel once the frame stands upright: a quarter turn swaps the two."""
-    stored = float(stream.sample_aspect_ratio or 1)
-    a, b, c, d = _turn(frame)
-    return 1 / stored if b and c and not a and not d else stored

@@ -1,6 +1,7 @@
 """The decoder process: takes a video's name, gives its clips; may crash, hang or run out of memory on its own."""
 
 import ctypes
+import logging
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from gcf.errors import VideoError
 from gcf.extract import messages
 from gcf.extract.decoding import Clip, ClipJob, decode_clips
 from gcf.extract.preprocess import Geometry
+from gcf.extract.source import UnreadableError, require_inside
 
 MEMORY_LIMIT = 4 << 30  # bytes of private memory; an 8192 x 8192 frame takes 200 MB as RGB
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -22,6 +24,9 @@ def main(*pipes: str) -> None:
     inbox, outbox = map(int, pipes)
     _confine()
     job = job_from_json(messages.receive(inbox)[0])
+    log = logging.getLogger("gcf")
+    log.addHandler(_Sent(outbox))
+    log.propagate = False
     messages.send(outbox, {"kind": "ready"})
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # from here on, what goes wrong is a message
     while True:
@@ -29,7 +34,20 @@ def main(*pipes: str) -> None:
             task, _ = messages.receive(inbox)
         except messages.ClosedError:
             return
-        _decode(os.fsdecode(bytes.fromhex(task["path"])), task["id"], job, outbox)
+        path, root = (os.fsdecode(bytes.fromhex(task[key])) for key in ("path", "root"))
+        if not _decode(path, task["id"], job, outbox, root=root):
+            return
+
+
+class _Sent(logging.Handler):
+    """Log lines on their way to the extraction, which shows them as its own."""
+
+    def __init__(self, outbox: int):
+        super().__init__(logging.WARNING)
+        self.outbox = outbox
+
+    def emit(self, record: logging.LogRecord) -> None:
+        messages.send(self.outbox, {"kind": "log", "text": messages.printable(record.getMessage())})
 
 
 def job_to_json(job: ClipJob) -> dict:
@@ -44,22 +62,33 @@ def job_from_json(fields: dict) -> ClipJob:
     return ClipJob(**{**fields, "geometry": Geometry(resize, tuple(geometry["crop"]), geometry["rule"])})
 
 
-def _decode(path: str, video_id: str, job: ClipJob, outbox: int) -> None:
-    """Send a video's clips and its facts, or the reason why there are none."""
+def _decode(path: str, video_id: str, job: ClipJob, outbox: int, *, root: str) -> bool:
+    """Send a video's clips and its facts, or the reason why there are none; False when this process is worn out.
+
+    root: the folder out of which no link may lead; '' allows all.
+    """
+
+    def fail(reason: str, **more) -> None:
+        messages.send(outbox, {"kind": "failed", "error": messages.printable(reason)} | more)
+
     try:
+        if root:
+            require_inside(path, root)
         for item in decode_clips(path, video_id, job):
             if isinstance(item, VideoInfo):
                 messages.send(outbox, {"kind": "done", "info": asdict(item)})
             else:
                 _send_clip(outbox, item)
     except VideoError as error:
-        messages.send(outbox, {"kind": "failed", "error": str(error)})
-    except MemoryError:
-        messages.send(outbox, {"kind": "failed", "error": "memory limit"})
+        fail(str(error), errno=error.errno if isinstance(error, UnreadableError) else 0)
+    except MemoryError:  # what took it may still hold it: the next video gets a process of its own
+        fail("memory limit", worn=True)
+        return False
     except BrokenPipeError:
         sys.exit()  # the extraction is gone
     except Exception as error:  # one odd video must not end the run: what it raised is its reason
-        messages.send(outbox, {"kind": "failed", "error": f"{type(error).__name__}: {error}"})
+        fail(f"{type(error).__name__}: {error}")
+    return True
 
 
 def _send_clip(outbox: int, clip: Clip) -> None:
