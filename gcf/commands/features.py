@@ -34,6 +34,7 @@ from gcf.terminal import show
 @click.option(
     "--temporal-stride", default="trained", help="trained, or none: no strides along time, as the paper asks."
 )
+@click.option("--repair", is_flag=True, help="Read all that is done already, and do again what is damaged.")
 @click.option("--update", is_flag=True, help="Accept that videos were added or removed since OUT.h5 was made.")
 @json_option
 def extract(videos, out, as_json, **options):

@@ -4,8 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from gcf.data.features import FeatureFile
-from gcf.data.parts import GatheredVideos, check_recipe, gather
+from gcf.data.gathered import gather
+from gcf.data.parts import PartFolder, check_recipe
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import require_output, write_features
 from gcf.errors import RefusedError, UsageError
@@ -32,23 +35,34 @@ def merge_features(sources: Sequence[str | os.PathLike], out: str | os.PathLike)
                     f"{video_id!r} is in {owner[video_id].path} and in {file.path}; merge disjoint files"
                 )
             owner[video_id] = file
-    places = gather(files)
+    content = _content(files)
+    with PartFolder(Path(out)).locked() as folder, folder.room_needed(_rows_bytes(files)):
+        write_features(out, content)
+    return FeatureFile(out)
+
+
+def _content(files: Sequence[FeatureFile]) -> FeatureContent:
+    """What the merged file holds."""
+    videos = gather(files)
     agree = all(file.classes == files[0].classes for file in files)
     classes = files[0].classes if agree else sorted({name for file in files for name in file.classes})
-    rows = [places[video_id] for video_id in sorted(places, key=id_key)]
-    labels = [file.labels[n] for file, n in rows]
-    content = FeatureContent(
+    number = {name: n for n, name in enumerate(classes)}
+
+    def labels(file: FeatureFile) -> np.ndarray:
+        own = np.array([*(number[name] for name in file.classes), -1], "<i4")  # -1, unknown, finds the last
+        return own[file.labels]
+
+    return FeatureContent(
         recipe=files[0].recipe,
-        videos=GatheredVideos(places),
+        videos=videos,
         failures=sorted((f for file in files for f in file.failures), key=lambda f: id_key(f[0])),
         backbone_classes=files[0].backbone_classes,
         classes=classes,
-        labels=[
-            classes.index(file.classes[label]) if label >= 0 else -1
-            for (file, _), label in zip(rows, labels, strict=True)
-        ],
-        subsets=[file.subsets[n] for file, n in rows],
-        groups=[file.groups[n] for file, n in rows],
+        labels=videos.of_each(labels),
+        subsets=videos.texts(lambda file: file.subsets),
+        groups=videos.texts(lambda file: file.groups),
     )
-    write_features(out, content)
-    return FeatureFile(out)
+
+
+def _rows_bytes(files: Sequence[FeatureFile]) -> int:
+    return sum(file.path.stat().st_size for file in files)

@@ -16,7 +16,7 @@ class ExtractConfig:
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
     with fewer. workers None: one decoder process per processor but one. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
-    after which a video is given up.
+    after which a video is given up. repair: do videos again whose stored rows are damaged, instead of refusing them.
     """
 
     temporal_stride: str = "trained"
@@ -32,6 +32,7 @@ class ExtractConfig:
     dtype: str = "float16"
     update: bool = False
     deadline: float = 60.0
+    repair: bool = False
 
     def __post_init__(self):
         for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES)):
