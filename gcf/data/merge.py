@@ -22,10 +22,20 @@ def merge_features(sources: Sequence[str | os.PathLike], out: str | os.PathLike)
     """
     if not sources:
         raise UsageError("no feature files given")
-    require_output(Path(out))
-    if Path(out).exists():
-        raise RefusedError(f"{out}: exists already; the last name is the output, name one that is not there yet")
-    files = [FeatureFile(path) for path in sources]
+    out = Path(out)
+    require_output(out)
+    with PartFolder(out).locked() as folder:  # which takes away what a killed merge has left
+        if out.exists():
+            raise RefusedError(f"{out}: exists already; the last name is the output, name one that is not there yet")
+        files = [FeatureFile(path) for path in sources]
+        _require_disjoint(files)
+        with folder.room_needed(sum(file.path.stat().st_size for file in files)):
+            write_features(out, _content(files))
+    return FeatureFile(out)
+
+
+def _require_disjoint(files: Sequence[FeatureFile]) -> None:
+    """Raise RecipeError where recipes differ, RefusedError where two files have the same video."""
     owner: dict[str, FeatureFile] = {}
     for file in files:
         check_recipe(file.path, file.recipe, files[0].recipe)
@@ -35,10 +45,6 @@ def merge_features(sources: Sequence[str | os.PathLike], out: str | os.PathLike)
                     f"{video_id!r} is in {owner[video_id].path} and in {file.path}; merge disjoint files"
                 )
             owner[video_id] = file
-    content = _content(files)
-    with PartFolder(Path(out)).locked() as folder, folder.room_needed(_rows_bytes(files)):
-        write_features(out, content)
-    return FeatureFile(out)
 
 
 def _content(files: Sequence[FeatureFile]) -> FeatureContent:
@@ -62,7 +68,3 @@ def _content(files: Sequence[FeatureFile]) -> FeatureContent:
         subsets=videos.texts(lambda file: file.subsets),
         groups=videos.texts(lambda file: file.groups),
     )
-
-
-def _rows_bytes(files: Sequence[FeatureFile]) -> int:
-    return sum(file.path.stat().st_size for file in files)
