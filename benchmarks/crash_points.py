@@ -32,11 +32,12 @@ def build_shim(folder: Path) -> Path:
 
 
 def start(folder: Path, library: Path, *, every: int, offset: int) -> subprocess.Popen:
-    """A process that walks every `every`-th point, one JSON object a line on its standard output."""
+    """A process that walks every `every`-th point, one JSON object a line in `outcomes` in its folder."""
     folder.mkdir()
     command = [sys.executable, TESTS / "crash_storage.py", folder, "--every", str(every), "--offset", str(offset)]
     environment = os.environ | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with (folder / "outcomes").open("w") as file:
+        return subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.DEVNULL)
 
 
 def _kind(message: str) -> str:
@@ -73,10 +74,11 @@ def main() -> None:
         folder, step = Path(name), args.every * args.jobs
         library = build_shim(folder)
         walkers = [start(folder / str(job), library, every=step, offset=job * args.every) for job in range(args.jobs)]
-        for walker in walkers:
-            outcomes += [json.loads(line) for line in walker.communicate()[0].splitlines()]
-        if any(walker.returncode for walker in walkers):
+        codes = [walker.wait() for walker in walkers]
+        if any(codes):
             sys.exit("a walk did not come to its end")
+        for job in range(args.jobs):
+            outcomes += [json.loads(line) for line in (folder / str(job) / "outcomes").read_text().splitlines()]
     bad = show(outcomes)
     print(f"{len(outcomes)} points, {bad} with problems, {time.monotonic() - begun:.0f} s")
     sys.exit(bool(bad))

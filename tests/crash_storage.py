@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import gcf.cli
+from gcf.data import info, merge  # noqa: F401  commands load them late, each child anew
 from gcf.data.features import FeatureFile
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
 from gcf.extract import extractor
@@ -230,6 +231,7 @@ def main() -> None:
     args = parser.parse_args()
     for outcome in Driver(args.folder).walk(every=args.every, offset=args.offset):
         sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

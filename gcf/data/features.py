@@ -55,6 +55,7 @@ class FeatureFile:
             if self.path.exists() and not self.path.is_file():
                 raise FeatureFileError(f"{self.path}: not a regular file")
             with h5py.File(self.path, "r") as h5:
+                self._size = self.path.stat().st_size
                 self._read(h5)
         except FileNotFoundError:
             raise FeatureFileError(f"{self.path}: no such file; gcf extract makes one") from None
@@ -135,7 +136,7 @@ class FeatureFile:
         if dataset.dtype.hasobject:
             raise FeatureFileError(f"{self.path}: {name} has a type that schema {SCHEMA} does not use")
         end = (dataset.id.get_offset() or 0) + dataset.size * dataset.dtype.itemsize
-        if dataset.size and (dataset.id.get_offset() is None or end > self.path.stat().st_size):
+        if dataset.size and (dataset.id.get_offset() is None or end > self._size):
             raise FeatureFileError(f"{self.path}: cut short: {name} should end at byte {end}; extract again")
         return dataset
 

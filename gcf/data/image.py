@@ -95,8 +95,19 @@ class _Image(io.RawIOBase):
         return self.size
 
     def write_to(self, file) -> None:
-        """Lay the image down at the start of an empty file."""
+        """Lay the image down at the start of an empty file, in as few calls as its larger gaps allow."""
         file.truncate(self.size)
-        for offset, data in self.pieces:
-            file.seek(offset)
-            file.write(data[: max(0, self.size - offset)])
+        for start, end in self._stretches():
+            self.seek(start)
+            file.seek(start)
+            file.write(self.read(min(end, self.size) - start))
+
+    def _stretches(self) -> list[tuple[int, int]]:
+        """Where anything was written, first byte and the one after the last; small gaps are written as zeros."""
+        found: list[tuple[int, int]] = []
+        for offset, data in sorted(self.pieces, key=lambda piece: piece[0]):
+            if found and offset <= found[-1][1] + ALIGNMENT:
+                found[-1] = found[-1][0], max(found[-1][1], offset + len(data))
+            else:
+                found.append((offset, offset + len(data)))
+        return [stretch for stretch in found if stretch[0] < self.size]

@@ -25,6 +25,8 @@ from gcf.data.schema import FORMAT, ROWS, SCHEMA, VIDEO_FIELDS, FeatureContent, 
 from gcf.data.table import GivenVideos
 from gcf.errors import RefusedError
 
+SMALL = 1 << 20  # bytes: such columns are laid into the image, and written with it in one call
+
 Table = GivenVideos | GatheredVideos
 
 
@@ -40,10 +42,14 @@ def write_features(path: str | os.PathLike, content: FeatureContent) -> None:
         raise ValueError("videos must be sorted by id, each once")
     columns, rows = _columns(table, content), table.row_types() or _no_rows(content)
     image, places = lay_out(_plan(columns, rows, content, num_clips=int(table.counts.sum())))
+    small = {name: values for name, values in columns.items() if values.nbytes < SMALL}
+    for name, values in small.items():
+        _put(image, places.get(name), values)
     with atomic_file(path) as file:
         image.write_to(file)
         for name, values in columns.items():
-            _put(file, places.get(name), values)
+            if name not in small:
+                _put(file, places.get(name), values)
         sums = head_checksums(table.ids, table.status, table.note, table.facts)
         for name in ROWS:
             if name in places:
