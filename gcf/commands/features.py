@@ -42,6 +42,7 @@ from gcf.terminal import show
     help="Follow no link out of the folder of VIDEOS (of the files, of the list); what it leads to is recorded as "
     "failed. Without it, links are followed wherever they lead.",
 )
+@click.option("--repair", is_flag=True, help="Read all that is done already, and do again what is damaged.")
 @click.option("--update", is_flag=True, help="Accept that videos were added or removed since OUT.h5 was made.")
 @json_option
 def extract(videos, out, as_json, **options):

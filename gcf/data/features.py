@@ -22,24 +22,31 @@ from gcf.data.schema import (
     VideoInfo,
     decode,
 )
-from gcf.errors import FeatureFileError
+from gcf.errors import FeatureFileError, RefusedError
 
 
 @dataclass(frozen=True)
-class _RowPlace:
+class RowPlace:
     """Where the rows of a dataset lie in the file."""
 
     offset: int
     dtype: np.dtype
     shape: tuple[int, ...]
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
 
 class FeatureFile:
     """A feature file, open for reading: T clips of N videos, V views, D wide, K backbone classes.
 
     descriptors (T, V, D) and logits (T, K) or None are read-only memory maps; `offsets` (N + 1,) says which rows are
-    a video's: `descriptors[offsets[n]:offsets[n + 1]]`. Raises FeatureFileError for a file that is foreign, damaged,
-    of another schema, or that would make HDF5 open anything else.
+    a video's: `descriptors[offsets[n]:offsets[n + 1]]`. checksums (N,) uint32 of the videos, see gcf.data.checksums, or
+    None where they were written before there were any. Raises FeatureFileError for a file that is foreign, damaged,
+    of another schema, or that would make HDF5 open anything else, RefusedError where the system does not let it be
+    read.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -48,10 +55,13 @@ class FeatureFile:
             if self.path.exists() and not self.path.is_file():
                 raise FeatureFileError(f"{self.path}: not a regular file")
             with h5py.File(self.path, "r") as h5:
+                self._size = self.path.stat().st_size
                 self._read(h5)
         except FileNotFoundError:
             raise FeatureFileError(f"{self.path}: no such file; gcf extract makes one") from None
         except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            if getattr(error, "errno", None) is not None:  # the system refuses, which says nothing about the file
+                raise RefusedError(f"{self.path}: cannot be read ({os.strerror(error.errno)}); try again") from error
             raise FeatureFileError(
                 f"{self.path}: not a readable feature file, cut short or of another kind ({error}); extract again"
             ) from error
@@ -67,19 +77,21 @@ class FeatureFile:
         self._rows = {"descriptors": self._row_place(h5, "descriptors", 3)}
         if self._has(h5, "logits"):
             self._rows["logits"] = self._row_place(h5, "logits", 2)
+        for name in CLIP_FIELDS:
+            self._rows[f"clips/{name}"] = self._place(self._dataset(h5, f"clips/{name}"))
         self.offsets = self._array(h5, "videos/offset")
         self.ids = self._texts(h5, "videos/id")
         self.labels = self._array(h5, "videos/label")
         self.classes = self._texts(h5, "classes")
         self.subsets = self._texts(h5, "videos/subset")
         self.groups = self._texts(h5, "videos/group")
-        self.clips = Clips(**{name: self._array(h5, f"clips/{name}") for name in CLIP_FIELDS})
         fields = {name: self._array(h5, f"videos/{name}") for name in VIDEO_FIELDS}
         self.videos = SimpleNamespace(
             **fields, status=self._texts(h5, "videos/status"), note=self._texts(h5, "videos/note")
         )
         self.backbone_classes = self._texts(h5, "backbone_classes") if self._has(h5, "backbone_classes") else None
         self.failures = list(zip(self._texts(h5, "failures/id"), self._texts(h5, "failures/error"), strict=True))
+        self.checksums = self._checksums(h5) if self._has(h5["videos"], "crc32") else None
         self._check_counts()
 
     def _check_kind(self, h5: h5py.File) -> None:
@@ -92,8 +104,10 @@ class FeatureFile:
 
     def _check_counts(self) -> None:
         clips, videos = self.num_clips, len(self.ids)
-        per_clip = {len(x) for x in vars(self.clips).values()} | {place.shape[0] for place in self._rows.values()}
+        per_clip = {place.shape[0] for place in self._rows.values()}
         per_video = {len(x) for x in (self.labels, self.subsets, self.groups, *vars(self.videos).values())}
+        if self.checksums is not None:
+            per_video.add(len(self.checksums))
         counts_agree = per_clip == {clips} and per_video == {videos}
         offsets = self.offsets
         if not counts_agree or len(offsets) != videos + 1 or offsets[0] != 0 or offsets[-1] != clips:
@@ -122,7 +136,7 @@ class FeatureFile:
         if dataset.dtype.hasobject:
             raise FeatureFileError(f"{self.path}: {name} has a type that schema {SCHEMA} does not use")
         end = (dataset.id.get_offset() or 0) + dataset.size * dataset.dtype.itemsize
-        if dataset.size and (dataset.id.get_offset() is None or end > self.path.stat().st_size):
+        if dataset.size and (dataset.id.get_offset() is None or end > self._size):
             raise FeatureFileError(f"{self.path}: cut short: {name} should end at byte {end}; extract again")
         return dataset
 
@@ -136,21 +150,48 @@ class FeatureFile:
     def _texts(self, h5: h5py.File, name: str) -> list[str]:
         return decode(self._array(h5, name))
 
-    def _row_place(self, h5: h5py.File, name: str, ndim: int) -> "_RowPlace":
+    def _checksums(self, h5: h5py.File) -> np.ndarray:
+        found = self._array(h5, "videos/crc32")
+        if found.dtype != np.uint32 or found.ndim != 1:
+            raise FeatureFileError(f"{self.path}: videos/crc32 is {found.dtype} with {found.ndim} axes; extract again")
+        return found
+
+    def _row_place(self, h5: h5py.File, name: str, ndim: int) -> RowPlace:
         dataset = self._dataset(h5, name)
         if dataset.ndim != ndim or dataset.dtype not in ("float16", "float32"):
             raise FeatureFileError(f"{self.path}: {name} is {dataset.dtype} with {dataset.ndim} axes, expected {ndim}")
-        return _RowPlace(dataset.id.get_offset() or 0, dataset.dtype, dataset.shape)
+        return self._place(dataset)
+
+    def _place(self, dataset: h5py.Dataset) -> RowPlace:
+        if not dataset.ndim:
+            raise FeatureFileError(f"{self.path}: {dataset.name} is one value, expected a row for each clip")
+        return RowPlace(dataset.id.get_offset() or 0, dataset.dtype, dataset.shape)
 
     def _map(self, name: str, start: int, stop: int) -> np.ndarray | None:
         """Rows start to stop as a read-only memory map, which holds a file descriptor for as long as it lives."""
         if name not in self._rows:
             return None
         place = self._rows[name]
-        shape, width = (stop - start, *place.shape[1:]), math.prod(place.shape[1:]) * place.dtype.itemsize
+        shape, width = (stop - start, *place.shape[1:]), place.row_bytes
         if not math.prod(shape):
             return np.empty(shape, place.dtype)
         return np.memmap(self.path, place.dtype, "r", place.offset + start * width, shape)
+
+    @cached_property
+    def clips(self) -> Clips:
+        """Where the clips lie, each field (T,), read into memory when first asked for."""
+        return Clips(**{name: self._column(f"clips/{name}") for name in CLIP_FIELDS})
+
+    def _column(self, name: str) -> np.ndarray:
+        place = self._rows[name]
+        values = np.fromfile(self.path, place.dtype, math.prod(place.shape), offset=place.offset)
+        if len(values) < math.prod(place.shape):
+            raise FeatureFileError(f"{self.path}: cut short while it was open; extract again")
+        return values.reshape(place.shape)
+
+    def row_place(self, name: str) -> RowPlace | None:
+        """Where the rows of one of ROWS lie in the file; None for logits that there are not."""
+        return self._rows.get(name)
 
     @cached_property
     def descriptors(self) -> np.ndarray:

@@ -4,8 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from gcf.data.features import FeatureFile
-from gcf.data.parts import GatheredVideos, check_recipe, gather
+from gcf.data.gathered import gather
+from gcf.data.parts import PartFolder, check_recipe
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import require_output, write_features
 from gcf.errors import RefusedError, UsageError
@@ -19,10 +22,20 @@ def merge_features(sources: Sequence[str | os.PathLike], out: str | os.PathLike)
     """
     if not sources:
         raise UsageError("no feature files given")
-    require_output(Path(out))
-    if Path(out).exists():
-        raise RefusedError(f"{out}: exists already; the last name is the output, name one that is not there yet")
-    files = [FeatureFile(path) for path in sources]
+    out = Path(out)
+    require_output(out)
+    with PartFolder(out).locked() as folder:  # which takes away what a killed merge has left
+        if out.exists():
+            raise RefusedError(f"{out}: exists already; the last name is the output, name one that is not there yet")
+        files = [FeatureFile(path) for path in sources]
+        _require_disjoint(files)
+        with folder.room_needed(sum(file.path.stat().st_size for file in files)):
+            write_features(out, _content(files))
+    return FeatureFile(out)
+
+
+def _require_disjoint(files: Sequence[FeatureFile]) -> None:
+    """Raise RecipeError where recipes differ, RefusedError where two files have the same video."""
     owner: dict[str, FeatureFile] = {}
     for file in files:
         check_recipe(file.path, file.recipe, files[0].recipe)
@@ -32,23 +45,26 @@ def merge_features(sources: Sequence[str | os.PathLike], out: str | os.PathLike)
                     f"{video_id!r} is in {owner[video_id].path} and in {file.path}; merge disjoint files"
                 )
             owner[video_id] = file
-    places = gather(files)
+
+
+def _content(files: Sequence[FeatureFile]) -> FeatureContent:
+    """What the merged file holds."""
+    videos = gather(files)
     agree = all(file.classes == files[0].classes for file in files)
     classes = files[0].classes if agree else sorted({name for file in files for name in file.classes})
-    rows = [places[video_id] for video_id in sorted(places, key=id_key)]
-    labels = [file.labels[n] for file, n in rows]
-    content = FeatureContent(
+    number = {name: n for n, name in enumerate(classes)}
+
+    def labels(file: FeatureFile) -> np.ndarray:
+        own = np.array([*(number[name] for name in file.classes), -1], "<i4")  # -1, unknown, finds the last
+        return own[file.labels]
+
+    return FeatureContent(
         recipe=files[0].recipe,
-        videos=GatheredVideos(places),
+        videos=videos,
         failures=sorted((f for file in files for f in file.failures), key=lambda f: id_key(f[0])),
         backbone_classes=files[0].backbone_classes,
         classes=classes,
-        labels=[
-            classes.index(file.classes[label]) if label >= 0 else -1
-            for (file, _), label in zip(rows, labels, strict=True)
-        ],
-        subsets=[file.subsets[n] for file, n in rows],
-        groups=[file.groups[n] for file, n in rows],
+        labels=videos.of_each(labels),
+        subsets=videos.texts(lambda file: file.subsets),
+        groups=videos.texts(lambda file: file.groups),
     )
-    write_features(out, content)
-    return FeatureFile(out)

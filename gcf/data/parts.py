@@ -3,21 +3,24 @@
 import errno
 import fcntl
 import json
+import logging
 import os
-import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gcf.data.atomic import atomic_file, left_behind
+from gcf.data.atomic import atomic_file, left_behind, sync_folder
 from gcf.data.features import FeatureFile
 from gcf.data.recipe import canonical_json, differences, recipe_sha256
-from gcf.data.schema import FeatureContent, VideoFeatures, id_key
+from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (*FULL, errno.EIO)
+
+log = logging.getLogger("gcf")
 
 
 class PartFolder:
@@ -30,54 +33,102 @@ class PartFolder:
         self.out = out
         self.folder = out.with_name(out.name + ".parts")
         self.run_file = self.folder / "run.json"
+        self._opened: dict[Path, FeatureFile] = {}
 
     @contextmanager
     def locked(self) -> Iterator["PartFolder"]:
         """Make the folder and lock it; the lock ends with this process, however it ends."""
         lock = self._acquire()
         try:
-            for path in [*left_behind(self.folder), *left_behind(self.out.parent, self.out.name)]:
-                path.unlink()  # left by a kill; nobody else is at work
+            with self.room_needed(0):
+                for path in [*left_behind(self.folder), *left_behind(self.out.parent, self.out.name)]:
+                    path.unlink(missing_ok=True)  # left by a kill; nobody else is at work
             yield self
         finally:
-            if self.folder.exists() and not any(self.folder.glob("part-*.h5")):  # nothing was committed
-                self.remove()
+            with suppress(OSError):  # what stays of it the next run takes away
+                if not any(self.folder.glob("part-*.h5")):  # nothing was committed
+                    self._remove()
             os.close(lock)
 
     def _acquire(self) -> int:
         """The descriptor of the lock file, locked."""
-        try:
-            with self.room_needed(0):
+        while True:
+            try:
                 self.folder.mkdir(exist_ok=True)
-                lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise RefusedError(f"{self.out}: cannot be written ({error.strerror}); choose another output") from error
+                lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    raise self.stopped(error, 0) from error
+                raise RefusedError(
+                    f"{self.out}: cannot be written ({error.strerror}); choose another output"
+                ) from error
+            try:
+                self._lock(lock)
+                if self._is_lock_file(lock):  # and not one that its holder has removed in the meantime
+                    return lock
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)
+
+    def _lock(self, lock: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(lock, 200, 0).decode(errors="replace")
-            os.close(lock)
             raise RefusedError(f"{self.out}: in use by {holder}; wait for it, or stop it") from None
-        os.truncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        return lock
+        with self.room_needed(0):
+            os.truncate(lock, 0)
+            os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+    def _is_lock_file(self, lock: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(lock), os.stat(self.folder / "lock"))
+        except FileNotFoundError:
+            return False
 
     def begin(self, recipe: dict, ids: Sequence[str], *, update: bool) -> None:
         """Record what is being made, or check that what was begun is the same. Raises RecipeError, RefusedError."""
+        record = canonical_json({"recipe": recipe, "ids": list(ids)}).encode()
         if self.run_file.exists():
-            begun = json.loads(self.run_file.read_text())
+            if self.run_file.read_bytes() == record:
+                return
+            begun = self._begun()
             check_recipe(self.folder, begun["recipe"], recipe)
             if not update:
                 check_list(self.folder, begun["ids"], ids)
         with self.room_needed(0), atomic_file(self.run_file) as file:
-            file.write(canonical_json({"recipe": recipe, "ids": list(ids)}).encode())
+            file.write(record)
+            sync_folder(self.folder.parent)  # the folder of the parts must survive a power cut as they do
 
-    def parts(self) -> list[FeatureFile]:
-        """The committed parts, in the order of their names."""
+    def _begun(self) -> dict:
         try:
-            return [FeatureFile(path) for path in sorted(self.folder.glob("part-*.h5"))]
-        except FeatureFileError as error:
-            raise FeatureFileError(f"{error}; delete that part and run the same command again") from error
+            begun = json.loads(self.run_file.read_bytes())
+            return {"recipe": dict(begun["recipe"]), "ids": [str(i) for i in begun["ids"]]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise FeatureFileError(
+                f"{self.run_file}: damaged; remove it and run the same command again, finished videos are kept"
+            ) from error
+
+    def parts(self, *, repair: bool = False) -> list[FeatureFile]:
+        """The committed parts, the newest first.
+
+        Raises FeatureFileError for one of which nothing can be read; with `repair` it is removed.
+        """
+        found = []
+        for path in sorted(self.folder.glob("part-*.h5"), reverse=True):
+            try:
+                if path not in self._opened:  # parts are written once, so what was read stays true
+                    self._opened[path] = FeatureFile(path)
+                found.append(self._opened[path])
+            except FeatureFileError as error:
+                if not repair:
+                    advice = "with --repair the same command does its videos again"
+                    raise FeatureFileError(f"{str(error).removesuffix('; extract again')}; {advice}") from error
+                log.warning("%s; its videos are done again", str(error).removesuffix("; extract again"))
+                with self.room_needed(0):
+                    path.unlink()
+        return found
 
     def commit(self, content: FeatureContent) -> None:
         """Put videos and failures on the disk as one more part. Raises StoppedError when there is no room."""
@@ -88,22 +139,35 @@ class PartFolder:
 
     @contextmanager
     def room_needed(self, size: int) -> Iterator[None]:
-        """Turn a full disk into StoppedError: what is committed stays, and the same command goes on from there."""
+        """Turn what a disk refuses into StoppedError: what is committed stays, the same command goes on from there.
+
+        size: about how many bytes are going to be written.
+        """
         try:
             yield
         except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            raise StoppedError(
-                f"{self.out}: no room on the disk ({os.strerror(error.errno)}; {size:,} bytes were to be written); "
-                "free some and run the same command again, finished videos are kept"
-            ) from error
+            raise self.stopped(error, size) from error
+
+    def stopped(self, error: OSError, size: int) -> StoppedError:
+        """What to tell of an OSError in writing."""
+        reason, again = os.strerror(error.errno or errno.EIO), "the same command again, finished videos are kept"
+        if error.errno in FULL:
+            wanted = f"; {size:,} bytes were to be written" if size else ""
+            return StoppedError(f"{self.out}: no room on the disk ({reason}{wanted}); free some and run {again}")
+        return StoppedError(
+            f"{self.out}: stopped by {error.filename or 'the disk'} ({reason}); mend it and run {again}"
+        )
 
     def remove(self) -> None:
-        """The output is complete, or nothing was begun; run.json goes last, so that no part is ever without it."""
-        for path in self.folder.glob("part-*.h5"):
+        """The output is complete: take the parts away, run.json and lock last, so that no part is without them."""
+        with self.room_needed(0):
+            self._remove()
+
+    def _remove(self) -> None:
+        for path in sorted(self.folder.iterdir(), key=lambda p: (p.name == "lock", p.name == self.run_file.name)):
             path.unlink()
-        shutil.rmtree(self.folder)
+        self.folder.rmdir()
+        sync_folder(self.folder.parent)
 
 
 def check_recipe(path: Path, found: dict, wanted: dict) -> None:
@@ -122,29 +186,3 @@ def check_list(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
             f"{path}: about another list of videos ({len(new)} more now, {len(gone)} gone, e.g. {example}); "
             "--update takes the list as it is now, keeping what is done"
         )
-
-
-def gather(
-    sources: Sequence[FeatureFile], *, keep: Callable[[FeatureFile, int], bool] | None = None
-) -> dict[str, tuple[FeatureFile, int]]:
-    """Where each video's rows are: the first source that has it, of the rows that `keep` accepts."""
-    found: dict[str, tuple[FeatureFile, int]] = {}
-    for source in sources:
-        for n, video_id in enumerate(source.ids):
-            if video_id not in found and (keep is None or keep(source, n)):
-                found[video_id] = source, n
-    return found
-
-
-class GatheredVideos(Sequence[VideoFeatures]):
-    """Videos of several feature files in the order of their ids, read when asked for."""
-
-    def __init__(self, found: dict[str, tuple[FeatureFile, int]]):
-        self.places = [found[video_id] for video_id in sorted(found, key=id_key)]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> VideoFeatures:
-        source, n = self.places[index]
-        return source.video(n)

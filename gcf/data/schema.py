@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gcf.data.gathered import GatheredVideos
 
 FORMAT = "gcf-features"
 SCHEMA = 1
@@ -17,6 +21,7 @@ VIDEO_FIELDS = {
     "size": "<i8",
     "mtime_ns": "<i8",
 }
+ROWS = (*(f"clips/{name}" for name in CLIP_FIELDS), "descriptors", "logits")  # datasets with one row a clip
 SUBSETS = ("train", "val", "test", "")
 STATUSES = ("ok", "partial")
 
@@ -63,13 +68,13 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class FeatureContent:
-    """All that one feature file holds; `videos` may be lazy, it is walked twice.
+    """All that one feature file holds; `videos` may be lazy, it is walked three times, or a GatheredVideos.
 
     labels (N,), subsets and groups go with `videos`, which must be sorted by id; None means unknown.
     """
 
     recipe: dict
-    videos: Sequence[VideoFeatures]
+    videos: "Sequence[VideoFeatures] | GatheredVideos"
     failures: Sequence[tuple[str, str]] = ()
     backbone_classes: Sequence[str] | None = None
     classes: Sequence[str] = ()
@@ -84,8 +89,10 @@ def encode(texts: Sequence[str]) -> np.ndarray:
 
 
 def decode(array: np.ndarray) -> list[str]:
-    """The texts that `encode` wrote."""
-    return [b.decode("utf-8", "surrogateescape") for b in array.tolist()]
+    """The texts that `encode` wrote; equal ones are one object, so that a column of few words costs little."""
+    texts = array.tolist()
+    known = {b: b.decode("utf-8", "surrogateescape") for b in set(texts)}
+    return [known[b] for b in texts]
 
 
 def id_key(video_id: str) -> bytes:

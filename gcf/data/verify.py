@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from gcf.data.checksums import is_intact
 from gcf.data.features import FeatureFile
 from gcf.data.plausible import (
     clip_faults,
@@ -60,9 +61,10 @@ class Verified:
 def verify_features(path: str | os.PathLike, *, progress: bool = False) -> Verified:
     """Read all of a feature file and say what in it cannot be; the file is not changed.
 
-    Beyond what FeatureFile checks: every descriptor and logit is finite, frames and times of clips are possible,
-    names are sorted and nobody's twice, subsets, labels and sizes are in range, rows are as the recipe says. Memory
-    does not grow with the file's descriptors. Raises FeatureFileError for a file that cannot be opened at all.
+    Beyond what FeatureFile checks: every video fits its checksum (where there are any), every descriptor and logit is
+    finite, frames and times of clips are possible, names are sorted and nobody's twice, subsets, labels and sizes are
+    in range, rows are as the recipe says. Memory does not grow with the file's descriptors. Raises FeatureFileError for
+    a file that cannot be opened at all.
     """
     features = open_suspect(path)
     faults = [f for check in (recipe_faults, name_faults, video_faults, clip_faults) for f in check(features)]
@@ -94,14 +96,17 @@ def progress_bar(total: int, *, shown: bool) -> tqdm:
 
 @dataclass
 class _Values:
-    """What the rows showed: numbers of rows that hold a NaN, an infinity, or zeros alone; videos that never change."""
+    """What the rows showed: which have a NaN, an infinity, or zeros alone; which videos never change or are damaged."""
 
     descriptors: list[np.ndarray] = field(default_factory=list)
     logits: list[np.ndarray] = field(default_factory=list)
     zero: list[np.ndarray] = field(default_factory=list)
     constant: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     def faults(self, features: FeatureFile) -> Iterator[str]:
+        if self.damaged:
+            yield f"bytes that do not fit their checksum in {counted(self.damaged)} (gcf extract --repair)"
         for what in ("descriptors", "logits"):
             rows = getattr(self, what)
             if rows:
@@ -120,6 +125,8 @@ def _read(features: FeatureFile, *, progress: bool) -> _Values:
     with progress_bar(features.num_clips, shown=progress) as bar:
         for n, start in enumerate(features.offsets[:-1].tolist()):
             video = features.video(n)
+            if not is_intact(features, n):
+                values.damaged.append(video.id)
             _add_descriptors(values, video.id, video.descriptors, start)
             for place, block in _blocks(() if video.logits is None else video.logits):
                 _add(values.logits, ~_finite(block), start + place)

@@ -19,7 +19,8 @@ class ExtractConfig:
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
     after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours
     at 25 a second, bounds what a small file of countless tiny frames can cost. stay_inside: follow no link out of the
-    folder of the videos; what lies behind one is recorded as failed.
+    folder of the videos; what lies behind one is recorded as failed. repair: do videos again whose stored rows are
+    damaged, instead of refusing them.
     """
 
     temporal_stride: str = "trained"
@@ -37,6 +38,7 @@ class ExtractConfig:
     deadline: float = 60.0
     max_frames: int | None = 1_000_000
     stay_inside: bool = False
+    repair: bool = False
 
     def __post_init__(self):
         for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES)):

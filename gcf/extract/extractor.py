@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcf.data.annotations import Annotations, Labelling, label_videos, read_annotations
+from gcf.data.committed import Committed, holds
 from gcf.data.features import FeatureFile
-from gcf.data.parts import GatheredVideos, PartFolder, check_list, check_recipe, gather
+from gcf.data.parts import PartFolder, check_list, check_recipe
 from gcf.data.schema import FeatureContent, VideoFeatures, id_key
 from gcf.data.writer import require_output, write_features
 from gcf.extract.config import ExtractConfig
@@ -138,15 +139,12 @@ class _Run:
             if not self.config.update:
                 check_list(features.path, [*features.ids, *(f[0] for f in features.failures)], ids)
         self.parts.begin(self.recipe, ids, update=self.config.update)
-        committed = self.parts.parts()
-        for part in committed:
+        parts = self.parts.parts(repair=self.config.repair)
+        for part in parts:
             check_recipe(part.path, part.recipe, self.recipe)
-        settled = self._unchanged([*committed, *self.finished])  # failures are tried again: the file may be mended
+        self.done = Committed({v.id: v.path for v in self.found}, repair=self.config.repair)
+        settled = set(self.done.gather([*parts, *self.finished]).ids)  # failures are tried again: they may be mended
         return [v for v in self.found if v.id not in settled]
-
-    def _unchanged(self, sources: list[FeatureFile]) -> dict[str, tuple[FeatureFile, int]]:
-        """Where the videos are that are done, still wanted, and whose file is the one that was decoded."""
-        return gather(sources, keep=_is_current({v.id: v.path for v in self.found}))
 
     def work(self, todo: list[VideoPath], network, *, progress: bool) -> None:
         """Bring `todo` to a committed state, part by part; what is complete is committed even when stopped."""
@@ -184,14 +182,14 @@ class _Run:
     def merge(self, labelling: Labelling, row_of: dict[str, int]) -> None:
         """Write the finished file from the parts and from what was finished before; row_of: id -> row of labelling."""
         parts = self.parts.parts()
-        places = self._unchanged([*parts, *self.finished])
-        reasons = {video_id: error for part in parts for video_id, error in part.failures}
-        lost = "changed or removed after it was decoded; run the same command again"
-        failures = [(v.id, reasons.get(v.id, lost)) for v in self.found if v.id not in places]
-        rows = [row_of[video_id] for video_id in sorted(places, key=id_key)]
+        videos = self.done.gather([*parts, *self.finished])
+        reasons = {video_id: error for part in reversed(parts) for video_id, error in part.failures}
+        lost, there = "changed or removed after it was decoded; run the same command again", set(videos.ids)
+        failures = [(v.id, reasons.get(v.id, lost)) for v in self.found if v.id not in there]
+        rows = [row_of[video_id] for video_id in videos.ids]
         content = FeatureContent(
             recipe=self.recipe,
-            videos=GatheredVideos(places),
+            videos=videos,
             failures=failures,
             backbone_classes=self.backbone_classes,
             classes=labelling.classes,
@@ -199,24 +197,7 @@ class _Run:
             subsets=[labelling.subsets[n] for n in rows],
             groups=[labelling.groups[n] for n in rows],
         )
-        with self.parts.room_needed(
-            sum(source.path.stat().st_size for source in {id(s): s for s, _ in places.values()}.values())
-        ):
+        if self.finished and holds(self.finished[0], content):
+            return
+        with self.parts.room_needed(sum(source.path.stat().st_size for source in videos.used)):
             write_features(self.parts.out, content)
-
-
-def _is_current(paths: dict[str, str]):
-    """A test of whether a row's video is wanted and its file has the size and time that the row recorded."""
-    stats: dict[str, os.stat_result | None] = {}
-
-    def is_current(source: FeatureFile, n: int) -> bool:
-        video_id = source.ids[n]
-        if video_id not in stats:
-            try:
-                stats[video_id] = os.stat(paths[video_id])
-            except (KeyError, OSError):
-                stats[video_id] = None
-        now = stats[video_id]
-        return bool(now) and (now.st_size, now.st_mtime_ns) == (source.videos.size[n], source.videos.mtime_ns[n])
-
-    return is_current
