@@ -34,6 +34,10 @@ from gcf.terminal import show
 @click.option(
     "--temporal-stride", default="trained", help="trained, or none: no strides along time, as the paper asks."
 )
+@click.option("--engine", default="local", help="local, or ray: the nodes of a Ray cluster (see docs/cluster.md).")
+@click.option(
+    "--worker-cpus", type=int, help="CPUs of each Ray worker.  [default: this machine's threads; a GPU's fair share]"
+)
 @click.option("--update", is_flag=True, help="Accept that videos were added or removed since OUT.h5 was made.")
 @json_option
 def extract(videos, out, as_json, **options):

@@ -23,11 +23,13 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 class PartFolder:
     """`feats.h5.parts/` while `feats.h5` is being made; hold it with `locked` so that only one process does.
 
-    run.json says for which recipe and which list of videos the parts are.
+    run.json says for which recipe and which list of videos the parts are. writer: a name of this process's own, in
+    the names of its parts, where several processes commit to one folder under one lock.
     """
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path, writer: str = ""):
         self.out = out
+        self.suffix = f"-{writer}" if writer else ""
         self.folder = out.with_name(out.name + ".parts")
         self.run_file = self.folder / "run.json"
 
@@ -84,7 +86,7 @@ class PartFolder:
         taken = [int(p.stem.split("-")[1]) for p in self.folder.glob("part-*.h5")]
         size = sum(v.descriptors.nbytes for v in content.videos)
         with self.room_needed(size):
-            write_features(self.folder / f"part-{max(taken, default=0) + 1:06d}.h5", content)
+            write_features(self.folder / f"part-{max(taken, default=0) + 1:06d}{self.suffix}.h5", content)
 
     @contextmanager
     def room_needed(self, size: int) -> Iterator[None]:

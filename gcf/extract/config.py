@@ -7,6 +7,7 @@ from gcf.extract.clips import TAILS
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = ("float16", "float32")
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class ExtractConfig:
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
     with fewer. workers None: one decoder process per processor but one. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
-    after which a video is given up.
+    after which a video is given up. engine: local, or ray for the nodes of a Ray cluster, where workers are decoders of
+    each Ray worker and worker_cpus what it reserves of a node's CPUs; None: see docs/cluster.md.
     """
 
     temporal_stride: str = "trained"
@@ -32,14 +34,18 @@ class ExtractConfig:
     dtype: str = "float16"
     update: bool = False
     deadline: float = 60.0
+    engine: str = "local"
+    worker_cpus: int | None = None
 
     def __post_init__(self):
-        for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES)):
+        for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES), ("engine", ENGINES)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        for name in ("views", "batch_size", "workers", "clip_frames"):
+        for name in ("views", "batch_size", "workers", "clip_frames", "worker_cpus"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"shard is i/n with 1 <= i <= n, not {self.shard[0]}/{self.shard[1]}")
+        if self.engine == "ray" and self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"with engine ray the cluster chooses the device: auto, cpu or cuda, not {self.device!r}")
