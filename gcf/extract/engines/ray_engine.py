@@ -1,43 +1,22 @@
-"""The driver of an extraction on a Ray cluster: Ray places workers, a queue feeds them, what is lost is done again."""
+"""The engine that is a Ray cluster: the network is loaded here for its recipe, and on every node for the work."""
 
 import contextlib
-import logging
+import functools
 import os
 import secrets
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
-from gcf.data.features import FeatureFile
 from gcf.data.parts import PartFolder
 from gcf.data.plugin_files import PLUGIN_SUFFIX
-from gcf.data.recipe import differences
-from gcf.errors import FeatureFileError, GcfError, RecipeError, StoppedError
+from gcf.errors import GcfError
 from gcf.extract.config import PRECISIONS, ExtractConfig
-from gcf.extract.engines.chunks import Chunk, ChunkQueue
-from gcf.extract.engines.ray_cluster import Cluster, nodes
-from gcf.extract.engines.ray_worker import MARKER, Fault, RayWorker, WorkerJob, recipe_on_node
+from gcf.extract.engines.ray_cluster import Cluster
+from gcf.extract.engines.ray_drive import Drive, Worker
+from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
+from gcf.extract.engines.ray_worker import MARKER, RayWorker, WorkerJob, recipe_on_node
 from gcf.extract.find import VideoPath
 from gcf.extract.pipeline import load_network
-
-POLL_SECONDS, NODES_SECONDS, STOP_SECONDS = 0.5, 5.0, 20.0
-LISTING_SECONDS = 90.0  # NFS keeps the listing of a folder for up to a minute
-DEATHS_IN_A_ROW = 24  # of workers, with nothing committed between them: more than any one chunk can cost
-log = logging.getLogger("gcf")
-
-
-@dataclass
-class _Worker:
-    """A worker as the driver sees it: starting, idle, or busy with a chunk."""
-
-    actor: object
-    writer: str
-    waiting: object  # the reference of what it was asked last, None when idle
-    ready: bool = False
-    node: str = ""
-    chunk: Chunk | None = None
-    asked: object = None  # the reference of a question about its progress
-    seen: int = 0  # videos of the chunk that the bar has counted
 
 
 class RayEngine:
@@ -72,7 +51,7 @@ class RayEngine:
         try:
             made = self.ray.get(task.remote(self.backbone, self.weights, config))
         except self.ray.exceptions.RayError as error:
-            raise GcfError(f"Ray worker: cannot load the network ({_last_line(error)})") from None
+            raise GcfError(f"Ray worker: cannot load the network ({last_line(error)})") from None
         if isinstance(made, Fault):
             raise as_error(made)
         theirs = {key: value for key, value in made.items() if key in shared}
@@ -82,7 +61,8 @@ class RayEngine:
     def work(self, run, todo: list[VideoPath], bar) -> None:
         """Bring `todo` to a committed state on the cluster; stopped, the workers commit what they have."""
         with _marked(run.parts) as token:
-            drive = _Drive(self, run, todo, bar, token)
+            start = functools.partial(self._start, run.parts, token)
+            drive = Drive(self.cluster, run, todo, bar, start, least=2 * self.pinned.workers)
             try:
                 drive.loop()
             except BaseException:
@@ -92,7 +72,7 @@ class RayEngine:
                 drive.end()
             drive.await_parts()
 
-    def start(self, parts: PartFolder, token: str, sample: str) -> _Worker:
+    def _start(self, parts: PartFolder, token: str, sample: str) -> Worker:
         """Ask Ray for one more worker; it is placed when there is room."""
         writer = secrets.token_hex(4)
         job = WorkerJob(
@@ -107,7 +87,7 @@ class RayEngine:
         )
         options = {"num_cpus": self.cluster.cpus, "num_gpus": int(self.cluster.gpus), "scheduling_strategy": "SPREAD"}
         actor = self.ray.remote(RayWorker).options(**options, max_concurrency=4, max_restarts=0).remote(job)
-        return _Worker(actor, writer, actor.prepare.remote())
+        return Worker(actor, writer, actor.prepare.remote())
 
 
 @contextlib.contextmanager
@@ -125,196 +105,8 @@ def _marked(parts: PartFolder) -> Iterator[str]:
         marker.unlink(missing_ok=True)
 
 
-@dataclass
-class _Drive:
-    """One run over the cluster: workers, what each has, what is left."""
-
-    engine: RayEngine
-    run: object
-    todo: list[VideoPath]
-    bar: object
-    token: str
-    workers: list[_Worker] = field(default_factory=list)
-    deaths: int = 0  # in a row
-    places: int = 0
-    counted: float = float("-inf")
-
-    def __post_init__(self):
-        self.ray = self.engine.ray
-        self.queue = ChunkQueue([(v, _size(v.path)) for v in self.todo], least=2 * self.engine.pinned.workers)
-        self.sample = next((v.path for v in self.todo if os.path.lexists(v.path)), self.run.parts.folder)
-
-    def loop(self) -> None:
-        """Until nothing is queued and nobody is at work."""
-        while self.queue or any(w.chunk for w in self.workers):
-            self._count_nodes()
-            while len(self.workers) < min(self.places, len(self.queue) + sum(bool(w.chunk) for w in self.workers)):
-                self.workers.append(self.engine.start(self.run.parts, self.token, self.sample))
-            for worker in self.workers:
-                if worker.waiting is None and (chunk := self.queue.take(max(1, self.places))):
-                    worker.chunk, worker.seen, worker.asked = chunk, 0, None
-                    worker.waiting = worker.actor.extract.remote(chunk.videos)
-            self._hear()
-
-    def _count_nodes(self) -> None:
-        if time.monotonic() - self.counted < NODES_SECONDS:
-            return
-        self.counted, had, self.places = time.monotonic(), self.places, self.engine.cluster.places()
-        if had and not self.places:
-            log.warning("no node of the Ray cluster has room for a worker any more; waiting for one")
-        ready = sum(w.ready for w in self.workers)
-        self.bar.bar.set_description_str(f"{len(nodes(self.ray))} nodes, {ready} workers", refresh=True)
-
-    def _hear(self) -> None:
-        """Wait for the next answer, or a moment; then ask how far everyone is."""
-        waiting = {w.waiting: w for w in self.workers if w.waiting is not None}
-        if not waiting:
-            time.sleep(POLL_SECONDS)
-            return
-        answered, _ = self.ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)
-        for reference in answered:
-            self._answer(waiting[reference], reference)
-        for worker in self.workers:
-            if worker.chunk:
-                self._ask(worker)
-
-    def _answer(self, worker: _Worker, reference) -> None:
-        worker.waiting = None
-        try:
-            answer = self.ray.get(reference)
-        except self.ray.exceptions.RayTaskError as error:
-            raise GcfError(f"Ray worker: {_last_line(error)}") from None
-        except self.ray.exceptions.RayError as error:
-            self._bury(worker, error)
-            return
-        if isinstance(answer, Fault):
-            raise as_error(answer)
-        if not worker.ready:
-            self._welcome(worker, answer)
-        else:
-            self._advance(worker, self._progress(worker))
-            self.bar.bar.update(len(worker.chunk.videos) - worker.seen)  # what it could not say any more
-            self.deaths, worker.chunk = 0, None
-
-    def _welcome(self, worker: _Worker, answer: dict) -> None:
-        check_same(answer["node"], answer["recipe"], self.engine.recipe)
-        worker.ready, worker.node, self.counted = True, answer["node"], float("-inf")
-
-    def _bury(self, worker: _Worker, error) -> None:
-        """A worker is dead or out of reach: what it has not committed is queued again."""
-        if getattr(error, "actor_init_failed", False):
-            raise GcfError(f"Ray worker: cannot start ({_last_line(error)}); install gcf on every node")
-        self.workers.remove(worker)
-        self.ray.kill(worker.actor)
-        self.deaths, self.counted = self.deaths + 1, float("-inf")
-        if worker.chunk:
-            self._requeue(worker)
-        if self.deaths >= DEATHS_IN_A_ROW:
-            raise StoppedError(
-                f"{self.deaths} Ray workers died in a row, the last on {worker.node or 'a node'}, with nothing done "
-                "between; Ray's logs in /tmp/ray there may say why; the same command goes on from what is committed"
-            )
-
-    def _requeue(self, worker: _Worker) -> None:
-        settled = committed_by(self.run.parts, worker.writer)
-        left = [v for v in worker.chunk.videos if v.id not in settled]
-        self.bar.bar.update(len(worker.chunk.videos) - len(left) - worker.seen)
-        self.deaths *= len(left) == len(worker.chunk.videos)
-        hopeless = self.queue.lost(worker.chunk, left)
-        if hopeless:
-            self.run.failures.append((hopeless.id, "the worker process died at it, again and again"))
-            self.run._commit()
-            self.bar.advance(clips=0)
-            self.deaths = 0
-
-    def _ask(self, worker: _Worker) -> None:
-        """Move the bar by what a worker has settled, without waiting for it."""
-        if worker.asked is None:
-            worker.asked = worker.actor.progress.remote(worker.seen)
-        elif self.ray.wait([worker.asked], timeout=0)[0]:
-            with contextlib.suppress(self.ray.exceptions.RayError):  # its death shows where it is waited for
-                self._advance(worker, self.ray.get(worker.asked))
-            worker.asked = None
-
-    def _progress(self, worker: _Worker) -> Sequence[int]:
-        with contextlib.suppress(self.ray.exceptions.RayError):
-            if worker.asked is not None:
-                self._advance(worker, self.ray.get(worker.asked, timeout=STOP_SECONDS))
-            return self.ray.get(worker.actor.progress.remote(worker.seen), timeout=STOP_SECONDS)
-        return []
-
-    def _advance(self, worker: _Worker, clips: Sequence[int]) -> None:
-        worker.seen += len(clips)
-        for count in clips:
-            self.bar.advance(clips=count)
-
-    def stop(self) -> None:
-        """Have everybody commit what is in hand."""
-        busy = [w for w in self.workers if w.chunk and w.waiting is not None]
-        for worker in busy:
-            worker.actor.stop.remote()
-        if busy:
-            self.ray.wait([w.waiting for w in busy], num_returns=len(busy), timeout=STOP_SECONDS)
-
-    def end(self) -> None:
-        """Let go of all workers."""
-        for worker in self.workers:
-            with contextlib.suppress(self.ray.exceptions.RayError):
-                self.ray.kill(worker.actor)
-        self.bar.bar.set_description_str("")
-
-    def await_parts(self) -> None:
-        """Wait until all that was committed can be listed here: shared storage may show a new name late."""
-        wanted, ends = {v.id for v in self.todo}, time.monotonic() + LISTING_SECONDS
-        while missing := wanted - committed_by(self.run.parts, "*"):
-            if time.monotonic() > ends:
-                raise StoppedError(
-                    f"{self.run.parts.folder}: {len(missing)} videos that workers have committed do not show here; "
-                    "is it on shared storage? the same command goes on from what shows"
-                )
-            time.sleep(POLL_SECONDS)
-
-
-def committed_by(parts: PartFolder, writer: str) -> set[str]:
-    """The ids in the parts of a writer, or of all (`*`); failures included."""
-    settled: set[str] = set()
-    for path in parts.folder.glob("part-*.h5" if writer == "*" else f"part-*-{writer}.h5"):
-        with contextlib.suppress(FeatureFileError):  # whoever reads all parts says it
-            part = FeatureFile(path)
-            settled |= {*part.ids, *(video_id for video_id, _ in part.failures)}
-    return settled
-
-
-def check_same(node: str, theirs: dict, ours: dict) -> None:
-    """Raise RecipeError unless a node makes the recipe that the driver makes."""
-    if found := differences(theirs, ours):
-        raise RecipeError(
-            f"Ray worker on {node}: would make other numbers than this process ({'; '.join(found[:4])}); "
-            "install the same versions, weights and plug-ins on all nodes"
-        )
-
-
 def has_device(device: str) -> bool:
     """Whether this machine has a GPU, if one is asked for."""
     import torch
 
     return device == "cpu" or torch.cuda.is_available()
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def as_error(fault: Fault) -> GcfError:
-    """The error that a node has sent."""
-    error = GcfError(fault.message)
-    error.exit_code = fault.exit_code
-    return error
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

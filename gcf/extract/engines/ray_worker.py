@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcf.data.parts import PartFolder
-from gcf.errors import GcfError, RefusedError
+from gcf.errors import RefusedError, StoppedError
 from gcf.extract.config import ExtractConfig
+from gcf.extract.engines.ray_faults import Fault, WorkEnded, told
 from gcf.extract.find import VideoPath
 
 MARKER = "ray-"  # a file in the parts' folder, of one run: workers of a run that is over see that it is gone
@@ -27,31 +28,6 @@ class WorkerJob:
     config: ExtractConfig
     threads: int
     sample: str
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What went wrong on a node, as a value: the message and the exit code that it has."""
-
-    message: str
-    exit_code: int
-
-
-class _StoppedError(Exception):
-    """The driver has asked for an end, or is gone."""
-
-
-def told(work, *args):
-    """What `work` gives, or the Fault that it ran into."""
-    here = f"Ray worker on {socket.gethostname()}"
-    try:
-        return work(*args)
-    except _StoppedError:
-        return None
-    except GcfError as error:
-        return Fault(f"{here}: {error}", error.exit_code)
-    except Exception as error:  # all of it is for the driver to say, in one line
-        return Fault(f"{here}: {type(error).__name__}: {' '.join(str(error).split())}", 1)
 
 
 def recipe_on_node(backbone: str, weights: str, config: ExtractConfig) -> "dict | Fault":
@@ -123,13 +99,21 @@ def _share_of_run():
 
         def _commit_in_time(self) -> None:
             if self.worker.stopping.is_set():
-                raise _StoppedError  # `work` commits on its way out
+                raise WorkEnded  # `work` commits on its way out
             super()._commit_in_time()
 
         def _commit(self) -> None:
             if not self.worker.current():  # whoever goes on from here does not expect us any more
                 self.videos, self.failures = [], []
-                raise _StoppedError
+                raise WorkEnded
+            lost = bool(self.failures) and not os.path.lexists(self.worker.job.sample)
+            if lost:  # not the videos' failures, then
+                self.failures = []
             super()._commit()
+            if lost:
+                raise StoppedError(
+                    f"{self.worker.job.sample} is not to be seen any more; mount the videos again and run the same "
+                    "command again, finished videos are kept"
+                )
 
     return Share
