@@ -61,27 +61,33 @@ def nodes(ray: ModuleType) -> list[dict]:
 
 
 def _connect(ray: ModuleType) -> None:
+    """To the cluster that RAY_ADDRESS names, else to the one that runs here, else to one of this machine alone."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = os.environ.get("RAY_ADDRESS", "")
+    address = os.environ.get("RAY_ADDRESS") or "auto"
     if "://" in address:
         raise UsageError(f"RAY_ADDRESS={address}: run gcf on a node of the cluster and give its HOST:PORT, or auto")
-    try:
-        if address and address not in ("auto", "local"):
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-        with _own_sigterm():
-            ray.init(address=address or "auto", **quiet)
-    except (OSError, ValueError, RuntimeError, OverflowError) as error:
-        if address or not isinstance(error, ConnectionError):
-            where = f"RAY_ADDRESS={address}" if address else "the running Ray cluster"
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise GcfError(
-                f"{where}: no connection ({said}); is `ray start` running here, of the same version?"
-            ) from error
+    if address != "local":
+        try:
+            _knock(address)
+            with _own_sigterm():
+                ray.init(address=address, **quiet)
+            return
+        except (OSError, ValueError, RuntimeError, OverflowError) as error:
+            if address != "auto" or not isinstance(error, ConnectionError):
+                where = "the running Ray cluster" if address == "auto" else f"RAY_ADDRESS={address}"
+                said = (str(error) or type(error).__name__).splitlines()[0]
+                raise GcfError(f"{where}: no connection ({said}); does `ray status` answer on this machine?") from error
         log.info("no Ray cluster is running (RAY_ADDRESS would name one): starting Ray on this machine")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with _own_sigterm():
-            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with _own_sigterm():
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError soon where nobody answers."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _measure(ray: ModuleType, config: ExtractConfig) -> Cluster:
