@@ -43,6 +43,10 @@ from gcf.terminal import show
     "failed. Without it, links are followed wherever they lead.",
 )
 @click.option("--repair", is_flag=True, help="Read all that is done already, and do again what is damaged.")
+@click.option("--engine", default="local", help="local, or ray: the nodes of a Ray cluster (see docs/cluster.md).")
+@click.option(
+    "--worker-cpus", type=int, help="CPUs of each Ray worker.  [default: this machine's threads; a GPU's fair share]"
+)
 @click.option("--update", is_flag=True, help="Accept that videos were added or removed since OUT.h5 was made.")
 @json_option
 def extract(videos, out, as_json, **options):

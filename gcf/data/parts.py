@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gcf.data.atomic import atomic_file, left_behind, sync_folder
 from gcf.data.features import FeatureFile
-from gcf.data.recipe import canonical_json, differences, recipe_sha256
+from gcf.data.recipe import MEASURED, canonical_json, differences, recipe_sha256
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
@@ -26,11 +26,13 @@ log = logging.getLogger("gcf")
 class PartFolder:
     """`feats.h5.parts/` while `feats.h5` is being made; hold it with `locked` so that only one process does.
 
-    run.json says for which recipe and which list of videos the parts are.
+    run.json says for which recipe and which list of videos the parts are. writer: a name of this process's own, in
+    the names of its parts, where several processes commit to one folder under one lock.
     """
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path, writer: str = ""):
         self.out = out
+        self.suffix = f"-{writer}" if writer else ""
         self.folder = out.with_name(out.name + ".parts")
         self.run_file = self.folder / "run.json"
         self._opened: dict[Path, FeatureFile] = {}
@@ -135,7 +137,7 @@ class PartFolder:
         taken = [int(p.stem.split("-")[1]) for p in self.folder.glob("part-*.h5")]
         size = sum(v.descriptors.nbytes for v in content.videos)
         with self.room_needed(size):
-            write_features(self.folder / f"part-{max(taken, default=0) + 1:06d}.h5", content)
+            write_features(self.folder / f"part-{max(taken, default=0) + 1:06d}{self.suffix}.h5", content)
 
     @contextmanager
     def room_needed(self, size: int) -> Iterator[None]:
@@ -171,9 +173,9 @@ class PartFolder:
 
 
 def check_recipe(path: Path, found: dict, wanted: dict) -> None:
-    """Raise RecipeError unless two recipes are the same to the last entry."""
-    if recipe_sha256(found) != recipe_sha256(wanted):
-        listed = "; ".join(differences(found, wanted)[:6])
+    """Raise RecipeError unless two recipes ask for the same to the last entry."""
+    if recipe_sha256(found) != recipe_sha256(wanted) and (wrong := differences(found, wanted, ignore=MEASURED)):
+        listed = "; ".join(wrong[:6])
         raise RecipeError(f"{path}: made by another recipe ({listed}); choose another output, or remove this one")
 
 

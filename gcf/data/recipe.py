@@ -9,6 +9,9 @@ INCIDENTAL = frozenset(
     {"versions", "device", "batch_size", "dtype", "views", "views_seed", "weights", "folded", "precision_cosine"}
 )
 
+# What was seen when the network was tried, not what was asked: machines that share a run may see other last digits
+MEASURED = frozenset({"precision_cosine"})
+
 JOINED = "joined"  # the recipe of joined files is the list of theirs, under this key
 
 

@@ -7,6 +7,7 @@ from gcf.extract.clips import TAILS
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = ("float16", "float32")
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class ExtractConfig:
     after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours
     at 25 a second, bounds what a small file of countless tiny frames can cost. stay_inside: follow no link out of the
     folder of the videos; what lies behind one is recorded as failed. repair: do videos again whose stored rows are
-    damaged, instead of refusing them.
+    damaged, instead of refusing them. engine: local, or ray for the nodes of a Ray cluster, where workers are decoders
+    of each Ray worker and worker_cpus what it reserves of a node's CPUs; None: see docs/cluster.md.
     """
 
     temporal_stride: str = "trained"
@@ -39,12 +41,14 @@ class ExtractConfig:
     max_frames: int | None = 1_000_000
     stay_inside: bool = False
     repair: bool = False
+    engine: str = "local"
+    worker_cpus: int | None = None
 
     def __post_init__(self):
-        for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES)):
+        for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES), ("engine", ENGINES)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        for name in ("views", "batch_size", "workers", "clip_frames", "max_frames"):
+        for name in ("views", "batch_size", "workers", "clip_frames", "max_frames", "worker_cpus"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
@@ -56,6 +60,8 @@ class ExtractConfig:
             raise UsageError(f"deadline must be more than 0 s, not {self.deadline:g}")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"shard is i/n with 1 <= i <= n, not {self.shard[0]}/{self.shard[1]}")
+        if self.engine == "ray" and self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"with engine ray the cluster chooses the device: auto, cpu or cuda, not {self.device!r}")
 
     @property
     def devices(self) -> list[str]:

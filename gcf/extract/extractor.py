@@ -13,8 +13,9 @@ from gcf.data.parts import PartFolder, check_list, check_recipe
 from gcf.data.schema import FeatureContent, VideoFeatures, id_key
 from gcf.data.writer import require_output, write_features
 from gcf.extract.config import ExtractConfig
+from gcf.extract.engines import open_engine
 from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.pipeline import stream_features
 from gcf.extract.progress import Progress
 
 PART_VIDEOS, PART_SECONDS = 256, 60.0  # a part is committed at whichever comes first: the most that a kill can cost
@@ -86,12 +87,14 @@ def extract_videos(
     if config.shard:
         found = found[config.shard[0] - 1 :: config.shard[1]]
     notes = annotations.notes if annotations else ()
-    with PartFolder(out).locked() as parts:
-        network, recipe = load_network(backbone, weights, config)
-        run = _Run(found, parts, config, recipe, network.backbone.recipe.get("classes"))
+    with PartFolder(out).locked() as parts, open_engine(config) as engine:
+        recipe, backbone_classes = engine.load(backbone, weights)
+        run = _Run(found, parts, config, recipe, backbone_classes)
         begun = time.monotonic()
         todo = run.todo()
-        run.work(todo, network, progress=progress)
+        if todo:
+            with Progress(total=len(found), done=len(found) - len(todo), shown=progress) as bar:
+                engine.work(run, todo, bar)
         seconds = time.monotonic() - begun
         run.merge(labelling, row_of)
         parts.remove()
@@ -146,22 +149,19 @@ class _Run:
         settled = set(self.done.gather([*parts, *self.finished]).ids)  # failures are tried again: they may be mended
         return [v for v in self.found if v.id not in settled]
 
-    def work(self, todo: list[VideoPath], network, *, progress: bool) -> None:
+    def work(self, todo: list[VideoPath], network, bar) -> None:
         """Bring `todo` to a committed state, part by part; what is complete is committed even when stopped."""
-        if not todo:
-            return
-        self.committed, done = time.monotonic(), len(self.found) - len(todo)
+        self.committed = time.monotonic()
         stream = stream_features(todo, network, self.recipe, self.config, after_batch=self._commit_in_time)
         try:
-            with Progress(total=len(self.found), done=done, shown=progress) as bar:
-                for video_id, outcome in stream:
-                    if isinstance(outcome, VideoFeatures):
-                        self.videos.append(outcome)
-                        bar.advance(clips=len(outcome.descriptors))
-                    else:
-                        self.failures.append((video_id, outcome.error))
-                        bar.advance(clips=0)
-                    self._commit_in_time()
+            for video_id, outcome in stream:
+                if isinstance(outcome, VideoFeatures):
+                    self.videos.append(outcome)
+                    bar.advance(clips=len(outcome.descriptors))
+                else:
+                    self.failures.append((video_id, outcome.error))
+                    bar.advance(clips=0)
+                self._commit_in_time()
         finally:
             stream.close()
             self._commit()

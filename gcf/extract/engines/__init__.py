@@ -1,0 +1,23 @@
+"""Where the work of an extraction is done: on this machine, or on the nodes of a Ray cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gcf.extract.config import ExtractConfig
+from gcf.extract.engines.local import LocalEngine
+
+
+@contextmanager
+def open_engine(config: ExtractConfig) -> Iterator:
+    """What loads the network and brings videos to a committed state; its bytes do not depend on which it is.
+
+    An engine has `load(backbone, weights) -> (recipe, backbone classes)` and `work(run, todo, bar)`.
+    """
+    if config.engine == "local":
+        yield LocalEngine(config)
+        return
+    from gcf.extract.engines.ray_cluster import connected  # late: Ray is an extra
+    from gcf.extract.engines.ray_engine import RayEngine
+
+    with connected(config) as cluster:
+        yield RayEngine(config, cluster)
