@@ -33,6 +33,14 @@ class VideoPath:
     root: str = ""
 
 
+def size_on_disk(path: str) -> int:
+    """Bytes of a file; 0 for one that is not there."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def find_videos(sources: Sequence[str | os.PathLike], *, stay_inside: bool = False) -> list[VideoPath]:
     """The videos of a folder, of files, or of one text or CSV list, sorted by id.
 

@@ -1,6 +1,7 @@
 """The engine that is one process: its network, its decoder processes."""
 
 from gcf.extract.config import ExtractConfig
+from gcf.extract.find import size_on_disk
 from gcf.extract.pipeline import load_network
 
 
@@ -16,5 +17,7 @@ class LocalEngine:
         return recipe, self.network.backbone.recipe.get("classes")
 
     def work(self, run, todo, bar) -> None:
-        """Extract and commit `todo`."""
+        """Extract and commit `todo`; over several devices the largest files first, so that none ends alone."""
+        if len(self.config.devices) > 1:
+            todo = sorted(todo, key=lambda video: -size_on_disk(video.path))
         run.work(todo, self.network, bar)

@@ -13,7 +13,7 @@ from gcf.errors import FeatureFileError, GcfError, StoppedError
 from gcf.extract.engines.chunks import Chunk, ChunkQueue
 from gcf.extract.engines.ray_cluster import Cluster, nodes
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
-from gcf.extract.find import VideoPath
+from gcf.extract.find import VideoPath, size_on_disk
 
 POLL_SECONDS, NODES_SECONDS, STOP_SECONDS = 0.5, 5.0, 20.0
 LISTING_SECONDS = 90.0  # NFS keeps the listing of a folder for up to a minute
@@ -52,7 +52,7 @@ class Drive:
 
     def __post_init__(self):
         self.ray = self.cluster.ray
-        self.queue = ChunkQueue([(v, _size(v.path)) for v in self.todo], least=self.least)
+        self.queue = ChunkQueue([(v, size_on_disk(v.path)) for v in self.todo], least=self.least)
         self.sample = next((v.path for v in self.todo if os.path.lexists(v.path)), self.run.parts.folder)
 
     def loop(self) -> None:
@@ -194,10 +194,3 @@ def committed_by(parts: PartFolder, writer: str) -> set[str]:
             part = FeatureFile(path)
             settled |= {*part.ids, *(video_id for video_id, _ in part.failures)}
     return settled
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -40,7 +40,7 @@ class RayEngine:
             device=device,
             precision=pinned,
             batch_size=self.recipe["batch_size"],
-            workers=self.config.workers or max(1, self.cluster.cpus - 1),
+            workers=self.config.workers or self.cluster.cpus,
         )
         return self.recipe, network.backbone.recipe.get("classes")
 

@@ -3,7 +3,7 @@
 import socket
 from dataclasses import dataclass
 
-from gcf.data.recipe import differences
+from gcf.data.recipe import MEASURED, differences
 from gcf.errors import GcfError, RecipeError
 
 
@@ -41,7 +41,7 @@ def as_error(fault: Fault) -> GcfError:
 
 def check_same(node: str, theirs: dict, ours: dict) -> None:
     """Raise RecipeError unless a node makes the recipe that the driver makes."""
-    if found := differences(theirs, ours):
+    if found := differences(theirs, ours, ignore=MEASURED):
         raise RecipeError(
             f"Ray worker on {node}: would make other numbers than this process ({'; '.join(found[:4])}); "
             "install the same versions, weights and plug-ins on all nodes"
