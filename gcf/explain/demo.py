@@ -72,6 +72,7 @@ def run_demo(
     say(found.describe())
 
     chosen = {"backbone": BACKBONE, "weights": WEIGHTS, "annotations": found.labels}
+    chosen["precision"] = "fp32"  # so that the figures do not depend on what a processor can multiply
     demo.step("Stage one: the frozen backbone once over every clip", "extract", made, features, **chosen)
     summary = _extract(made, features, chosen, progress=progress)
     say(f"{summary.describe()}\n{describe_features(FeatureFile(features))}")

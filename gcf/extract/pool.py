@@ -144,6 +144,7 @@ class _Decoder:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(child_inbox, child_outbox),
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # a decoder is one thread, also where torch resizes
         )
         os.close(child_inbox)
         os.close(child_outbox)
