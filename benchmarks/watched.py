@@ -31,6 +31,14 @@ def resident(pid: int) -> int:
         return 0
 
 
+def command_line(pid: int) -> bytes:
+    """The program of a process and its arguments; nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 @dataclass(frozen=True)
 class Held:
     """Bytes, open descriptors and threads of one process, and how many children it has."""
@@ -76,8 +84,9 @@ class Peaks:
     together: int = 0
 
     def sample(self, pid: int) -> None:
-        """Look once."""
-        main, *children = (resident(p) for p in family(pid))
+        """Look once. A child that is about to start a program still shows its parent's pages and is left out."""
+        ours = command_line(pid)
+        main, *children = (resident(p) for p in family(pid) if p == pid or command_line(p) != ours)
         self.main, self.together = max(self.main, main), max(self.together, main + sum(children))
         self.largest_child = max(self.largest_child, *children, 0)
         self.late = main if children else self.late

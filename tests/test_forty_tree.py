@@ -41,7 +41,18 @@ def tree(tmp_path_factory):
 def run(tree):
     """(code, what --json printed, feature file) of `gcf extract` on the whole tree."""
     out = tree / "all.h5"
-    command = [sys.executable, "-m", "gcf.cli", "extract", str(tree / "root"), str(out), "--backbone", TINY]
+    command = [
+        sys.executable,
+        "-m",
+        "gcf.cli",
+        "extract",
+        str(tree / "root"),
+        str(out),
+        "--backbone",
+        TINY,
+        "--precision",
+        "fp32",
+    ]
     command += ["--max-frames", str(BOUND), "--stay-inside", "--workers", "2", "--batch-size", "4", "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     return ran.returncode, json.loads(ran.stdout), FeatureFile(out)

@@ -24,7 +24,7 @@ from gcf.extract import extractor, network
 extractor.PART_VIDEOS = 1
 plain = network.ClipNetwork.__call__
 network.ClipNetwork.__call__ = lambda self, pixels: (time.sleep(0.2), plain(self, pixels))[1]  # time to be killed in
-extract_videos(sys.argv[1], sys.argv[2], backbone=sys.argv[3], batch_size=4, workers=2)
+extract_videos(sys.argv[1], sys.argv[2], backbone=sys.argv[3], batch_size=4, workers=2, precision="fp32")
 """
 
 

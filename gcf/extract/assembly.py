@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
+from gcf.errors import StoppedError
 from gcf.extract.decoding import Clip
 from gcf.extract.find import VideoPath
 from gcf.extract.pool import Failed
@@ -81,12 +82,17 @@ def assemble(
     no video is done.
     """
     desk = _Desk(submit, batch_size, after_batch)
-    for video, item in decoded:
-        yield from desk.take(video.id, item, dtype)
-        while len(desk.slots) >= batch_size:
-            desk.send()
-        while desk.under_way and (len(desk.under_way) > waiting or desk.under_way[0].rows.done()):
+    try:
+        for video, item in decoded:
+            yield from desk.take(video.id, item, dtype)
+            while len(desk.slots) >= batch_size:
+                desk.send()
+            while desk.under_way and (len(desk.under_way) > waiting or desk.under_way[0].rows.done()):
+                yield from desk.settle_oldest(dtype)
+    except StoppedError:  # no more videos can be read; what is in the network is good
+        while desk.under_way:
             yield from desk.settle_oldest(dtype)
+        raise
     while desk.slots:
         desk.send()
     while desk.under_way:

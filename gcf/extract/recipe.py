@@ -7,9 +7,10 @@ import torch
 from gcf._version import __version__
 from gcf.extract.config import ExtractConfig
 
-# Clips a forward pass. On processors 4, 8 and 16 differ by less than a tenth (benchmarks/README.md). One number a kind
-# of device, not one measured at the start: it decides the last bits, and shards and repeated runs must agree on it.
-BATCH_SIZES = {"cpu": 8, "cuda": 32}
+# Clips a forward pass. On processors 4 came within a tenth of each of five networks' best (benchmarks/README.md). One
+# number a kind of device, not one measured at the start: it decides the last bits, and shards and repeated runs must
+# agree on it.
+BATCH_SIZES = {"cpu": 4, "cuda": 32}
 
 
 def make_recipe(backbone: dict, config: ExtractConfig, *, device: str) -> dict:
