@@ -15,7 +15,7 @@ class ExtractConfig:
     """Settings of one extraction; those that decide numbers go into the recipe.
 
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
-    with fewer. workers None: one decoder process per processor. batch_size None: 4 clips on processors, 32 on GPUs.
+    with fewer. workers None: one decoder process per processor. batch_size None: as gcf.extract.batch_size has it.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
     after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours

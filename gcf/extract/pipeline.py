@@ -29,14 +29,14 @@ def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[C
     device = choose_device(config.devices[0])
     module = load_backbone(backbone, weights, config.temporal_stride)
     recipe = make_recipe(module.recipe, config, device=device.type)
-    network, measured = precise_network(
+    network, entries = precise_network(
         module,
         device=device,
         precision=config.precision,
-        batch_size=recipe["batch_size"],
+        batch_size=config.batch_size,
         num_frames=recipe["num_frames"],
     )
-    return network, recipe | measured
+    return network, recipe | entries
 
 
 def stream_features(

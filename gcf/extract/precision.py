@@ -9,6 +9,7 @@ from torch import nn
 from gcf.data.motions import MOTIONS
 from gcf.data.scenes import Sprite, draw_frames, draw_scene
 from gcf.errors import UsageError
+from gcf.extract.batch_size import batch_size_of, largest_map
 from gcf.extract.network import ClipNetwork
 
 log = logging.getLogger("gcf")
@@ -25,30 +26,38 @@ def natural_precision(device: torch.device) -> str:
 
 
 def precise_network(
-    backbone: nn.Module, *, device: torch.device, precision: str, batch_size: int, num_frames: int
+    backbone: nn.Module, *, device: torch.device, precision: str, batch_size: int | None, num_frames: int
 ) -> tuple[ClipNetwork, dict]:
     """The network in the precision asked for, and what the recipe says of it.
 
     Half precision is tried on a few drawn clips first. Where a descriptor's cosine to float32's is below 0.999, or the
-    device cannot run it, float32 is used instead, with a warning. The recipe's entries: precision; folded: whether
-    batch norms are folded; precision_cosine: the worst one seen, None in float32.
+    device cannot run it, float32 is used instead, with a warning. batch_size None: as batch_size.py has it. The
+    recipe's entries: precision; folded: whether batch norms are folded; precision_cosine: the worst one seen, None in
+    float32; batch_size.
     """
     chosen = natural_precision(device) if precision == "auto" else precision
     if chosen != "fp32":
         found = _agreeing(backbone, device=device, precision=chosen, batch_size=batch_size, num_frames=num_frames)
         if found:
             return found
-    exact = ClipNetwork(backbone, device=device, precision="fp32", batch_size=batch_size)
-    return exact, {"precision": "fp32", "folded": False, "precision_cosine": None}
+    size = batch_size or batch_size_of(0, device=device, bytes_each=4)
+    return _entered(ClipNetwork(backbone, device=device, precision="fp32", batch_size=size), None)
+
+
+def _entered(network: ClipNetwork, worst: float | None) -> tuple[ClipNetwork, dict]:
+    """A network and its entries in the recipe."""
+    names = ("precision", "folded", "batch_size")
+    return network, {name: getattr(network, name) for name in names} | {"precision_cosine": worst}
 
 
 def _agreeing(
-    backbone: nn.Module, *, device: torch.device, precision: str, batch_size: int, num_frames: int
+    backbone: nn.Module, *, device: torch.device, precision: str, batch_size: int | None, num_frames: int
 ) -> tuple[ClipNetwork, dict] | None:
     """The network in half precision; None, with a warning, where it is not exact enough or cannot be run."""
     clips = drawn_clips(num_frames, backbone.recipe["crop"])
     try:
-        network = ClipNetwork(backbone, device=device, precision=precision, batch_size=batch_size)
+        size = batch_size or batch_size_of(_largest_map(backbone, device, clips), device=device, bytes_each=2)
+        network = ClipNetwork(backbone, device=device, precision=precision, batch_size=size)
         few = ClipNetwork(backbone, device=device, precision="fp32", batch_size=len(clips))
         worst = worst_cosine(network, few, clips)
     except UsageError:
@@ -57,13 +66,20 @@ def _agreeing(
         log.warning("%s cannot be used (%s); float32 is used instead", precision, str(error).splitlines()[0])
     else:
         if worst >= WORST_COSINE:
-            return network, {"precision": precision, "folded": network.folded, "precision_cosine": worst}
+            return _entered(network, worst)
         log.warning(
             "%s is not exact enough for this network (a descriptor's cosine to float32's is %.5f, at least %g is asked "
             "for); float32 is used instead",
             *(precision, worst, WORST_COSINE),
         )
     return None
+
+
+def _largest_map(backbone: nn.Module, device: torch.device, clips: np.ndarray) -> int:
+    """Values of the largest feature map that a clip has on its way."""
+    with largest_map(backbone) as largest:
+        ClipNetwork(backbone, device=device, precision="fp32", batch_size=1).feature_map(clips[:1])
+    return largest[0]
 
 
 def worst_cosine(network: ClipNetwork, exact: ClipNetwork, clips: np.ndarray) -> float:

@@ -7,14 +7,9 @@ import torch
 from gcf._version import __version__
 from gcf.extract.config import ExtractConfig
 
-# Clips a forward pass. On processors 4 came within a tenth of each of five networks' best (benchmarks/README.md). One
-# number a kind of device, not one measured at the start: it decides the last bits, and shards and repeated runs must
-# agree on it.
-BATCH_SIZES = {"cpu": 4, "cuda": 32}
-
 
 def make_recipe(backbone: dict, config: ExtractConfig, *, device: str) -> dict:
-    """Everything that decides the numbers but the precision, which is found out by trying.
+    """Everything that decides the numbers but how the network runs: precision and batch size (see precision.py).
 
     backbone: `.recipe` of a loaded backbone; device: cpu or cuda.
     """
@@ -27,7 +22,6 @@ def make_recipe(backbone: dict, config: ExtractConfig, *, device: str) -> dict:
         "views": config.views,
         "views_seed": config.views_seed,
         "dtype": config.dtype,
-        "batch_size": config.batch_size or BATCH_SIZES.get(device, BATCH_SIZES["cuda"]),
         "device": device,
         "versions": {"gcf": __version__, "torch": torch.__version__, "av": av.__version__, "pillow": PIL.__version__},
     }
