@@ -43,7 +43,7 @@ def describe(features: FeatureFile) -> str:
     lines = [
         f"{facts['path']}: {facts['videos']:,} videos ({facts['hours']:.2f} h), {facts['clips']:,} clips"
         + (f", {spread['min']} to {spread['max']} a video, median {spread['median']:g}" if facts["clips"] else ""),
-        f"  made by {recipe.get('backbone')} with weights {recipe.get('weights')}{_stride(recipe)}",
+        f"  made by {recipe.get('backbone')} with weights {recipe.get('weights')}{_stride(recipe)}{_precision(recipe)}",
         f"  descriptors {shape[2]} wide, views {shape[1]}, {facts['descriptors']['dtype']}; {_logits(facts)}",
         f"  clips of {recipe.get('num_frames')} frames without overlap, tail {recipe.get('tail')}, "
         f"{facts['padded_clips']:,} of them padded",
@@ -67,6 +67,15 @@ def _spread(counts: np.ndarray) -> dict | None:
 
 def _stride(recipe: dict) -> str:
     return ", no temporal strides" if recipe.get("temporal_stride") == "none" else ""
+
+
+def _precision(recipe: dict) -> str:
+    if "precision" not in recipe:
+        return ""
+    folded = " with batch norms folded" if recipe.get("folded") else ""
+    worst = recipe.get("precision_cosine")
+    tried = f" (cosine to float32's at least {worst} when tried)" if worst is not None else ""
+    return f", in {recipe['precision']}{folded}{tried}"
 
 
 def _logits(facts: dict) -> str:
