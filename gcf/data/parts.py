@@ -19,6 +19,7 @@ from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = (*FULL, errno.EIO)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network disks
 
 log = logging.getLogger("gcf")
 
@@ -79,6 +80,10 @@ class PartFolder:
         except BlockingIOError:
             holder = os.pread(lock, 200, 0).decode(errors="replace")
             raise RefusedError(f"{self.out}: in use by {holder}; wait for it, or stop it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            log.warning("%s: this storage has no locks; see to it that no other process works on it", self.out)
         with self.room_needed(0):
             os.truncate(lock, 0)
             os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
