@@ -18,6 +18,7 @@ from gcf import FeatureFile
 from gcf.data import parts
 from gcf.errors import RecipeError, RefusedError, StoppedError
 from gcf.extract import extractor, precision
+from gcf.extract.engines.ray_faults import check_same
 
 RUN = """
 import sys, time
@@ -192,6 +193,14 @@ with PartFolder(Path({str(out)!r})).locked():
         holder.wait()
         holder.stdout.close()
     assert extract(folder, out).videos == 6
+
+
+def test_another_precision_is_refused_with_the_option_that_helps():
+    half, full = {"precision": "bf16", "folded": True}, {"precision": "fp32", "folded": False}
+    with pytest.raises(RecipeError, match='"bf16" against "fp32"\\); name the --precision that it was made in'):
+        parts.check_recipe("f.h5", half, full)
+    with pytest.raises(RecipeError, match=r"on here: would make other numbers.*; give --precision fp32, which every"):
+        check_same("here", full, half)
 
 
 def test_storage_without_locks_is_used_with_a_warning(folder, tmp_path, reference, monkeypatch, caplog):

@@ -180,8 +180,10 @@ class PartFolder:
 def check_recipe(path: Path, found: dict, wanted: dict) -> None:
     """Raise RecipeError unless two recipes ask for the same to the last entry."""
     if recipe_sha256(found) != recipe_sha256(wanted) and (wrong := differences(found, wanted, ignore=MEASURED)):
-        listed = "; ".join(wrong[:6])
-        raise RecipeError(f"{path}: made by another recipe ({listed}); choose another output, or remove this one")
+        listed, remedy = "; ".join(wrong[:6]), "choose another output, or remove this one"
+        if found.get("precision") != wanted.get("precision"):
+            remedy = f"name the --precision that it was made in where the machine has it, {remedy}"
+        raise RecipeError(f"{path}: made by another recipe ({listed}); {remedy}")
 
 
 def check_list(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
