@@ -27,6 +27,7 @@ from gcf.data.features import FeatureFile
 from gcf.data.merge import merge_features
 from gcf.data.schema import CLIP_FIELDS, FeatureContent
 from gcf.extract import extractor
+from gcf.extract.engines import local
 
 A_FOLDER, A_PART, SHARDS = 1000, 256, 4  # videos, videos, files
 RECIPE = {"backbone": "made up", "weights": "none", "dtype": "float16", "views": 1, "num_frames": 16, "pixel_max": 1.0}
@@ -121,7 +122,7 @@ class _NoNetwork:
 
 def extract(folder: Path, name: str) -> str:
     """`gcf extract` with no network; nothing is to be decoded."""
-    extractor.load_network = lambda *_, **__: (_NoNetwork(), RECIPE)
+    local.load_network = lambda *_, **__: (_NoNetwork(), RECIPE)
     summary = extractor.extract_videos(folder / "videos", folder / name)
     return f"{summary.videos:,} videos, {summary.extracted} decoded now"
 

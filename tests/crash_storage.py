@@ -24,6 +24,7 @@ from gcf.data import info, merge  # noqa: F401  commands load them late, each ch
 from gcf.data.features import FeatureFile
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
 from gcf.extract import extractor
+from gcf.extract.engines import local
 from gcf.extract.pool import Failed
 
 COUNT, KILL_BEFORE, KILL_HALF, KILL_AFTER, FAIL_ONCE, FAIL_FROM_HERE, SHORT_WRITE = range(7)
@@ -95,7 +96,7 @@ class Driver:
             (self.videos / f"v{n}.mp4").write_bytes(bytes(n + 1))
         self.streamed: list[str] = []
         extractor.PART_VIDEOS = 2
-        extractor.load_network = lambda *_, **__: (_NoNetwork(), RECIPE)
+        local.load_network = lambda *_, **__: (_NoNetwork(), RECIPE)
         extractor.stream_features = self._stream
         self._prepare()
 
