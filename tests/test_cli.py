@@ -121,7 +121,7 @@ def test_info_says_in_which_precision_the_network_ran(features, invoke, tmp_path
     assert (code, out.count(", in fp32\n")) == (0, 1)
     half = with_recipe(features, tmp_path / "f.h5", precision="bf16", folded=True, precision_cosine=0.9995)
     _, out, _ = invoke("info", half)
-    assert ", in bf16 with batch norms folded (cosine to float32's at least 0.9995 when tried)\n" in out
+    assert ", in bf16 (cosine to fp32 at least 0.9995 when tried)\n" in out
 
 
 def test_a_strangers_feature_file_sends_no_command_to_the_terminal(features, invoke, tmp_path, monkeypatch):

@@ -70,12 +70,9 @@ def _stride(recipe: dict) -> str:
 
 
 def _precision(recipe: dict) -> str:
-    if "precision" not in recipe:
-        return ""
-    folded = " with batch norms folded" if recipe.get("folded") else ""
     worst = recipe.get("precision_cosine")
-    tried = f" (cosine to float32's at least {worst} when tried)" if worst is not None else ""
-    return f", in {recipe['precision']}{folded}{tried}"
+    tried = f" (cosine to fp32 at least {worst:g} when tried)" if worst else ""
+    return f", in {recipe['precision']}{tried}" if "precision" in recipe else ""
 
 
 def _logits(facts: dict) -> str:
