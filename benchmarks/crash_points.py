@@ -6,7 +6,7 @@ Decoders and network are made up (tests/crash_storage.py), all that writes is re
 `gcf extract --update` of a finished file, `gcf merge`. A point is one call of the main process (open with O_CREAT,
 write, pwrite, writev, truncate, fsync, rename, link, unlink, mkdir, rmdir). Promised: no video that was committed is
 lost or done again, none is there twice, the final file has the bytes of an undisturbed run, nothing temporary is left;
-a disk that fails gives exit code 5 (4 where nothing was begun), no traceback, no signal. Needs gcc.
+a disk that fails gives exit code 5 (4 where nothing was begun), no traceback, no signal. Needs a C compiler.
 """
 
 import argparse
@@ -21,14 +21,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-
-
-def build_shim(folder: Path) -> Path:
-    """The compiled crash_shim.c."""
-    library = folder / "crash_shim.so"
-    flags = ["-O1", "-shared", "-fPIC", "-D_LARGEFILE64_SOURCE"]
-    subprocess.run(["gcc", *flags, "-o", library, TESTS / "crash_shim.c", "-ldl"], check=True)
-    return library
+sys.path.append(str(TESTS))
+from shims import build_shim  # noqa: E402 - it lies beside what it builds
 
 
 def start(folder: Path, library: Path, *, every: int, offset: int) -> subprocess.Popen:
@@ -72,7 +66,7 @@ def main() -> None:
     begun, outcomes = time.monotonic(), []
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder, step = Path(name), args.every * args.jobs
-        library = build_shim(folder)
+        library = build_shim("crash_shim", folder)
         walkers = [start(folder / str(job), library, every=step, offset=job * args.every) for job in range(args.jobs)]
         codes = [walker.wait() for walker in walkers]
         if any(codes):

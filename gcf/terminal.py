@@ -12,10 +12,18 @@ from pathlib import Path
 
 import click
 
+from gcf.data.text import printable, printable_lines
 from gcf.errors import GcfError
 
 STOPPED_EARLY, INTERRUPTED, TERMINATED = 5, 130, 143
 RESUME = "the same command goes on from what is committed"
+
+
+class _Lines(logging.Formatter):
+    """Log records as lines that no terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 class TerminatedError(BaseException):
@@ -25,7 +33,7 @@ class TerminatedError(BaseException):
 def guarded(command: Callable[[], int | None]) -> int:
     """Run a command; its exit code, whatever happens in it. A fault becomes one line on standard error."""
     logger, handler = logging.getLogger("gcf"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("gcf: %(message)s"))
+    handler.setFormatter(_Lines("gcf: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     for stream in (sys.stdout, sys.stderr):  # names that are no UTF-8 must not end a finished run
@@ -61,14 +69,14 @@ def _terminate(*_) -> None:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"gcf: {' '.join(message.split())}", err=True)
+    click.echo(f"gcf: {printable(' '.join(message.split()))}", err=True)
     return code
 
 
 def show(result, text: str, as_json: bool) -> None:
-    """The result on standard output: one JSON object for programs, or words."""
+    """The result on standard output: one JSON object for programs, or words, in which no terminal finds a command."""
     try:
-        click.echo(json.dumps(_plain(result), indent=1) if as_json else text)
+        click.echo(json.dumps(_plain(result), indent=1) if as_json else printable_lines(text))
     except BrokenPipeError:  # the reader has left; the command is done all the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+import struct
+import sys
 import time
 
 from gcf.extract import worker
@@ -19,6 +21,10 @@ def decode_clips(path, video_id, job):
         os._exit(7)
     if "hang" in video_id:
         ctypes.PyDLL(None).sleep(3600)  # holds the GIL, as a deadlocked decoder does
+    if "liar" in video_id:
+        os.write(int(sys.argv[2]), struct.pack("<IQ", 2, 1 << 62) + b"{}")
+    if "signal" in video_id:
+        os.kill(os.getpid(), signal.SIGTERM)
     if "memory" in video_id:
         bytearray(worker.MEMORY_LIMIT + 1)
     if "odd" in video_id:

@@ -1,6 +1,7 @@
 """The command line as a user meets it: outputs, exit codes, one line per mistake."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from stage_one import TINY
 
 import gcf.cli
 from gcf import FeatureFile
+from gcf.data.schema import FeatureContent
+from gcf.data.writer import write_features
 
 
 def gcf_run(*args, **options):
@@ -37,6 +40,14 @@ def features(folder, tmp_path_factory):
     code, _, err = gcf_run("extract", folder, out, "--backbone", TINY)
     assert code == 0, err
     return out
+
+
+def with_recipe(features: Path, path: Path, **changes) -> Path:
+    """A copy of a feature file that says it was made otherwise."""
+    known = FeatureFile(features)
+    rows = [known.video(n) for n in range(known.num_videos)]
+    write_features(path, FeatureContent(known.recipe | changes, rows, backbone_classes=known.backbone_classes))
+    return path
 
 
 def message(err: str) -> str:
@@ -102,6 +113,28 @@ def test_info_says_what_a_file_holds(features, invoke):
         assert fact in out
     code, out, _ = invoke("info", features, "--json")
     assert json.loads(out)["videos"] == 10
+
+
+def test_info_says_in_which_precision_the_network_ran(features, invoke, tmp_path):
+    exact = {"precision": "fp32", "folded": False, "precision_cosine": None}
+    code, out, _ = invoke("info", with_recipe(features, tmp_path / "fp32.h5", **exact))
+    assert (code, out.count(", in fp32\n")) == (0, 1)
+    half = with_recipe(features, tmp_path / "f.h5", precision="bf16", folded=True, precision_cosine=0.9995)
+    _, out, _ = invoke("info", half)
+    assert ", in bf16 (cosine to fp32 at least 0.9995 when tried)\n" in out
+
+
+def test_a_strangers_feature_file_sends_no_command_to_the_terminal(features, invoke, tmp_path, monkeypatch):
+    code, out, _ = invoke("info", with_recipe(features, tmp_path / "f.h5", weights="\x1b[2J\rmine", mean="\x07"))
+    assert code == 0
+    assert r"weights \x1b[2J\rmine" in out
+    assert all(line.isprintable() for line in out.splitlines())
+    with h5py.File(tmp_path / "f.h5", "a") as h5:
+        h5.attrs["schema"] = "\x1b[2J"
+    code, _, err = invoke("info", tmp_path / "f.h5")
+    assert (code, err.count(r"schema \x1b[2J")) == (4, 1)
+    monkeypatch.setattr(FeatureFile, "__init__", lambda *_: logging.getLogger("gcf").warning("\x1b[2J"))
+    assert r"gcf: \x1b[2J" in invoke("info", tmp_path / "f.h5")[2]
 
 
 MISTAKES = {

@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from shims import build_shim, can_build
 from stage_one import extract
 
 from gcf.errors import RefusedError, StoppedError
@@ -19,11 +19,9 @@ EVERY, OFFSET = 37, 5  # about forty of the points, in all scenarios and modes
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> list[dict]:
-    if not shutil.which("gcc") or sys.platform != "linux":
-        pytest.skip("needs gcc on Linux, to build the library that fails calls")
-    library = tmp_path_factory.mktemp("shim") / "shim.so"
-    flags = ["-shared", "-fPIC", "-D_LARGEFILE64_SOURCE"]
-    subprocess.run(["gcc", *flags, "-o", library, HERE / "crash_shim.c", "-ldl"], check=True)
+    if not can_build():
+        pytest.skip("needs a C compiler on Linux, to build the library that fails calls")
+    library = build_shim("crash_shim", tmp_path_factory.mktemp("shim"))
     command = [sys.executable, HERE / "crash_storage.py", tmp_path_factory.mktemp("points")]
     command += ["--every", str(EVERY), "--offset", str(OFFSET)]
     environment = os.environ | {"LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"}

@@ -15,7 +15,9 @@ from gcf import FeatureFile
 from gcf.errors import FeatureFileError, GcfError, HeadError, RecipeError, UsageError
 from gcf.explain import described
 from gcf.explain.described import find_sources, open_source
+from gcf.extract import precision
 from gcf.extract.find import VideoPath
+from gcf.extract.network import ClipNetwork
 from gcf.extract.pool import Failed
 
 MINE = {"backbone": TINY, "device": "cpu"}
@@ -92,6 +94,24 @@ def test_what_the_head_was_not_trained_on_is_refused(head, folder, features, tmp
     silent = replace(head, recipe={k: v for k, v in head.recipe.items() if k not in ("tail", "weights")})
     with pytest.raises(RecipeError, match="does not say tail, weights: gcf extract has not made them"):
         open_source(silent, folder, **MINE)
+
+
+def test_float32_stands_in_for_a_precision_that_this_machine_has_not(head, folder, monkeypatch, caplog):
+    def only_float32(backbone, **options):
+        if options["precision"] != "fp32":
+            raise RuntimeError("no such instruction")
+        return ClipNetwork(backbone, **options)
+
+    monkeypatch.setattr(precision, "ClipNetwork", only_float32)
+    trained = replace(head, recipe=head.recipe | {"precision": "bf16", "folded": True, "precision_cosine": 0.9999})
+    source = open_source(trained, folder, **MINE)
+    assert source.recipe["precision"] == "fp32"
+    assert "bf16 cannot be used (no such instruction); float32 is used instead" in caplog.text
+    monkeypatch.undo()
+    half = replace(head, recipe=head.recipe | {"precision": "bf16"})
+    monkeypatch.setattr(described, "load_network", lambda *_: (None, half.recipe))
+    with pytest.raises(RecipeError, match='precision: "bf16" against "fp32"'):
+        open_source(head, folder, **MINE)
 
 
 def test_videos_and_feature_files_do_not_mix(head, folder, features):

@@ -175,7 +175,14 @@ def test_outputs_that_cannot_be_are_refused_before_any_work(folder, tmp_path):
 
 
 def test_settings_that_do_not_exist_are_usage_errors(folder, tmp_path):
-    for options in ({"tail": "cut"}, {"views": 0}, {"precision": "fp8"}, {"shard": (3, 2)}, {"device": "tpu9"}):
+    for options in (
+        {"tail": "cut"},
+        {"views": 0},
+        {"precision": "fp8"},
+        {"shard": (3, 2)},
+        {"device": "tpu9"},
+        {"worker_cpus": 2},
+    ):
         with pytest.raises(UsageError):
             extract(folder, tmp_path / "f.h5", **options)
     with pytest.raises(UsageError, match="known"):

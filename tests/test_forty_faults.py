@@ -4,16 +4,15 @@ import errno
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import av
 import bad_videos
 import numpy as np
 import pytest
 import videos
+from shims import build_shim, can_build
 from stage_one import TINY, extract
 
 from gcf import FeatureFile
@@ -89,12 +88,9 @@ def test_a_read_that_fails_twice_is_a_failure_and_no_part_of_a_video(large, fail
 
 def test_a_disk_that_fails_in_the_middle_of_a_file_costs_that_video(tmp_path, monkeypatch, invoke):  # row 34
     """A read() of the C library that fails, in the decoders alone."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if not compiler or sys.platform != "linux":
+    if not can_build():
         pytest.skip("no C compiler to build a failing read() with")
-    shim = tmp_path / "shim.so"
-    plan = Path(__file__).with_name("io_shim.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(shim), str(plan), "-ldl"], check=True)
+    shim = build_shim("io_shim", tmp_path)
     root = tmp_path / "v"
     for name in ("always_bad.avi", "good.avi"):
         videos.write_video(root / name, 40, size=(96, 128), b=4_000_000)

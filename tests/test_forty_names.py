@@ -8,9 +8,9 @@ import videos
 from stage_one import TINY, extract
 
 from gcf import FeatureFile
+from gcf.data.text import printable
 from gcf.errors import GcfError
 from gcf.extract.find import find_videos
-from gcf.extract.messages import printable
 
 NAMES = [
     b"new\nline.avi",

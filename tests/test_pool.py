@@ -43,7 +43,7 @@ def test_every_clip_of_every_video_comes_once(tmp_path):
 
 
 def test_a_fault_costs_its_own_video_alone_and_is_named(tmp_path, faulty):
-    for name in ("crash", "exit", "memory", "odd"):
+    for name in ("crash", "exit", "liar", "memory", "odd"):
         videos.write_video(tmp_path / f"{name}.avi", 40)
         for n in range(2):
             videos.write_video(tmp_path / f"good_{name}_{n}.mkv".replace(name, name[::-1]), 40)
@@ -52,12 +52,19 @@ def test_a_fault_costs_its_own_video_alone_and_is_named(tmp_path, faulty):
     assert errors == {
         "crash.avi": "decoder crashed (signal 11)",
         "exit.avi": "decoder ended with exit code 7",
+        "liar.avi": "the decoder sent what is no message",
         "memory.avi": "memory limit",
         "odd.avi": "LookupError: unknown encoding",
     }
     healthy = [video_id for video_id in last if video_id.startswith("good")]
-    assert len(healthy) == 8
+    assert len(healthy) == 10
     assert all(clips[video_id] == 3 and isinstance(last[video_id], VideoInfo) for video_id in healthy)
+
+
+def test_a_signal_to_the_whole_job_is_for_the_extraction_to_obey(tmp_path, faulty):
+    videos.write_video(tmp_path / "signal.avi", 40)
+    _, last = outcomes(tmp_path)
+    assert isinstance(last["signal.avi"], VideoInfo)
 
 
 def test_a_hanging_decoder_is_given_up_after_the_deadline_of_silence(tmp_path, faulty):
@@ -103,6 +110,17 @@ def test_a_decoder_that_does_not_start_ends_the_run_with_a_clear_error(tmp_path,
     with pytest.raises(GcfError, match="decoder process did not start"):
         outcomes(tmp_path)
     assert "no_such_worker" in capfd.readouterr().err
+
+
+def test_a_decoder_that_is_gone_before_it_knows_its_job_has_not_started_either(tmp_path, monkeypatch):
+    videos.write_video(tmp_path / "v.avi", 20)
+
+    def send(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(pool.messages, "send", send)
+    with pytest.raises(GcfError, match="decoder process did not start"):
+        outcomes(tmp_path)
 
 
 def test_leaving_early_stops_the_decoders(tmp_path):

@@ -12,11 +12,11 @@ from pages import Page
 
 import gcf.cli
 from gcf import ablate, train_head, write_report
+from gcf.data.text import printable
 from gcf.errors import RefusedError, UsageError
 from gcf.head import tables
 from gcf.head.report.content import build_report
 from gcf.head.report.page import render
-from gcf.head.report.picture import printable
 from gcf.head.report.run import read_run
 from gcf.head.report.words import MINUS
 

@@ -1,5 +1,6 @@
 """Stage one stopped, killed, repeated, out of room: nothing committed is lost, and the bytes are the same."""
 
+import errno
 import os
 import random
 import resource
@@ -14,8 +15,10 @@ import videos
 from stage_one import TINY, extract
 
 from gcf import FeatureFile
+from gcf.data import parts
 from gcf.errors import RecipeError, RefusedError, StoppedError
-from gcf.extract import extractor
+from gcf.extract import extractor, precision
+from gcf.extract.engines.ray_faults import check_same
 
 RUN = """
 import sys, time
@@ -73,6 +76,18 @@ def test_a_second_run_does_nothing_and_a_changed_video_is_done_again(folder, tmp
     videos.write_video(copy / "run" / "v_run_g01_c01.avi", 33, seed=77)
     assert extract(copy, out).extracted == 1
     assert FeatureFile(out).videos.num_frames[3] == 33
+
+
+def test_another_measured_cosine_leaves_the_finished_file_alone(folder, tmp_path, reference, monkeypatch):
+    out = tmp_path / "f.h5"
+    out.write_bytes(reference)
+    plain = precision.precise_network
+    measured = {"precision_cosine": 0.9991}
+    monkeypatch.setattr(
+        precision, "precise_network", lambda *a, **b: (lambda found: (found[0], found[1] | measured))(plain(*a, **b))
+    )
+    assert extract(folder, out).extracted == 0
+    assert out.read_bytes() == reference
 
 
 def test_another_list_of_videos_is_refused_until_update_is_asked(folder, tmp_path):
@@ -178,6 +193,24 @@ with PartFolder(Path({str(out)!r})).locked():
         holder.wait()
         holder.stdout.close()
     assert extract(folder, out).videos == 6
+
+
+def test_another_precision_is_refused_with_the_option_that_helps():
+    half, full = {"precision": "bf16", "folded": True}, {"precision": "fp32", "folded": False}
+    with pytest.raises(RecipeError, match='"bf16" against "fp32"\\); name the --precision that it was made in'):
+        parts.check_recipe("f.h5", half, full)
+    with pytest.raises(RecipeError, match=r"on here: would make other numbers.*; give --precision fp32, which every"):
+        check_same("here", full, half)
+
+
+def test_storage_without_locks_is_used_with_a_warning(folder, tmp_path, reference, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(parts.fcntl, "flock", flock)
+    extract(folder, tmp_path / "f.h5")
+    assert (tmp_path / "f.h5").read_bytes() == reference
+    assert "this storage has no locks; see to it that no other process works on it" in caplog.text
 
 
 @pytest.mark.parametrize("room", [3000, 20000, 60000])

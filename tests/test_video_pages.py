@@ -15,10 +15,10 @@ from PIL import Image
 from videos import picture
 
 import gcf.cli
+from gcf.data.text import printable
 from gcf.errors import RefusedError
 from gcf.explain.pages import media
 from gcf.explain.pages.write import write_pages
-from gcf.head.report.picture import printable
 from gcf.head.report.words import MINUS
 
 HOSTILE = ["<script>alert(1)</script>", "\" onload='x' ' id=", "two\nlines \udc80 {{ 7*7 }} $x^2$"]

@@ -7,7 +7,7 @@ from gcf.commands.options import (
     Shard,
     annotations_option,
     backbone_option,
-    device_option,
+    devices_option,
     json_option,
     path_type,
     weights_option,
@@ -23,7 +23,7 @@ from gcf.terminal import show
 @annotations_option
 @click.option("--views", default=1, help="Centre view plus VIEWS - 1 augmented ones (multi-scale crop, flip).")
 @click.option("--views-seed", default=0, help="Seed of the augmented views.")
-@device_option
+@devices_option
 @click.option("--precision", default="auto", help="auto (half, where the device has it), fp32, bf16, fp16.")
 @click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
 @click.option("--batch-size", type=int, help="Clips a forward pass; fixed for a file.  [default: 2 to 16, on GPUs 32]")

@@ -27,6 +27,9 @@ multi_label_option = click.option(
     "Judged by mAP and hit@1.",
 )
 device_option = click.option("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
+devices_option = click.option(
+    "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, or several: cuda:0,cuda:1."
+)
 backbone_option = click.option(
     "--backbone", default="resnext101", metavar="NAME|FILE.py", help="See `gcf backbones`; or a plug-in file."
 )

@@ -10,7 +10,6 @@ It is the CRC-32 of zlib over these bytes, one after another:
 So it moves with the video from a part into the finished file, and from shards into the merged one.
 """
 
-import logging
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from gcf.data.features import FeatureFile
 
 REMEDY = "run the gcf extract that made it again with --repair, which does only the damaged videos again"
-
-log = logging.getLogger("gcf")
 
 
 def head_checksums(

@@ -11,6 +11,7 @@ import numpy as np
 from gcf.data.checksums import is_intact
 from gcf.data.features import FeatureFile
 from gcf.data.gathered import GatheredVideos, damaged_videos, gather
+from gcf.data.recipe import MEASURED, differences
 from gcf.data.schema import FeatureContent
 
 log = logging.getLogger("gcf")
@@ -75,7 +76,7 @@ def holds(features: FeatureFile, content: FeatureContent) -> bool:
         videos.used in ([], [features])
         and len(videos) == features.num_videos
         and np.array_equal(videos.row, np.arange(len(videos)))
-        and features.recipe == content.recipe
+        and not differences(features.recipe, content.recipe, ignore=MEASURED)
         and features.failures == list(content.failures)
         and features.backbone_classes == (content.backbone_classes and list(content.backbone_classes))
         and features.classes == list(content.classes)

@@ -19,6 +19,7 @@ from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = (*FULL, errno.EIO)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network disks
 
 log = logging.getLogger("gcf")
 
@@ -79,6 +80,10 @@ class PartFolder:
         except BlockingIOError:
             holder = os.pread(lock, 200, 0).decode(errors="replace")
             raise RefusedError(f"{self.out}: in use by {holder}; wait for it, or stop it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            log.warning("%s: this storage has no locks; see to it that no other process works on it", self.out)
         with self.room_needed(0):
             os.truncate(lock, 0)
             os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -175,8 +180,10 @@ class PartFolder:
 def check_recipe(path: Path, found: dict, wanted: dict) -> None:
     """Raise RecipeError unless two recipes ask for the same to the last entry."""
     if recipe_sha256(found) != recipe_sha256(wanted) and (wrong := differences(found, wanted, ignore=MEASURED)):
-        listed = "; ".join(wrong[:6])
-        raise RecipeError(f"{path}: made by another recipe ({listed}); choose another output, or remove this one")
+        listed, remedy = "; ".join(wrong[:6]), "choose another output, or remove this one"
+        if found.get("precision") != wanted.get("precision"):
+            remedy = f"name the --precision that it was made in where the machine has it, {remedy}"
+        raise RecipeError(f"{path}: made by another recipe ({listed}); {remedy}")
 
 
 def check_list(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:

@@ -77,7 +77,8 @@ def open_source(
     The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
     head "backbone" stands for the network's own classifier, on the mean of all clips. A feature file needs no network,
     no labels and none of the options; a head of joined files takes as many of them.
-    options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError or HeadError where backbone, weights,
+    options: `device`, `workers`, `deadline` of ExtractConfig. Where this machine has not the half precision of the
+    head's features, float32 takes its place, with a warning. Raises RecipeError or HeadError where backbone, weights,
     preprocessing or descriptors would not be those that the head was trained on.
     """
     return source_of(trained(head), find_sources(sources), backbone=backbone, weights=weights, **options)
@@ -121,7 +122,8 @@ def source_of(
         )
     config = _config(head.recipe, options)
     network, recipe = network_of(head.recipe, config, backbone=backbone, weights=weights)
-    if wrong := differences(recipe, head.recipe, ignore=INCIDENTAL):
+    exact = {"precision"} if recipe["precision"] == "fp32" else set()  # what half precision was held against
+    if wrong := differences(recipe, head.recipe, ignore=INCIDENTAL | exact):
         raise RecipeError(f"not what this head was trained on: {'; '.join(wrong)}; name its --backbone and --weights")
     return Source(head, tuple(found), recipe, network=network, config=config)
 

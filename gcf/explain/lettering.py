@@ -6,7 +6,7 @@ from functools import cache
 import matplotlib
 from PIL import ImageFont
 
-from gcf.head.report.picture import printable
+from gcf.data.text import printable
 
 LONGEST = 200  # characters; more never fits
 

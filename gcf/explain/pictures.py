@@ -13,9 +13,9 @@ from PIL import Image
 from gcf.data.atomic import atomic_file
 from gcf.data.schema import Clips, VideoInfo
 from gcf.data.segments import Segment
+from gcf.data.text import printable
 from gcf.errors import VideoError
 from gcf.extract.video import Video
-from gcf.head.report.picture import printable
 
 INCHES, DPI = 12.0, 110
 TALLEST = 4.0  # inches of the strip of frames

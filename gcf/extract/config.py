@@ -60,6 +60,8 @@ class ExtractConfig:
             raise UsageError(f"deadline must be more than 0 s, not {self.deadline:g}")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"shard is i/n with 1 <= i <= n, not {self.shard[0]}/{self.shard[1]}")
+        if self.engine == "local" and self.worker_cpus:
+            raise UsageError("worker_cpus is for the workers of engine ray")
         if self.engine == "ray" and self.device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"with engine ray the cluster chooses the device: auto, cpu or cuda, not {self.device!r}")
 

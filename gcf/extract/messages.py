@@ -6,17 +6,8 @@ import select
 import struct
 
 _SIZES = struct.Struct("<IQ")  # bytes of the head, bytes of the payload
-MAX_HEAD = 1 << 20
+MAX_HEAD, MAX_PAYLOAD = 1 << 20, 4 << 30  # bytes: a decoder may not have more memory than that
 SLICE = 1.0  # seconds: silence is counted in such pieces, each of which has really been waited through
-
-
-def printable(text: str) -> str:
-    """One line that no terminal takes for a command: control characters and lone surrogates as escapes.
-
-    >>> print(printable("a\\nb\\x1b[2J"))
-    a\\nb\\x1b[2J
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class StalledError(Exception):
@@ -35,10 +26,13 @@ def send(descriptor: int, head: dict, payload: memoryview | bytes = b"") -> None
 
 
 def receive(descriptor: int, *, deadline: float | None = None) -> tuple[dict, bytearray]:
-    """Read one message; `deadline` is how many seconds may pass without a byte. Raises StalledError or ClosedError."""
+    """Read one message; `deadline` is how many seconds may pass without a byte.
+
+    Raises StalledError, ClosedError, and ValueError for what is no message.
+    """
     head_size, payload_size = _SIZES.unpack(_read_exactly(descriptor, _SIZES.size, deadline))
-    if head_size > MAX_HEAD:
-        raise ClosedError
+    if head_size > MAX_HEAD or payload_size > MAX_PAYLOAD:
+        raise ValueError(f"a message of {head_size} and {payload_size} bytes")
     head = json.loads(_read_exactly(descriptor, head_size, deadline))
     return head, _read_exactly(descriptor, payload_size, deadline)
 

@@ -148,10 +148,10 @@ class _Decoder:
         )
         os.close(child_inbox)
         os.close(child_outbox)
-        messages.send(self.outbox, job_to_json(job))
         try:
+            messages.send(self.outbox, job_to_json(job))
             messages.receive(self.inbox, deadline=START_DEADLINE)
-        except (messages.ClosedError, messages.StalledError) as error:
+        except (messages.ClosedError, messages.StalledError, BrokenPipeError, ValueError) as error:
             self.kill()
             raise GcfError("the decoder process did not start; what it said is above") from error
 

@@ -14,8 +14,8 @@ import numpy as np
 from av.stream import Disposition
 
 from gcf.data.schema import VideoInfo
+from gcf.data.text import printable
 from gcf.errors import VideoError
-from gcf.extract.messages import printable
 from gcf.extract.source import SourceFile, UnreadableError
 from gcf.extract.upright import Upright
 

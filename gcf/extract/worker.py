@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 
 from gcf.data.schema import VideoInfo
+from gcf.data.text import printable
 from gcf.errors import VideoError
 from gcf.extract import messages
 from gcf.extract.decoding import Clip, ClipJob, decode_clips
@@ -47,7 +48,7 @@ class _Sent(logging.Handler):
         self.outbox = outbox
 
     def emit(self, record: logging.LogRecord) -> None:
-        messages.send(self.outbox, {"kind": "log", "text": messages.printable(record.getMessage())})
+        messages.send(self.outbox, {"kind": "log", "text": printable(record.getMessage())})
 
 
 def job_to_json(job: ClipJob) -> dict:
@@ -69,7 +70,7 @@ def _decode(path: str, video_id: str, job: ClipJob, outbox: int, *, root: str) -
     """
 
     def fail(reason: str, **more) -> None:
-        messages.send(outbox, {"kind": "failed", "error": messages.printable(reason)} | more)
+        messages.send(outbox, {"kind": "failed", "error": printable(reason)} | more)
 
     try:
         if root:
@@ -98,8 +99,12 @@ def _send_clip(outbox: int, clip: Clip) -> None:
 
 
 def _confine() -> None:
-    """Die with the parent, leave Ctrl-C to it, and bound the memory that one video may take."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Die with the parent, leave signals to it, and bound the memory that one video may take.
+
+    Terminals and batch schedulers signal all processes of a job at once; a decoder that obeyed would count as crashed.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))

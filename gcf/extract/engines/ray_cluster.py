@@ -119,7 +119,7 @@ def _cpus_beside_gpu(with_gpu: list[dict]) -> int:
 
 
 def _threads() -> int:
-    """As many as the local engine's network would take: in float32 their number can change the last bits."""
+    """As many as the local engine's network would take; their number changes the speed and no bit."""
     import torch
 
     return torch.get_num_threads()

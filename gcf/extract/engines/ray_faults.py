@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from gcf.data.recipe import MEASURED, differences
 from gcf.errors import GcfError, RecipeError
 
+HARDWARE = "give --precision fp32, which every machine has"
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -42,9 +44,11 @@ def as_error(fault: Fault) -> GcfError:
 def check_same(node: str, theirs: dict, ours: dict) -> None:
     """Raise RecipeError unless a node makes the recipe that the driver makes."""
     if found := differences(theirs, ours, ignore=MEASURED):
+        remedy = "install the same versions, weights and plug-ins on all nodes"
+        if theirs.get("precision") != ours.get("precision"):
+            remedy = f"{HARDWARE}, or {remedy}"
         raise RecipeError(
-            f"Ray worker on {node}: would make other numbers than this process ({'; '.join(found[:4])}); "
-            "install the same versions, weights and plug-ins on all nodes"
+            f"Ray worker on {node}: would make other numbers than this process ({'; '.join(found[:4])}); {remedy}"
         )
 
 

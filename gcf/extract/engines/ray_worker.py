@@ -18,7 +18,11 @@ MARKER = "ray-"  # a file in the parts' folder, of one run: workers of a run tha
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What a worker needs to know: `run` names the marker file, `writer` this worker's parts, `sample` is a video."""
+    """What a worker needs to know.
+
+    run: names the marker file; writer: this worker's parts; threads: lanes of its network on a processor; sample: a
+    video that every node must see.
+    """
 
     out: str
     run: str

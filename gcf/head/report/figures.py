@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from gcf.head.report.picture import ACCENT, INK, LINE, MUTED, OTHER, PAPER, Picture, printable, tip
+from gcf.data.text import printable
+from gcf.head.report.picture import ACCENT, INK, LINE, MUTED, OTHER, PAPER, Picture, tip
 from gcf.head.report.run import Run
 from gcf.head.report.tables import difference_keys
 from gcf.head.tables import has_map

@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gcf._version import __version__
-from gcf.head.report.picture import printable
+from gcf.data.text import printable
 
 PLACE = "gcf.head.report"
 

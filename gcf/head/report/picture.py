@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import unicodedata
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from gcf.data.text import printable
 
 # Okabe and Ito's blue and vermilion stay apart for every kind of colour vision; each is a variable of page.css.
 INK, MUTED, LINE, PAPER = "#1c2126", "#5a646e", "#d9dee3", "#ffffff"
@@ -43,7 +44,6 @@ STYLE = {
 }
 TIP = "tip:"
 DPI = 160
-JOINERS = "\u200c\u200d"  # invisible, but part of how some scripts are written
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,3 @@ def _themed(style: str) -> str:
 def tip(artist: Artist, text: str) -> None:
     """Text that a page shows while the pointer rests on the artist."""
     artist.set_gid(TIP + printable(text))
-
-
-def printable(text: object) -> str:
-    """Text with what cannot be shown (bytes that are no UTF-8, line breaks, marks that turn the writing) escaped.
-
-    >>> printable("a\\nb")
-    'a\\\\nb'
-    """
-    return "".join(c if _shows(c) else c.encode("unicode_escape").decode() for c in str(text))
-
-
-def _shows(character: str) -> bool:
-    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"

@@ -1,0 +1,24 @@
+"""Words of strangers, made fit to be shown: names, reasons and recipes may hold what a terminal obeys."""
+
+import unicodedata
+
+JOINERS = "\u200c\u200d"  # invisible, but part of how some scripts are written
+
+
+def printable(text: object) -> str:
+    """Text in one line, with what cannot be shown escaped: control characters, bytes that are no UTF-8, line breaks,
+    marks that turn the writing.
+
+    >>> print(printable("a\\nb\\x1b[2J"))
+    a\\nb\\x1b[2J
+    """
+    return "".join(c if _shows(c) else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def printable_lines(text: str) -> str:
+    """The same line by line: the line breaks stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _shows(character: str) -> bool:
+    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
