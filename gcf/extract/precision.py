@@ -76,8 +76,10 @@ def worst_cosine(network: ClipNetwork, exact: ClipNetwork, clips: np.ndarray) ->
     for first in range(0, len(clips), size):
         batch = clips[first : first + size]
         ours, theirs = (each(batch)[0].astype(np.float64) for each in (network, exact))
-        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-        cosines = np.where(lengths > 0, (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-300), 1.0)
+        with np.errstate(invalid="ignore"):  # infinite ones give NaN, and NaN counts as 0
+            lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+            cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-300)
+        cosines[~(ours.any(axis=1) | theirs.any(axis=1))] = 1.0  # nothing in both is agreement, in one it is not
         worst = min(worst, float(np.nan_to_num(cosines, nan=0.0).min()))
     return float(np.floor(worst * 1e5) / 1e5)
 
