@@ -148,6 +148,8 @@ class _Rewriter:
             return False  # its change is seen elsewhere
         adds = "over" if free else "beside"
         activation = self._activation_after(addition)
+        if activation != ACTIVATIONS[nn.ReLU]:
+            activation = None  # oneDNN takes no other after an addition
         self._set(ours, FusedConvolution(self._module(ours), activation or NO_ACTIVATION, adds=adds))
         ours.args = (ours.args[0], other)
         if activation:
