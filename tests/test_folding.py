@@ -5,22 +5,24 @@ import copy
 import pytest
 import torch
 from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
+from small_networks import (
+    KINDS,
+    PATHS,
+    RECIPE,
+    Small,
+    added_twice,
+    plain,
+    read_again_later,
+    read_again_through_a_view,
+    residual,
+)
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.video.resnet import Conv3DNoTemporal, Conv3DSimple
 
 from gcf.extract.backbones import load_backbone
 from gcf.extract.convolution import FusedConvolution
 from gcf.extract.folding import FoldedNetwork
 from gcf.extract.normalise import Normalise
-
-RECIPE = {
-    "crop": [16, 12],
-    "channel_order": "BGR",
-    "pixel_max": 1.0,
-    "mean": [0.43, 0.39, 0.35],
-    "std": [0.22, 0.31, 0.27],
-}
 
 
 def folded(network, *, fuse=True, dtype=torch.float32):
@@ -48,9 +50,8 @@ def fused(network):
 FAMILIES = {
     "mobilenetv2_0.2x": (6, 52, 10),
     "shufflenetv2_0.25x": (6, 56, 0),
-    "r3d_18": (2, 20, 8),
-    "s3d": (2, 77, 0),
-    "r2plus1d_50": (2, 70, 16),
+    "mc3_18": (2, 20, 8),
+    "s3d": (5, 77, 0),
     "resnext101": (2, 104, 33),
 }
 
@@ -94,141 +95,6 @@ def test_the_backbone_is_left_as_it_is():
     assert not any(isinstance(module, FusedConvolution) for module in network.modules())
 
 
-class Small(nn.Module):
-    """Three convolutions of 8 channels and a norm, put together by `path`."""
-
-    def __init__(self, path=None, **modules):
-        super().__init__()
-        self.recipe, self.path = RECIPE, path
-        self.a = nn.Conv3d(3, 8, 3, (1, 2, 2), 1)
-        self.b, self.c = (nn.Conv3d(8, 8, 3, padding=1) for _ in range(2))
-        self.norm = nn.BatchNorm3d(8)
-        for name, module in modules.items():
-            self.add_module(name, module)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm3d) and module.track_running_stats:
-                nn.init.uniform_(module.running_var, 0.5, 2)
-                nn.init.normal_(module.running_mean)
-        self.eval().requires_grad_(False)
-
-    def feature_map(self, clips):
-        return self.path(self, clips)
-
-
-def plain(m, x):
-    return m.c(m.b(m.a(x)))
-
-
-def read_again_through_a_view(m, x):
-    skipped = m.a(x)
-    half = skipped.chunk(2, dim=1)[0]
-    return torch.cat([m.b(skipped) + skipped, half], dim=1)
-
-
-def read_again_later(m, x):
-    skipped = m.a(x)
-    return (m.b(skipped) + skipped) * skipped
-
-
-def read_by_two(m, x):
-    both = m.a(x)
-    return m.b(both).relu() - m.norm(both)
-
-
-def used_twice(m, x):
-    x = m.a(x)
-    return m.b(F.relu(m.norm(m.b(x)))) + x
-
-
-def norm_used_twice(m, x):
-    return m.norm(m.b(m.norm(m.a(x))))
-
-
-def changed_between(m, x):
-    skipped = m.a(x)
-    y = m.b(skipped)
-    F.relu(skipped, inplace=True)
-    return y + skipped
-
-
-def changed_under_another_name(m, x):
-    kept = out = m.a(x)
-    out += m.b(out * 1)
-    return out + kept * 2
-
-
-def changed_through_a_view(m, x):
-    kept = m.a(x).relu()
-    part = kept[:, :8]
-    part += m.b(kept * 1)
-    part *= 2
-    return kept
-
-
-def asked_by_keyword(m, x):
-    x = m.a(input=x)
-    return F.relu(x + m.b(input=x))
-
-
-def weights_read(m, x):
-    x = m.a(x)
-    return m.norm(m.b(x)) + F.conv3d(x, m.b.weight, padding=1)
-
-
-def added_twice(m, x):
-    x = m.a(x)
-    return F.relu(m.c(x) + F.relu(m.b(x) + x))
-
-
-def residual(m, x):
-    x = m.a(x)
-    y = m.norm(m.c(F.relu(m.norm(m.b(x)), inplace=True)))
-    y += x
-    return torch.relu(y)
-
-
-def added_to_itself(m, x):
-    x = m.a(x)
-    return x + x
-
-
-def added_with_a_factor(m, x):
-    x = m.a(x)
-    return torch.add(x, m.b(x), alpha=3) + 0.5
-
-
-def read_twice_at_once(m, clips):
-    return m.a(clips) + clips.mean()
-
-
-def through_pictures(m, x):
-    return m.picture(m.a(x).mean(2)).unsqueeze(2)
-
-
-def six_after_addition(m, x):
-    x = m.a(x)
-    return m.act(m.b(x) * 1 + x) + m.act(x + m.c(x))
-
-
-PATHS = [
-    *(plain, read_again_through_a_view, read_again_later, read_by_two, used_twice, norm_used_twice, changed_between),
-    *(changed_under_another_name, changed_through_a_view, asked_by_keyword, weights_read, added_twice, added_to_itself),
-    *(residual, added_with_a_factor, read_twice_at_once),
-]
-KINDS = {
-    "reflected": (plain, {"b": nn.Conv3d(8, 8, 3, padding=1, padding_mode="replicate")}),
-    "named padding": (plain, {"b": nn.Conv3d(8, 8, 3, padding="same")}),
-    "dilated": (used_twice, {"b": nn.Conv3d(8, 8, 3, padding=2, dilation=2)}),
-    "first layer of stride 1": (plain, {"a": nn.Conv3d(3, 8, 3, 1, 1)}),
-    "no statistics": (norm_used_twice, {"norm": nn.BatchNorm3d(8, track_running_stats=False)}),
-    "no affine": (norm_used_twice, {"norm": nn.BatchNorm3d(8, affine=False)}),
-    "torchvision's": (plain, {"b": Conv3DSimple(8, 8), "c": Conv3DNoTemporal(8, 8)}),
-    "pictures": (through_pictures, {"picture": nn.Conv2d(8, 8, 3)}),
-    "ReLU6": (six_after_addition, {"act": nn.ReLU6()}),
-    "SiLU": (six_after_addition, {"act": nn.SiLU()}),
-}
-
-
 @pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize(
     ("path", "modules"), [*((path, {}) for path in PATHS), *KINDS.values()], ids=[*(p.__name__ for p in PATHS), *KINDS]
@@ -246,8 +112,8 @@ def test_networks_of_every_shape_are_the_same_function(path, modules, fuse):
 def test_hooks_are_obeyed():
     torch.manual_seed(0)
     network = Small(plain)
-    network.b.register_forward_hook(lambda module, given, found: found * 2)
-    network.c.register_forward_pre_hook(lambda module, given: (given[0] + 1,))
+    network.b.register_forward_hook(lambda *seen: seen[2] * 2)
+    network.c.register_forward_pre_hook(lambda *seen: (seen[1][0] + 1,))
     pixels = pixels_for(network, frames=2)
     with torch.inference_mode():
         assert relative_error(folded(network)(pixels), plain_map(network, pixels)) < FLOAT32_FORWARD
@@ -282,6 +148,10 @@ def branching(m, x):
     return m.a(x) if x.mean() > 0 else m.a(-x)
 
 
+def failing(m, x):
+    raise KeyError("its own words")
+
+
 def without_convolutions(m, x):
     return x.relu()
 
@@ -292,7 +162,7 @@ def without_convolutions(m, x):
         (branching, {}, "cannot be traced"),
         (without_convolutions, {}, "no network of convolutions alone"),
         (lambda m, x: m.layer(m.a(x)), {"layer": nn.LayerNorm(6)}, "no network of convolutions alone"),
-        (lambda m, x: 1 / 0, {}, "cannot be traced: division by zero"),
+        (failing, {}, "cannot be traced: 'its own words'"),
     ],
 )
 def test_other_networks_are_refused(path, modules, said):
