@@ -77,20 +77,19 @@ def assemble(
     """Run every clip through the network in batches that span videos; yields each video's id and outcome when known.
 
     decoded: what a DecoderPool gives, videos interleaved. Their order depends on chance, their numbers do not. submit
-    begins a batch and gives its Future; at most `waiting` are under way. after_batch is called after each, also while
-    no video is done.
+    begins a batch and gives its Future; while more than `waiting` are under way the oldest is waited for. after_batch
+    is called after each, also while no video is done.
     """
     desk = _Desk(submit, batch_size, after_batch)
     for video, item in decoded:
         yield from desk.take(video.id, item, dtype)
-        while len(desk.slots) >= batch_size:
+        while len(desk.slots) >= batch_size:  # several where a clip has many views
             desk.send()
-        while desk.under_way and (len(desk.under_way) > waiting or desk.under_way[0].rows.done()):
-            yield from desk.settle_oldest(dtype)
+            yield from desk.settle(dtype, waiting)
+        yield from desk.settle(dtype, waiting)
     while desk.slots:
         desk.send()
-    while desk.under_way:
-        yield from desk.settle_oldest(dtype)
+    yield from desk.settle(dtype, 0)
 
 
 @dataclass(frozen=True)
@@ -129,6 +128,11 @@ class _Desk:
         pixels = np.stack([pixels for _, _, pixels in batch])
         slots = [(rows, index, None) for rows, index, _ in batch]  # the pixels are not held twice
         self.under_way.append(_Batch(slots, self.submit(pixels)))
+
+    def settle(self, dtype: str, waiting: int) -> Iterator[Outcome]:
+        """Settle the oldest batches, as far as they are done or more than `waiting`."""
+        while self.under_way and (len(self.under_way) > waiting or self.under_way[0].rows.done()):
+            yield from self.settle_oldest(dtype)
 
     def settle_oldest(self, dtype: str) -> Iterator[Outcome]:
         """Wait for the oldest batch and fill the rows of the videos it touched, in order."""
