@@ -7,13 +7,10 @@ import pytest
 import tiny_backbone
 import torch
 from compare import assert_bitwise_equal
-from stage_one import extract
-from torch import nn
 
-from gcf import FeatureFile, merge_features
 from gcf.data.parts import check_recipe
 from gcf.errors import RecipeError, UsageError
-from gcf.extract import extractor, precision
+from gcf.extract import precision
 from gcf.extract.network import ClipNetwork
 from gcf.extract.precision import drawn_clips, natural_precision, precise_network, worst_cosine
 
@@ -26,14 +23,6 @@ def bf16():
     """Skips where the processor has no bfloat16."""
     if natural_precision(CPU) != "bf16":
         pytest.skip("this processor does not multiply in bfloat16")
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def network_of(backbone, asked="bf16", **settings):
@@ -158,7 +147,7 @@ def test_a_users_mistake_is_told_and_not_taken_for_the_devices(bf16, caplog):
 
 @pytest.mark.parametrize("asked", ["fp32", "auto"])
 def test_float32_is_not_tried(monkeypatch, asked):
-    monkeypatch.setattr(precision, "natural_precision", lambda device: "fp32")
+    monkeypatch.setattr(precision, "natural_precision", lambda _: "fp32")
     monkeypatch.setattr(precision, "drawn_clips", lambda *_: pytest.fail("was tried"))
     network, measured = network_of(tiny_backbone.build(), asked)
     assert (network.precision, measured) == ("fp32", IN_FLOAT32)
@@ -216,52 +205,3 @@ def test_recipes_are_compared_by_what_was_asked_not_by_what_was_seen():
     for changed in ({"precision": "fp16"}, {"folded": False}, {"crop": 31}):
         with pytest.raises(RecipeError, match=f"f.h5: made by another recipe \\({next(iter(changed))}: "):
             check_recipe("f.h5", recipe, recipe | changed | {"precision_cosine": 0.99992})
-
-
-@pytest.fixture(scope="module")
-def in_half(bf16, folder, tmp_path_factory):
-    """The tiny plug-in's features in bfloat16, from one decoder and one lane."""
-    out = tmp_path_factory.mktemp("half") / "f.h5"
-    extract(folder, out, precision="bf16", workers=1)
-    return out
-
-
-def test_the_recipe_of_a_file_says_in_which_precision_it_was_made(in_half, reference):
-    recipe = FeatureFile(in_half).recipe
-    assert (recipe["precision"], recipe["folded"]) == ("bf16", True)
-    assert 0.999 <= recipe["precision_cosine"] < 1
-    assert in_half.read_bytes() != reference
-
-
-def test_decoders_and_lanes_change_no_byte_in_half_precision(in_half, folder, tmp_path, two_threads):
-    extract(folder, tmp_path / "f.h5", precision="bf16", workers=4)
-    assert (tmp_path / "f.h5").read_bytes() == in_half.read_bytes()
-
-
-def test_an_interrupted_run_in_half_precision_ends_in_the_same_bytes(in_half, folder, tmp_path, monkeypatch):
-    out, seen = tmp_path / "f.h5", []
-
-    def stop_after_three(self, *, clips):
-        seen.append(clips)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(extractor, "PART_VIDEOS", 1)
-        patch.setattr(extractor.Progress, "advance", stop_after_three)
-        patch.setattr(precision, "worst_cosine", lambda *_: 0.9995)  # another machine's
-        with pytest.raises(KeyboardInterrupt):
-            extract(folder, out, precision="bf16")
-    assert not out.exists()
-    with pytest.raises(RecipeError, match="precision"):
-        extract(folder, out, precision="fp32")
-    assert extract(folder, out, precision="bf16").extracted == 3
-    assert out.read_bytes() == in_half.read_bytes()
-
-
-def test_shards_in_half_precision_merge_to_the_bytes_of_one_run(in_half, folder, tmp_path):
-    parts = [tmp_path / f"{i}.h5" for i in (1, 2)]
-    for i, part in enumerate(parts, start=1):
-        extract(folder, part, precision="bf16", shard=(i, 2))
-    merge_features(parts, tmp_path / "f.h5")
-    assert (tmp_path / "f.h5").read_bytes() == in_half.read_bytes()
