@@ -13,6 +13,8 @@ from gcf.extract.decoding import Clip
 from gcf.extract.find import VideoPath
 from gcf.extract.pool import Failed
 
+MOST_LOGIT = 65504.0  # float16's largest; beyond it a class is certain anyway
+
 Submit = Callable[[np.ndarray], Future]  # pixels (n, T, H, W, 3) -> descriptors (n, D), logits (n, K) or None
 Item = tuple[VideoPath, Clip | VideoInfo | Failed]
 Outcome = tuple[str, VideoFeatures | Failed]
@@ -51,8 +53,8 @@ class _Rows:
     def features(self, dtype: str) -> VideoFeatures | Failed:
         with np.errstate(over="ignore"):  # an overflow is found and named below
             descriptors = np.array(self.descriptors).astype(dtype)  # (C, V, D)
-            logits = np.array(self.logits).astype("float16") if self.logits else None
-        if not np.isfinite(descriptors).all():
+            logits = np.clip(self.logits, -MOST_LOGIT, MOST_LOGIT).astype("float16") if self.logits else None
+        if not np.isfinite(descriptors).all() or np.isnan(logits if self.logits else 0).any():
             return Failed("its descriptors are not finite; try --precision fp32 or --dtype float32")
         clips = Clips(
             start_frame=np.array([c.start_frame for c in self.clips]),
@@ -67,7 +69,7 @@ Slot = tuple[_Rows, int, np.ndarray | None]  # whose clip a place of a batch hol
 
 
 def assemble(
-    decoded: Iterable[Item],
+    decoded: Iterable[Item | None],
     submit: Submit,
     *,
     batch_size: int,
@@ -77,26 +79,28 @@ def assemble(
 ) -> Iterator[Outcome]:
     """Run every clip through the network in batches that span videos; yields each video's id and outcome when known.
 
-    decoded: what a DecoderPool gives, videos interleaved. Their order depends on chance, their numbers do not. submit
-    begins a batch and gives its Future; at most `waiting` are under way. after_batch is called after each, also while
-    no video is done.
+    decoded: what a DecoderPool gives, videos interleaved, and None where nothing came for a while. The order depends
+    on chance, the numbers do not. submit begins a batch and gives its Future; while more than `waiting` are under way
+    the oldest is waited for. after_batch is called after each and at every None, also while no video is done.
     """
     desk = _Desk(submit, batch_size, after_batch)
     try:
-        for video, item in decoded:
-            yield from desk.take(video.id, item, dtype)
-            while len(desk.slots) >= batch_size:
+        for item in decoded:
+            if item is None:
+                yield from desk.settle(dtype, waiting)
+                after_batch()
+                continue
+            yield from desk.take(item[0].id, item[1], dtype)
+            while len(desk.slots) >= batch_size:  # several where a clip has many views
                 desk.send()
-            while desk.under_way and (len(desk.under_way) > waiting or desk.under_way[0].rows.done()):
-                yield from desk.settle_oldest(dtype)
+                yield from desk.settle(dtype, waiting)
+            yield from desk.settle(dtype, waiting)
     except StoppedError:  # no more videos can be read; what is in the network is good
-        while desk.under_way:
-            yield from desk.settle_oldest(dtype)
+        yield from desk.settle(dtype, 0)
         raise
     while desk.slots:
         desk.send()
-    while desk.under_way:
-        yield from desk.settle_oldest(dtype)
+    yield from desk.settle(dtype, 0)
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,11 @@ class _Desk:
         pixels = np.stack([pixels for _, _, pixels in batch])
         slots = [(rows, index, None) for rows, index, _ in batch]  # the pixels are not held twice
         self.under_way.append(_Batch(slots, self.submit(pixels)))
+
+    def settle(self, dtype: str, waiting: int) -> Iterator[Outcome]:
+        """Settle the oldest batches, as far as they are done or more than `waiting`."""
+        while self.under_way and (len(self.under_way) > waiting or self.under_way[0].rows.done()):
+            yield from self.settle_oldest(dtype)
 
     def settle_oldest(self, dtype: str) -> Iterator[Outcome]:
         """Wait for the oldest batch and fill the rows of the videos it touched, in order."""

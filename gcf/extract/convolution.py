@@ -60,7 +60,8 @@ def widen_groups(convolution: nn.Conv3d, width: int = GROUP_WIDTH) -> nn.Conv3d:
 class FusedConvolution(nn.Module):
     """Convolution, an addition if asked, and an activation in one step: (B, C, T, H, W) -> (B, C', T', H', W').
 
-    adds: forward takes a second input, which is added before the activation; "over": into that input's own memory.
+    adds: forward takes a second input, which is added before the activation, ReLU or none; "over": into that input's
+    own memory.
     Weights are packed for the first batch's shape, so that all batches must have it.
     """
 

@@ -2,6 +2,8 @@
 
 import copy
 import operator
+from collections.abc import Callable
+from functools import partialmethod
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,8 +18,23 @@ CONVOLUTIONS = (nn.Conv3d, FusedConvolution)
 OWNERS = (*CONVOLUTIONS, nn.MaxPool3d)  # what they give is nobody else's memory
 
 
+class _Proxy(fx.Proxy):
+    """Keeps x += y a change of x, which others may read, where fx's own would make x + y of it."""
+
+    def _change(self, operation: Callable, other: object) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    __iadd__ = partialmethod(_change, operator.iadd)
+    __isub__ = partialmethod(_change, operator.isub)
+    __imul__ = partialmethod(_change, operator.imul)
+    __itruediv__ = partialmethod(_change, operator.itruediv)
+
+
 class _Tracer(fx.Tracer):
     """Takes convolutions as they are, also those of torchvision's that only name their arguments otherwise."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return is_convolution(m) or super().is_leaf_module(m, module_qualified_name)
@@ -61,7 +78,10 @@ class FoldedNetwork(nn.Module):
             graph.fuse_activations()
         self.traced.delete_all_unused_submodules()
         self.traced.recompile()
-        self.traced.eval().to(dtype).to(memory_format=torch.channels_last_3d)
+        self.traced.eval().to(dtype)
+        for weights in self.traced.parameters():
+            if weights.dim() == 5:  # others have no such order, and Module.to would ask it of them
+                weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, M, T', H', W')."""
@@ -77,15 +97,18 @@ class _Rewriter:
         self.traced = traced
         self.calls: dict[str, int] = {}
         for node in traced.graph.nodes:
-            if node.op == "call_module":
-                self.calls[node.target] = self.calls.get(node.target, 0) + 1
+            # a step that reads a module's weights itself counts as a call: they must stay what they are
+            name = node.target.rpartition(".")[0] if node.op == "get_attr" else node.target
+            if node.op in ("call_module", "get_attr"):
+                self.calls[name] = self.calls.get(name, 0) + 1
 
     def fold_norms(self) -> None:
         """Fold every batch norm that follows a convolution directly."""
         for node in self._nodes():
             before = node.args[0] if node.args else None
-            if isinstance(self._module(node), nn.BatchNorm3d) and self._is_lone_convolution(before):
-                self._set(before, fold_norm(self._module(before), self._module(node)))
+            norm = self._module(node)
+            if isinstance(norm, nn.BatchNorm3d) and norm.track_running_stats and self._is_lone_convolution(before):
+                self._set(before, fold_norm(self._module(before), norm))
                 self._replace(node, before)
 
     def take_pixels(self, recipe: dict) -> PixelBlocks | None:
@@ -111,22 +134,28 @@ class _Rewriter:
                 continue
             place = {n: i for i, n in enumerate(self.traced.graph.nodes)}
             for ours, other in (node.args, node.args[::-1]):
-                if self._is_lone_convolution(ours) and isinstance(other, fx.Node) and place[other] < place[ours]:
-                    self._fuse_addition(node, ours, other, place)
+                # directly before the addition: a step between them could change what is added
+                lone = self._is_lone_convolution(ours) and node.prev is ours and other is not ours
+                if lone and isinstance(other, fx.Node) and self._fuse_addition(node, ours, other, place):
                     break
 
-    def _fuse_addition(self, addition: fx.Node, ours: fx.Node, other: fx.Node, place: dict[fx.Node, int]) -> None:
+    def _fuse_addition(self, addition: fx.Node, ours: fx.Node, other: fx.Node, place: dict[fx.Node, int]) -> bool:
         readers = [user for user in other.users if user is not addition]
         free = isinstance(self._module(other), OWNERS) and all(
             place[user] < place[ours] and isinstance(self._module(user), CONVOLUTIONS) for user in readers
         )  # nothing reads it afterwards, not even a view of it
+        if addition.target is operator.iadd and addition.args[0] is other and not free:
+            return False  # its change is seen elsewhere
         adds = "over" if free else "beside"
         activation = self._activation_after(addition)
+        if activation != ACTIVATIONS[nn.ReLU]:
+            activation = None  # oneDNN takes no other after an addition
         self._set(ours, FusedConvolution(self._module(ours), activation or NO_ACTIVATION, adds=adds))
         ours.args = (ours.args[0], other)
         if activation:
             self._replace(next(iter(addition.users)), addition)
         self._replace(addition, ours)
+        return True
 
     def fuse_activations(self) -> None:
         """All other convolutions take the activation after them, if there is one."""
@@ -156,9 +185,11 @@ class _Rewriter:
         )
 
     def _can_change(self, node: fx.Node) -> bool:
-        """Whether a convolution is used once, padded by zeros in numbers, and may be replaced."""
+        """Whether a convolution is used once, plainly, padded by zeros in numbers, and may be replaced."""
         conv = self._module(node)
-        return self.calls.get(node.target) == 1 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+        if self.calls.get(node.target) != 1 or node.kwargs or conv._forward_hooks or conv._forward_pre_hooks:
+            return False
+        return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
     def _nodes(self) -> list[fx.Node]:
         return list(self.traced.graph.nodes)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from gcf.extract.network import ClipNetwork
 
 
+PATIENCE = 1.0  # seconds without a clip after which finished batches are looked after
+
+
 def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[ClipNetwork, dict]":
     """The network, ready, and the recipe of what it will make. On several devices it is the first one's."""
     # Half of a batch's time on a processor can be the system's zeroing of fresh pages; large pages take a tenth of it.
@@ -59,7 +62,7 @@ def stream_features(
     workers = config.workers or len(os.sched_getaffinity(0))
     with Lanes(network, config.devices) as lanes:
         ahead = (lanes.count + 1) * network.batch_size
-        pool = DecoderPool(videos, job, num_workers=workers, ahead=ahead, deadline=config.deadline)
+        pool = DecoderPool(videos, job, num_workers=workers, ahead=ahead, deadline=config.deadline, patience=PATIENCE)
         try:
             yield from assemble(
                 pool,

@@ -40,13 +40,22 @@ class DecoderPool:
     """Decode videos in `num_workers` processes: iterate for (video, Clip | VideoInfo | Failed).
 
     A video's clips come in order and are followed by its VideoInfo, or at any point by Failed; videos interleave.
-    `ahead` bounds how many clips wait to be taken, and so the memory.
+    `ahead` bounds how many clips wait to be taken, and so the memory. With `patience`, None is given when nothing came
+    for so many seconds, so that the one who listens can see to other things.
     """
 
     def __init__(
-        self, videos: Sequence[VideoPath], job: ClipJob, *, num_workers: int, ahead: int, deadline: float = DEADLINE
+        self,
+        videos: Sequence[VideoPath],
+        job: ClipJob,
+        *,
+        num_workers: int,
+        ahead: int,
+        deadline: float = DEADLINE,
+        patience: float | None = None,
     ):
-        self.job, self.deadline, self.disk = job, deadline, InputDisk([v.path for v in videos])
+        self.job, self.deadline, self.patience = job, deadline, patience
+        self.disk = InputDisk([v.path for v in videos])
         self.todo: queue.SimpleQueue[VideoPath] = queue.SimpleQueue()
         for video in videos:
             self.todo.put(video)
@@ -56,13 +65,17 @@ class DecoderPool:
         count = max(1, min(num_workers, len(videos)))
         self.threads = [threading.Thread(target=self._supervise, daemon=True) for _ in range(count)]
 
-    def __iter__(self) -> Iterator[tuple[VideoPath, Clip | VideoInfo | Failed]]:
+    def __iter__(self) -> Iterator[tuple[VideoPath, Clip | VideoInfo | Failed] | None]:
         for thread in self.threads:
             thread.start()
         running = len(self.threads)
         try:
             while running:
-                item = self.results.get()
+                try:
+                    item = self.results.get(timeout=self.patience)
+                except queue.Empty:
+                    yield None
+                    continue
                 if item is None:
                     running -= 1
                 elif isinstance(item, BaseException):

@@ -1,6 +1,8 @@
 """In which precision a network runs: the fastest that the device has, if its descriptors agree with float32's."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,6 +17,17 @@ from gcf.extract.network import ClipNetwork
 log = logging.getLogger("gcf")
 WORST_COSINE = 0.999  # between a clip's descriptors in half and in full precision
 TRIED_CLIPS = 4
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with this thread alone, and put torch's setting back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def natural_precision(device: torch.device) -> str:
@@ -59,8 +72,9 @@ def _agreeing(
         size = batch_size or batch_size_of(_largest_map(backbone, device, clips), device=device, bytes_each=2)
         network = ClipNetwork(backbone, device=device, precision=precision, batch_size=size)
         few = ClipNetwork(backbone, device=device, precision="fp32", batch_size=len(clips))
-        worst = worst_cosine(network, few, clips)
-    except UsageError:
+        with one_thread():  # as in the lanes, and the same digits whatever the number of processors
+            worst = worst_cosine(network, few, clips)
+    except (UsageError, torch.OutOfMemoryError):  # float32 would take more memory still
         raise
     except (RuntimeError, NotImplementedError) as error:
         log.warning("%s cannot be used (%s); float32 is used instead", precision, str(error).splitlines()[0])
@@ -92,8 +106,10 @@ def worst_cosine(network: ClipNetwork, exact: ClipNetwork, clips: np.ndarray) ->
     for first in range(0, len(clips), size):
         batch = clips[first : first + size]
         ours, theirs = (each(batch)[0].astype(np.float64) for each in (network, exact))
-        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-        cosines = np.where(lengths > 0, (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-300), 1.0)
+        with np.errstate(invalid="ignore"):  # infinite ones give NaN, and NaN counts as 0
+            lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+            cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-300)
+        cosines[~(ours.any(axis=1) | theirs.any(axis=1))] = 1.0  # nothing in both is agreement, in one it is not
         worst = min(worst, float(np.nan_to_num(cosines, nan=0.0).min()))
     return float(np.floor(worst * 1e5) / 1e5)
 

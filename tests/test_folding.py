@@ -1,0 +1,170 @@
+"""The rewritten network against the backbone it was made from: the same function, and the backbone as it was."""
+
+import copy
+
+import pytest
+import torch
+from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
+from small_networks import (
+    KINDS,
+    PATHS,
+    RECIPE,
+    Small,
+    added_twice,
+    plain,
+    read_again_later,
+    read_again_through_a_view,
+    residual,
+)
+from torch import nn
+from torch.nn import functional as F
+
+from gcf.extract.backbones import load_backbone
+from gcf.extract.convolution import FusedConvolution
+from gcf.extract.folding import FoldedNetwork
+from gcf.extract.normalise import Normalise
+
+
+def folded(network, *, fuse=True, dtype=torch.float32):
+    return FoldedNetwork(network, dtype=dtype, device=torch.device("cpu"), fuse=fuse)
+
+
+def pixels_for(network, *, frames, count=2):
+    crop = network.recipe["crop"]
+    size = (crop, crop) if isinstance(crop, int) else crop
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, frames, *size, 3), dtype=torch.uint8, generator=generator)
+
+
+def plain_map(network, pixels):
+    return network.feature_map(Normalise(network.recipe)(pixels))
+
+
+def fused(network):
+    """(what it adds, its activation) of every fused convolution."""
+    modules = network.traced.modules()
+    return sorted((m.adds, m.activation[0]) for m in modules if isinstance(m, FusedConvolution))
+
+
+# frames, how many norms there are to fold, how many additions
+FAMILIES = {
+    "mobilenetv2_0.2x": (6, 52, 10),
+    "shufflenetv2_0.25x": (6, 56, 0),
+    "mc3_18": (2, 20, 8),
+    "s3d": (5, 77, 0),
+    "resnext101": (2, 104, 33),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_the_feature_maps_it_gave(name):
+    frames, norms, additions = FAMILIES[name]
+    network = load_backbone(name, weights="random")
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():  # norms that have seen nothing would hide what becomes of their statistics
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean.normal_(std=0.1, generator=generator)
+            module.running_var.uniform_(0.8, 1.25, generator=generator)
+            module.bias.data.normal_(std=0.1, generator=generator)
+    pixels = pixels_for(network, frames=frames)
+    with torch.inference_mode():
+        ours, expected = folded(network), plain_map(network, pixels)
+        assert relative_error(ours(pixels), expected) < 2 * FLOAT32_FORWARD  # other weights, and another order of sums
+    assert sum(isinstance(m, nn.BatchNorm3d) for m in network.modules()) == norms
+    assert not any(isinstance(m, nn.BatchNorm3d | nn.Conv3d) for m in ours.traced.modules() if not is_inside(m, ours))
+    assert len(fused(ours)) == norms
+    assert sum(bool(adds) for adds, _ in fused(ours)) == additions
+    assert ours.blocks is not None
+
+
+def is_inside(module, network):
+    return any(module is m.convolution for m in network.traced.modules() if isinstance(m, FusedConvolution))
+
+
+def test_the_backbone_is_left_as_it_is():
+    network = load_backbone("mobilenetv2_0.2x", weights="random")
+    state, pixels = copy.deepcopy(network.state_dict()), pixels_for(network, frames=4)
+    with torch.inference_mode():
+        before = plain_map(network, pixels)
+        folded(network, dtype=torch.bfloat16)(pixels)
+        assert_bitwise_equal(plain_map(network, pixels), before)
+    assert network.state_dict().keys() == state.keys()
+    for name, values in network.state_dict().items():
+        assert values.stride() == state[name].stride()
+        assert_bitwise_equal(values, state[name])
+    assert not any(isinstance(module, FusedConvolution) for module in network.modules())
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize(
+    ("path", "modules"), [*((path, {}) for path in PATHS), *KINDS.values()], ids=[*(p.__name__ for p in PATHS), *KINDS]
+)
+def test_networks_of_every_shape_are_the_same_function(path, modules, fuse):
+    torch.manual_seed(0)
+    network = Small(path, **modules)
+    pixels = pixels_for(network, frames=3)
+    with torch.inference_mode():
+        ours, expected = folded(network, fuse=fuse), plain_map(network, pixels)
+        for _ in range(2):  # the first time weights are packed
+            assert relative_error(ours(pixels), expected) < FLOAT32_FORWARD
+
+
+def test_hooks_are_obeyed():
+    torch.manual_seed(0)
+    network = Small(plain)
+    network.b.register_forward_hook(lambda *seen: seen[2] * 2)
+    network.c.register_forward_pre_hook(lambda *seen: (seen[1][0] + 1,))
+    pixels = pixels_for(network, frames=2)
+    with torch.inference_mode():
+        assert relative_error(folded(network)(pixels), plain_map(network, pixels)) < FLOAT32_FORWARD
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (plain, [("", "none")] * 3),
+        (read_again_through_a_view, [("", "none"), ("beside", "none")]),
+        (read_again_later, [("", "none"), ("beside", "none")]),
+        (added_twice, [("", "none"), ("", "none"), ("beside", "relu")]),
+        (residual, [("", "none"), ("", "relu"), ("over", "relu")]),
+        (lambda m, x: F.relu(m.norm(m.b(m.a(x)))), [("", "none"), ("", "relu")]),
+    ],
+)
+def test_what_can_be_fused_is(path, expected):
+    assert fused(folded(Small(path))) == expected
+
+
+@pytest.mark.parametrize("size", [15, [16, 13]])
+def test_frames_of_an_odd_size_are_read_as_clips(size):
+    network = Small(plain)
+    network.recipe = RECIPE | {"crop": size}
+    ours, pixels = folded(network), pixels_for(network, frames=2)
+    assert ours.blocks is None
+    with torch.inference_mode():
+        assert relative_error(ours(pixels), plain_map(network, pixels)) < FLOAT32_FORWARD
+
+
+def branching(m, x):
+    return m.a(x) if x.mean() > 0 else m.a(-x)
+
+
+def failing(m, x):
+    raise KeyError("its own words")
+
+
+def without_convolutions(m, x):
+    return x.relu()
+
+
+@pytest.mark.parametrize(
+    ("path", "modules", "said"),
+    [
+        (branching, {}, "cannot be traced"),
+        (without_convolutions, {}, "no network of convolutions alone"),
+        (lambda m, x: m.layer(m.a(x)), {"layer": nn.LayerNorm(6)}, "no network of convolutions alone"),
+        (failing, {}, "cannot be traced: 'its own words'"),
+    ],
+)
+def test_other_networks_are_refused(path, modules, said):
+    with pytest.raises(ValueError, match=said):
+        folded(Small(path, **modules))

@@ -1,0 +1,69 @@
+"""Whole extractions in bfloat16: as reproducible to the byte as those in float32."""
+
+import pytest
+import torch
+from stage_one import extract
+
+from gcf import FeatureFile, merge_features
+from gcf.errors import RecipeError
+from gcf.extract import extractor, precision
+from gcf.extract.precision import natural_precision
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def in_half(folder, tmp_path_factory):
+    """The tiny plug-in's features in bfloat16, from one decoder and one lane."""
+    if natural_precision(torch.device("cpu")) != "bf16":
+        pytest.skip("this processor does not multiply in bfloat16")
+    out = tmp_path_factory.mktemp("half") / "f.h5"
+    extract(folder, out, precision="bf16", workers=1)
+    return out
+
+
+def test_the_recipe_of_a_file_says_in_which_precision_it_was_made(in_half, reference):
+    recipe = FeatureFile(in_half).recipe
+    assert (recipe["precision"], recipe["folded"]) == ("bf16", True)
+    assert 0.999 <= recipe["precision_cosine"] < 1
+    assert in_half.read_bytes() != reference
+
+
+def test_decoders_and_lanes_change_no_byte_in_half_precision(in_half, folder, tmp_path, two_threads):
+    extract(folder, tmp_path / "f.h5", precision="bf16", workers=4)
+    assert (tmp_path / "f.h5").read_bytes() == in_half.read_bytes()
+
+
+def test_an_interrupted_run_in_half_precision_ends_in_the_same_bytes(in_half, folder, tmp_path, monkeypatch):
+    out, seen = tmp_path / "f.h5", []
+
+    def stop_after_three(self, *, clips):
+        seen.append(clips)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extractor, "PART_VIDEOS", 1)
+        patch.setattr(extractor.Progress, "advance", stop_after_three)
+        patch.setattr(precision, "worst_cosine", lambda *_: 0.9995)  # another machine's
+        with pytest.raises(KeyboardInterrupt):
+            extract(folder, out, precision="bf16")
+    assert not out.exists()
+    with pytest.raises(RecipeError, match="precision"):
+        extract(folder, out, precision="fp32")
+    assert extract(folder, out, precision="bf16").extracted == 3
+    assert out.read_bytes() == in_half.read_bytes()
+
+
+def test_shards_in_half_precision_merge_to_the_bytes_of_one_run(in_half, folder, tmp_path):
+    parts = [tmp_path / f"{i}.h5" for i in (1, 2)]
+    for i, part in enumerate(parts, start=1):
+        extract(folder, part, precision="bf16", shard=(i, 2))
+    merge_features(parts, tmp_path / "f.h5")
+    assert (tmp_path / "f.h5").read_bytes() == in_half.read_bytes()
