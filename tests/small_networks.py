@@ -42,7 +42,7 @@ def plain(m, x):
 def read_again_through_a_view(m, x):
     skipped = m.a(x)
     half = skipped.chunk(2, dim=1)[0]
-    return torch.cat([m.b(skipped) + skipped, half], dim=1)
+    return torch.cat([m.c(m.b(skipped)) + skipped, half], dim=1)
 
 
 def view_added(m, x):

@@ -127,7 +127,7 @@ def test_hooks_are_obeyed():
     ("path", "expected"),
     [
         (plain, [("", "none")] * 3),
-        (read_again_through_a_view, [("", "none"), ("beside", "none")]),
+        (read_again_through_a_view, [("", "none"), ("", "none"), ("beside", "none")]),
         (read_again_later, [("", "none"), ("beside", "none")]),
         (added_twice, [("", "none"), ("", "none"), ("beside", "relu")]),
         (residual, [("", "none"), ("", "relu"), ("over", "relu")]),
