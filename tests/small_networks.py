@@ -42,7 +42,14 @@ def plain(m, x):
 def read_again_through_a_view(m, x):
     skipped = m.a(x)
     half = skipped.chunk(2, dim=1)[0]
-    return torch.cat([m.b(skipped) + skipped, half], dim=1)
+    return torch.cat([m.c(m.b(skipped)) + skipped, half], dim=1)
+
+
+def view_added(m, x):
+    x = m.a(x)
+    both = torch.cat([x, x], dim=1)
+    part = both[:, :8]
+    return torch.cat([part + m.b(x), both], dim=1)
 
 
 def read_again_later(m, x):
@@ -131,7 +138,16 @@ def six_after_addition(m, x):
 
 
 PATHS = [
-    *(plain, read_again_through_a_view, read_again_later, read_by_two, used_twice, norm_used_twice, changed_between),
+    *(
+        plain,
+        read_again_through_a_view,
+        read_again_later,
+        view_added,
+        read_by_two,
+        used_twice,
+        norm_used_twice,
+        changed_between,
+    ),
     *(changed_under_another_name, changed_through_a_view, asked_by_keyword, weights_read, added_twice, added_to_itself),
     *(residual, added_with_a_factor, read_twice_at_once),
 ]

@@ -114,7 +114,7 @@ def test_a_lane_that_failed_takes_the_next_batch(batches):
     torch.set_num_threads(1)
     with Lanes(Failing(None)) as lanes:
         outcomes = [lanes.submit(batches[0]) for _ in range(4)]
-        assert [type(future.exception()) for future in outcomes] == [type(None), *[ArithmeticError] * 3]
+        assert [type(future.exception(timeout=30)) for future in outcomes] == [type(None), *[ArithmeticError] * 3]
 
 
 @pytest.mark.parametrize("count", [1, 3])
