@@ -8,6 +8,7 @@ import pytest
 from compare import assert_bitwise_equal
 
 from gcf.data.schema import VideoFeatures, VideoInfo
+from gcf.errors import StoppedError
 from gcf.extract.assembly import assemble
 from gcf.extract.decoding import Clip
 from gcf.extract.find import VideoPath
@@ -174,3 +175,46 @@ def test_an_error_of_the_network_ends_the_stream():
 
     with pytest.raises(ArithmeticError, match="of a lane"):
         list(assemble(Network().decoded([("a", clip(1)), ("a", INFO)]), submit, batch_size=1, dtype="float32"))
+
+
+def test_what_is_done_is_given_while_the_decoders_are_silent():
+    network, a = Network(), VideoPath("a", "a")
+
+    def decoded():
+        yield a, clip(1)
+        yield a, INFO
+        network.under_way[0].finish()
+        yield None
+        pytest.fail("asked on before what is done was given")
+
+    stream = assemble(decoded(), network.submit, batch_size=1, dtype="float32", waiting=3)
+    video_id, rows = next(stream)
+    assert (video_id, rows.descriptors.reshape(-1).tolist()) == ("a", [1.0, 2.0])
+
+
+def test_when_no_more_can_be_read_what_the_network_has_is_still_given():
+    def decoded():
+        yield VideoPath("a", "a"), clip(7)
+        yield VideoPath("a", "a"), INFO
+        raise StoppedError("this folder of videos is gone")
+
+    stream = assemble(decoded(), Network().submit, batch_size=1, dtype="float32", waiting=3)
+    assert next(stream)[0] == "a"
+    with pytest.raises(StoppedError):
+        next(stream)
+
+
+@pytest.mark.parametrize(("logit", "kept"), [(1e6, 65504.0), (-np.inf, -65504.0), (np.nan, None)])
+def test_logits_beyond_float16_are_its_largest_and_no_number_is_a_failure(logit, kept):
+    def submit(pixels):
+        future = Future()
+        future.set_result((np.ones((len(pixels), 2), np.float32), np.full((len(pixels), 1), logit, np.float32)))
+        return future
+
+    items = [(VideoPath("a", "a"), clip(1)), (VideoPath("a", "a"), INFO)]
+    ((_, rows),) = assemble(iter(items), submit, batch_size=1, dtype="float16")
+    if kept is None:
+        assert isinstance(rows, Failed)
+        assert "not finite" in rows.error
+    else:
+        assert rows.logits.tolist() == [[kept]]

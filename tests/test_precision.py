@@ -15,7 +15,7 @@ from gcf.extract.network import ClipNetwork
 from gcf.extract.precision import drawn_clips, natural_precision, precise_network, worst_cosine
 
 CPU = torch.device("cpu")
-IN_FLOAT32 = {"precision": "fp32", "folded": False, "precision_cosine": None}
+IN_FLOAT32 = {"precision": "fp32", "folded": False, "batch_size": 3, "precision_cosine": None}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,7 @@ def test_half_precision_that_agrees_is_used_and_its_cosine_told(bf16, caplog, ki
     assert measured == {
         "precision": "bf16",
         "folded": kind is tiny_backbone.Tiny,
+        "batch_size": 3,
         "precision_cosine": measured["precision_cosine"],
     }
     assert network.folded == measured["folded"]
@@ -135,6 +136,14 @@ def test_a_device_that_cannot_runs_in_float32_with_one_warning_of_one_line(bf16,
     network, measured = network_of(backbone)
     assert (network.precision, measured) == ("fp32", IN_FLOAT32)
     assert caplog.messages == ["bf16 cannot be used (no such step in half); float32 is used instead"]
+
+
+def test_a_lack_of_memory_is_not_answered_by_what_takes_more(bf16, caplog):
+    backbone = Unsupported()
+    backbone.error = torch.OutOfMemoryError
+    with pytest.raises(torch.OutOfMemoryError):
+        network_of(backbone)
+    assert not caplog.records
 
 
 def test_a_users_mistake_is_told_and_not_taken_for_the_devices(bf16, caplog):
