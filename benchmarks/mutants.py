@@ -63,6 +63,8 @@ def extract(videos: Path, out: Path, *, deadline: float, log: Path | None = None
     if log:
         batch.opened, others = foreign(log, videos, [out.parent, ROOT])
         batch.problems += [f"opened something else: {line}" for line in others[:20]]
+    elif batch.peaks.largest_child > 1.5 * MEMORY_LIMIT:  # under strace the main process is a child, too
+        batch.problems.append(f"a decoder held {batch.peaks.largest_child:,} bytes")
     return batch
 
 
@@ -80,8 +82,6 @@ def judge(batch: Batch, names: Sequence[str], features: FeatureFile, said: str) 
     for name, reason in features.failures:
         if "run the same command again" in reason:  # the words for a video that nothing is known of at the end
             batch.problems.append(f"{name} was forgotten: {reason}")
-    if batch.peaks.largest_child > 1.5 * MEMORY_LIMIT:
-        batch.problems.append(f"a decoder held {batch.peaks.largest_child:,} bytes")
 
 
 def reason_class(reason: str) -> str:
