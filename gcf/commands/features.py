@@ -26,7 +26,7 @@ from gcf.terminal import show
 @devices_option
 @click.option("--precision", default="auto", help="auto (half, where the device has it), fp32, bf16, fp16.")
 @click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
-@click.option("--batch-size", type=int, help="Clips a forward pass; fixed for a file.  [default: 2 to 16, on GPUs 32]")
+@click.option("--batch-size", type=int, help="Clips a forward pass; fixed for a file.  [default: 2 to 8, on GPUs 32]")
 @click.option("--shard", type=Shard(), help="Only the i-th of n shares of the videos; then `gcf merge`.")
 @click.option("--tail", default="loop", help="The last short clip: loop, repeat-last, drop.")
 @click.option("--clip-frames", type=int, help="Frames a clip.  [default: 16, fewer where trained with fewer]")

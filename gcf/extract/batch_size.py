@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 ON_GPU = 32
 ON_PROCESSOR = 4  # in float32
-MOST, LEAST = 16, 2
-# The C library hands larger blocks back to the system at once and has them zeroed anew for every layer of every batch
-# (glibc, DEFAULT_MMAP_THRESHOLD_MAX): benchmarks/README.md has the rates by batch size.
-LARGEST_MAP = 32 << 20  # bytes
+MOST, LEAST = 8, 2
+# Bytes, chosen by the rates of five networks (benchmarks/README.md). Above 32 MiB the C library hands every block back
+# to the system at once, which zeroes it anew for each layer of each batch (glibc, DEFAULT_MMAP_THRESHOLD_MAX).
+LARGEST_MAP = 40 << 20
 
 
 def batch_size_of(map_values: int, *, device: torch.device, bytes_each: int) -> int:
