@@ -51,7 +51,8 @@ class Pixels:
 class WeightsSpec:
     """One published file of weights.
 
-    `class_list`: "kinetics400" | "kinetics600" | "primitives", '' where the order is unknown.
+    `class_list`: "kinetics400" | "kinetics600" | "primitives", '' where the order is unknown. `top1` as its authors
+    publish it, a fraction of their validation videos; None where it is not written down here.
     """
 
     backbone: str
@@ -60,6 +61,7 @@ class WeightsSpec:
     num_classes: int
     class_list: str
     pixels: Pixels
+    top1: float | None = None
 
     def class_names(self) -> list[str] | None:
         """Name of every logit, or None where their order was never published."""
@@ -105,6 +107,24 @@ def _hara(backbone: str, file: str) -> WeightsSpec:
     return WeightsSpec(backbone, "kinetics700-hara", Source(file, (), HARA_FOLDER), 700, "", HARA)
 
 
+PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
+
+
+def _x3d(size: str, *, sides: tuple[int, int], clip: tuple[int, int], top1: float) -> WeightsSpec:
+    """sides: short side and crop; clip: frames and the stride between them at 30 frames a second.
+
+    facebookresearch/SlowFast configs/Kinetics/pytorchvideo/X3D_*.yaml: the least short side of training, which tests
+    take too, and the crop of training, which tests with one crop take; there the network pools its whole map. Clips
+    last frames x stride / 30 s. Resized without antialiasing: pytorchvideo transforms/functional.py short_side_scale.
+    Top-1: pytorchvideo docs/source/model_zoo.md, 10 clips x 3 crops, each as large as the short side.
+    """
+    file = f"X3D_{size}.pyth"
+    grey = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+    pixels = Pixels("RGB", 1.0, *grey, *sides, resize_rule="torchvision", num_frames=clip[0], frame_rate=30 / clip[1])
+    source = Source(file, (PYTORCHVIDEO + file,))
+    return WeightsSpec(f"x3d_{size.lower()}", "kinetics400", source, 400, "kinetics400", pixels, top1)
+
+
 RESNEXT_MIRROR = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/models/resnext101.pth"  # a bare state dict
 RESNEXT_HARA = Source("resnext-101-kinetics.pth", (YOWO + "resnext-101-kinetics.pth", RESNEXT_MIRROR), HARA_2018_FOLDER)
 # Trained on synthetic videos alone: the card is backbones/packaged/shufflenetv2_0.25x_primitives.md
@@ -127,6 +147,10 @@ PUBLISHED = (
     _hara("r2plus1d_50", "r2p1d50_K_200ep.pth"),
     _hara("r3d_50", "r3d50_K_200ep.pth"),
     _hara("r3d_101", "r3d101_K_200ep.pth"),
+    _x3d("XS", sides=(182, 160), clip=(4, 12), top1=0.6912),
+    _x3d("S", sides=(182, 160), clip=(13, 6), top1=0.7333),
+    _x3d("M", sides=(256, 224), clip=(16, 5), top1=0.7594),
+    _x3d("L", sides=(356, 312), clip=(16, 5), top1=0.7744),
 )
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 # torchvision's: (backbone, id) -> file, so that a listing need not import torchvision; all else is asked of its enums
@@ -244,6 +268,7 @@ def describe_weights(backbone: str, weights_id: str) -> dict:
         "classes": spec.class_names(),
         **spec.pixels.recipe(),
         "frame_rate": spec.pixels.frame_rate,
+        "top1": spec.top1,
         "path": str(path),
         "cached": str(path) if path.exists() else None,
         "sha256_seen": seen_digests(path),
@@ -276,7 +301,8 @@ def _from_torchvision(name: str, weights_id: str) -> WeightsSpec:
     )
     file = weights.url.rsplit("/", 1)[-1]
     source = Source(file, (weights.url,), sha256=file.rsplit("-", 1)[-1].removesuffix(".pth"))  # names end in 8 digits
-    return WeightsSpec(name, weights_id, source, len(weights.meta["categories"]), "kinetics400", pixels)
+    top1 = round(weights.meta["_metrics"]["Kinetics-400"]["acc@1"] / 100, 5)
+    return WeightsSpec(name, weights_id, source, len(weights.meta["categories"]), "kinetics400", pixels, top1)
 
 
 def _plain(size: int | tuple[int, int]) -> int | list[int]:

@@ -30,7 +30,7 @@ from gcf.extract.weights_cache import obtain
 
 log = logging.getLogger("gcf")
 TEMPORAL_STRIDES = ("trained", "none")
-FILE_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
+FILE_SUFFIXES = (".pth", ".pyth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)

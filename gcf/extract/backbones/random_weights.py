@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 SEED = 0
+LAST_NORMS = ("bn3", "norm_c")  # what the networks call the norm that ends a residual branch
 RESIDUAL_SCALE = 0.25  # of each branch's last norm: else 33 added blocks outgrow float16
 
 
@@ -20,6 +21,7 @@ def fill_randomly(network: nn.Module) -> None:
         if isinstance(module, nn.Conv3d):
             fan_in = module.weight[0].numel()
             nn.init.normal_(module.weight, std=math.sqrt(2 / fan_in), generator=generator)
-        last_norm = getattr(module, "bn3", None)
-        if isinstance(last_norm, nn.BatchNorm3d):
-            nn.init.constant_(last_norm.weight, RESIDUAL_SCALE)
+        for name in LAST_NORMS:
+            last_norm = getattr(module, name, None)
+            if isinstance(last_norm, nn.BatchNorm3d):
+                nn.init.constant_(last_norm.weight, RESIDUAL_SCALE)

@@ -66,6 +66,10 @@ def _shufflenet(width: float, width_rows: int, parameters: int) -> BackboneSpec:
     )
 
 
+def _x3d(size: str, parameters: int) -> BackboneSpec:
+    return BackboneSpec(f"x3d_{size}", "x3d", 2048, "blocks.5.proj.weight", 400, parameters)
+
+
 def _torchvision(name: str, width: int, classifier: str, parameters: int, stride_stays: str = "") -> BackboneSpec:
     return BackboneSpec(name, "torchvision_models", width, classifier, 400, parameters, stride_stays=stride_stays)
 
@@ -86,6 +90,10 @@ SPECS = (
     _resnet("r2plus1d_101_hara", 700, 86_715_810),
     _resnet("r3d_50", 700, 47_633_276),
     _resnet("r3d_101", 700, 86_679_420),
+    _x3d("xs", 3_794_274),  # XS, S and M are one network: their weights and clips differ
+    _x3d("s", 3_794_274),
+    _x3d("m", 3_794_274),
+    _x3d("l", 6_153_384),
     _torchvision("r3d_18", 512, "fc.weight", 33_371_472),
     _torchvision("mc3_18", 512, "fc.weight", 11_695_440),
     _torchvision("r2plus1d_18", 512, "fc.weight", 31_505_325),
