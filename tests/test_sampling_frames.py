@@ -16,6 +16,8 @@ from gcf.data.info import describe
 from gcf.data.verify import verify_features
 from gcf.errors import RecipeError, UsageError, VideoError
 from gcf.explain.described import open_source
+from gcf.explain.overlay_video import place_of
+from gcf.explain.pictures import middle_frames
 from gcf.extract.backbones.plugin import complete_recipe
 from gcf.extract.clips import fill_indices
 from gcf.extract.config import ExtractConfig
@@ -252,6 +254,23 @@ def test_a_head_decodes_as_its_recipe_samples_and_refuses_the_other(trained, thi
     gcf.extract_videos(folder, native, backbone=thinned, workers=2, batch_size=4, precision="fp32")
     with pytest.raises(RecipeError, match=r'sampling: "trained" against "native"'):
         open_source(head, native)
+
+
+def test_predictions_and_localisations_draw_the_frames_that_the_clips_show(trained, thinned, folder, tmp_path):
+    run, path = gcf.train_head(trained, tmp_path / "run", epochs=1).path, folder / "jump" / "v_jump_g03_c01.avi"
+    options = {"backbone": thinned, "device": "cpu", "workers": 1}
+    (predicted,) = gcf.predict_videos(run, path, pictures=tmp_path / "pictures", **options)
+    (found,) = gcf.localize_videos(run, path, out=tmp_path / "seen", **options)
+    assert predicted.note == found.note == ""
+    assert len(list((tmp_path / "seen").glob("*.mp4"))) == len(list((tmp_path / "seen").glob("*.png"))) == 1
+    clips = found.reading.clips  # of 38 frames at 25 a second: 32 and 6
+    assert clips.num_frames.tolist() == [16, 3]
+    for number, (pixels, start, _) in enumerate(Video(path)):
+        clip, place = place_of(clips, number, start, fps=found.reading.sampling_fps)
+        assert (clip, place) in ((number // 32, number % 32 // 2), (number // 32, (number % 32 + 1) // 2))
+        if number == 16:
+            np.testing.assert_array_equal(middle_frames(path, clips, fps=12.5)[0], pixels)
+    assert place_of(clips, 99, 9.0, fps=12.5) == (None, 0)
 
 
 def test_what_was_never_said_is_refused_in_one_line_and_nonsense_in_a_recipe_too(folder, tmp_path, invoke):
