@@ -22,7 +22,7 @@ from gcf.extract.backbones.torchvision_models import NETWORKS
 
 RECIPE_KEYS = {
     *("name", "weights", "weights_sha256", "num_frames", "resize", "resize_rule", "crop", "channel_order"),
-    *("pixel_max", "mean", "std", "classes", "temporal_stride"),
+    *("pixel_max", "mean", "std", "trained_fps", "classes", "temporal_stride"),
 }
 OWN = [name for name in BACKBONES if name not in NETWORKS]
 STRIDE_REMOVABLE = [name for name, spec in BACKBONES.items() if not spec.stride_stays]

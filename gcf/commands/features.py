@@ -30,6 +30,12 @@ from gcf.terminal import show
 @click.option("--shard", type=Shard(), help="Only the i-th of n shares of the videos; then `gcf merge`.")
 @click.option("--tail", default="loop", help="The last short clip: loop, repeat-last, drop.")
 @click.option("--clip-frames", type=int, help="Frames a clip.  [default: 16, fewer where trained with fewer]")
+@click.option(
+    "--sampling",
+    default="native",
+    help="native: every frame. trained: the frame rate, and by default the frames a clip, that the weights were "
+    "trained with, chosen by the frames' times.",
+)
 @click.option("--dtype", default="float16", help="Of the stored descriptors: float16 or float32.")
 @click.option(
     "--temporal-stride", default="trained", help="trained, or none: no strides along time, as the paper asks."

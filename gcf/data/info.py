@@ -45,7 +45,7 @@ def describe(features: FeatureFile) -> str:
         + (f", {spread['min']} to {spread['max']} a video, median {spread['median']:g}" if facts["clips"] else ""),
         f"  made by {recipe.get('backbone')} with weights {recipe.get('weights')}{_stride(recipe)}{_precision(recipe)}",
         f"  descriptors {shape[2]} wide, views {shape[1]}, {facts['descriptors']['dtype']}; {_logits(facts)}",
-        f"  clips of {recipe.get('num_frames')} frames without overlap, tail {recipe.get('tail')}, "
+        f"  clips of {recipe.get('num_frames')} frames{_sampling(recipe)} without overlap, tail {recipe.get('tail')}, "
         f"{facts['padded_clips']:,} of them padded",
         f"  pixels {recipe.get('channel_order')} 0..{recipe.get('pixel_max'):g}, mean {recipe.get('mean')}, "
         f"std {recipe.get('std')}",
@@ -67,6 +67,10 @@ def _spread(counts: np.ndarray) -> dict | None:
 
 def _stride(recipe: dict) -> str:
     return ", no temporal strides" if recipe.get("temporal_stride") == "none" else ""
+
+
+def _sampling(recipe: dict) -> str:
+    return f", {recipe['sampling_fps']:g} a second as trained," if recipe.get("sampling_fps") else ""
 
 
 def _precision(recipe: dict) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gcf.data.atomic import atomic_file
+from gcf.data.schema import Clips
 from gcf.data.segments import Segment
 from gcf.explain.disk import disk_faults
 from gcf.explain.heat_colours import blended, resized
 from gcf.explain.lettering import fitted, font
 from gcf.explain.overlay import drawn_sizes
-from gcf.explain.pictures import require_same, small_frames
+from gcf.explain.pictures import clip_frames, require_same
 from gcf.explain.reading import Localization
 from gcf.explain.strip import ANNOTATED, BACK, DIM, EVIDENCE, FOUND, GATE, TEXT, TROUGH, Facts
 from gcf.extract.video import Video
@@ -75,13 +76,14 @@ def _columns(count: int, aspect: float) -> int:
 
 def _pictures(video: Video, localization: Localization, chosen: Sequence[int]) -> list[Image.Image]:
     """The middle frames of clips, with their heat, in square pixels and all of one size."""
-    clips, heat = localization.reading.clips, localization.heat
-    middles = [int(clips.num_frames[clip]) // 2 for clip in chosen]
-    frames = small_frames(video, [int(clips.start_frame[clip]) + m for clip, m in zip(chosen, middles, strict=True)])
+    reading, heat = localization.reading, localization.heat
+    clips = Clips(**{name: values[chosen] for name, values in vars(reading.clips).items()})
+    middles = clips.num_frames // 2
+    frames = clip_frames(video, clips, middles, fps=reading.sampling_fps)
     size = _cell_size(frames[0].shape[:2], video.pixel_aspect)
     pictures = []
     for frame, clip, middle in zip(frames, chosen, middles, strict=True):
-        hot = None if heat is None or not heat.shown[clip] else heat.frame(clip, middle, frame.shape[:2])
+        hot = None if heat is None or not heat.shown[clip] else heat.frame(clip, int(middle), frame.shape[:2])
         pictures.append(resized(blended(Image.fromarray(frame), hot), size))
     return pictures
 

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 HDF5_START = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
-SETTINGS = ("temporal_stride", "precision", "tail", "dtype", "batch_size")  # of a recipe that are ExtractConfig's
+SETTINGS = (
+    "temporal_stride",
+    "sampling",
+    "precision",
+    "tail",
+    "dtype",
+    "batch_size",
+)  # of a recipe that are ExtractConfig's
 
 PathLike = str | os.PathLike
 Found = FeatureFile | JoinedFeatures | Sequence[VideoPath]

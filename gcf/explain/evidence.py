@@ -57,6 +57,7 @@ def read_video(head: SavedHead, video: VideoFeatures) -> ClipReading:
         evidence_kind=answers[0].kind if exact else OCCLUSION,
         gate=_mean([answer.gate for answer in answers]),
         attention=_mean([answer.attention for answer in answers]),
+        sampling_fps=head.recipe.get("sampling_fps"),
     )
 
 

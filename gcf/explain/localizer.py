@@ -76,7 +76,8 @@ class Localizer:
     def job(self) -> ClipJob:
         """How a video becomes clips, as the head's recipe has it."""
         recipe = self.source.recipe
-        return ClipJob(recipe["num_frames"], recipe["tail"], Geometry.from_recipe(recipe))
+        geometry, fps = Geometry.from_recipe(recipe), recipe.get("sampling_fps")
+        return ClipJob(recipe["num_frames"], recipe["tail"], geometry, fps=fps)
 
     def localize(self, video_id: str, outcome: VideoFeatures | Failed) -> Localization:
         """One video, with its files in the folder."""

@@ -83,11 +83,27 @@ def _drawn(video: Video, localization: Localization, facts: Facts) -> Iterator[t
         if overlay is None:
             origin, geometry = start, heat and heat.geometry
             overlay = Overlay(facts, frame.shape[:2], pixel_aspect=video.pixel_aspect, geometry=geometry)
-        clip = clip_of(clips, number)
+        clip, place = place_of(clips, number, start, fps=localization.reading.sampling_fps)
         hot = None
         if heat is not None and clip is not None and heat.shown[clip]:
-            hot = heat.frame(clip, number - int(clips.start_frame[clip]), overlay.blend_size)
+            hot = heat.frame(clip, place, overlay.blend_size)
         yield overlay.draw(frame, hot, clip, start - origin), start - origin, end - origin
+
+
+def place_of(clips: Clips, number: int, start: float, *, fps: float | None) -> tuple[int | None, int]:
+    """The clip that holds frame `number`, which begins at `start`, and its place there; None between clips, and 0.
+
+    fps: that of the frames of a clip, where they were chosen by their times: its places lie 1 / fps apart then, and a
+    frame that the network did not see has the place nearest to it.
+    """
+    if fps is None:
+        clip = clip_of(clips, number)
+        return clip, 0 if clip is None else number - int(clips.start_frame[clip])
+    clip = int(np.searchsorted(clips.start_time, start, side="right")) - 1
+    if clip < 0 or start >= clips.end_time[clip]:
+        return None, 0
+    place = round(float(start - clips.start_time[clip]) * fps)
+    return clip, min(place, int(clips.num_frames[clip]) - 1)
 
 
 def clip_of(clips: Clips, number: int) -> int | None:

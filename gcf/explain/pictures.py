@@ -15,6 +15,7 @@ from gcf.data.schema import Clips, VideoInfo
 from gcf.data.segments import Segment
 from gcf.data.text import printable
 from gcf.errors import VideoError
+from gcf.extract.sampling import ROUNDING
 from gcf.extract.video import Video
 
 INCHES, DPI = 12.0, 110
@@ -29,7 +30,8 @@ class Reading:
     """What a head made of a video's C clips; None where it has no such thing.
 
     evidence (C,): share of the logit of the class in the title. gate (C,). attention (C,): how much the fusion took
-    from each clip, the mean over all clips that took; it sums to 1.
+    from each clip, the mean over all clips that took; it sums to 1. sampling_fps: of the frames of a clip, where they
+    were chosen by their times.
     """
 
     title: str
@@ -37,6 +39,7 @@ class Reading:
     gate: np.ndarray | None
     attention: np.ndarray | None = None
     segments: Sequence[Segment] = ()
+    sampling_fps: float | None = None
 
 
 def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Reading, *, origin: float) -> None:
@@ -49,7 +52,7 @@ def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Read
     count = len(clips.start_frame)
     places = np.unique(np.linspace(0, count - 1, min(count, MOST_CLIPS)).round().astype(int))
     shown = Clips(**{name: values[places] for name, values in vars(clips).items()})
-    frames = middle_frames(video, shown)
+    frames = middle_frames(video, shown, fps=reading.sampling_fps)
     figure = Figure(figsize=(1, 1), layout="constrained")
     strip = min(TALLEST, INCHES * 0.92 / len(frames) * max(f.shape[0] / f.shape[1] for f in frames))
     figure.set_size_inches(INCHES, strip + 2.6)
@@ -69,9 +72,19 @@ def draw_video(path: Path, video: str | os.PathLike, clips: Clips, reading: Read
         figure.savefig(file, dpi=DPI, format="png")
 
 
-def middle_frames(video: str | os.PathLike, clips: Clips) -> list[np.ndarray]:
-    """The middle frame (h, w, 3) uint8 of every clip, made small; clips in the order of time."""
-    return small_frames(Video(video), (clips.start_frame + clips.num_frames // 2).tolist())
+def middle_frames(video: str | os.PathLike, clips: Clips, *, fps: float | None = None) -> list[np.ndarray]:
+    """The middle frame (h, w, 3) uint8 of every clip, made small; the rest as `clip_frames`."""
+    return clip_frames(Video(video), clips, clips.num_frames // 2, fps=fps)
+
+
+def clip_frames(video: Video, clips: Clips, places: np.ndarray, *, fps: float | None) -> list[np.ndarray]:
+    """The frame (h, w, 3) uint8 at a place (C,) of every clip, made small; clips in the order of time.
+
+    fps: that of the frames of a clip, where they were chosen by their times; None where it has every frame.
+    """
+    if fps is None:
+        return small_frames(video, (clips.start_frame + places).tolist())
+    return frames_near(video, (clips.start_time + places / fps).tolist())
 
 
 def small_frames(video: Video, wanted: Sequence[int]) -> list[np.ndarray]:
@@ -79,14 +92,29 @@ def small_frames(video: Video, wanted: Sequence[int]) -> list[np.ndarray]:
     found = {}
     for number, (frame, _, _) in enumerate(video):
         if number in wanted:
-            small = Image.fromarray(frame)
-            small.thumbnail((FRAME_PIXELS, FRAME_PIXELS))
-            found[number] = np.asarray(small)
+            found[number] = _small(frame)
         if number >= wanted[-1]:
             break
     if len(found) < len(set(wanted)):
         raise VideoError("not the video that was classified: it has fewer frames now")
     return [found[number] for number in wanted]
+
+
+def frames_near(video: Video, moments: Sequence[float]) -> list[np.ndarray]:
+    """The frames (h, w, 3) uint8 nearest to `moments`, in seconds, which rise, made small; as `small_frames`."""
+    found, frame = [], None
+    for frame, start, end in video:
+        while len(found) < len(moments) and moments[len(found)] <= (start + end) / 2 + ROUNDING:
+            found.append(_small(frame))
+        if len(found) == len(moments):
+            return found
+    return found + [_small(frame)] * (len(moments) - len(found))  # shown until the video ends
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    small = Image.fromarray(frame)
+    small.thumbnail((FRAME_PIXELS, FRAME_PIXELS))
+    return np.asarray(small)
 
 
 def require_same(video: Video, info: VideoInfo) -> None:

@@ -93,7 +93,15 @@ def frames_inside(
         middles = starts[clip] + (np.arange(count) + 0.5) / count * (ends[clip] - starts[clip])
         for place in range(count):
             if any(s.start <= middles[place] < s.end for s in segments):
-                yield int(clip), place, int(reading.clips.start_frame[clip]) + place
+                yield int(clip), place, _number(reading, clip, place)
+
+
+def _number(reading: ClipReading, clip: int, place: int) -> int:
+    """Which frame of the video a place in a clip shows; from the video's rate where it was chosen by its time."""
+    start, fps = int(reading.clips.start_frame[clip]), reading.sampling_fps
+    if fps is None:
+        return start + place
+    return min(start + round(place / fps * reading.info.fps), reading.info.num_frames - 1)
 
 
 def judge(heat: np.ndarray, box: Box, *, clip: int = 0, share: float = SHARE) -> FramePointing:

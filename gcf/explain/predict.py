@@ -117,7 +117,9 @@ def predict_one(
         return VideoPrediction(video_id, [], len(outcome.descriptors), str(error))
     chosen, answer = _answer(head, outcome)
     prediction = _classify(head, outcome, answer, top)
-    return drawing.draw(prediction, outcome, chosen, answer) if drawing else prediction
+    if drawing is None:
+        return prediction
+    return drawing.draw(prediction, outcome, chosen, answer, fps=head.recipe.get("sampling_fps"))
 
 
 def _answer(head: SavedHead, video: VideoFeatures) -> tuple[np.ndarray, HeadOutput]:
@@ -158,9 +160,15 @@ class Pictures:
         return replace(self, paths={v.id: v.path for v in found})
 
     def draw(
-        self, prediction: VideoPrediction, video: VideoFeatures, chosen: np.ndarray, answer: HeadOutput
+        self,
+        prediction: VideoPrediction,
+        video: VideoFeatures,
+        chosen: np.ndarray,
+        answer: HeadOutput,
+        *,
+        fps: float | None,
     ) -> VideoPrediction:
-        """Draw one video; the prediction, with a note where there could be no picture."""
+        """Draw one video; the prediction, with a note where there could be no picture. fps: as in `Reading`."""
         clips = Clips(**{name: values[chosen] for name, values in vars(video.clips).items()})
         name, probability = prediction.classes[0]
         reading = Reading(
@@ -169,6 +177,7 @@ class Pictures:
             gate=None if answer.gate is None else answer.gate[0].numpy(),
             attention=None if answer.attention is None else answer.attention[0].mean(dim=0).numpy(),
             segments=self.segments.get(video.id, ()),
+            sampling_fps=fps,
         )
         place = self.folder / f"{video.id}.png"
         try:

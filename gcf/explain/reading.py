@@ -16,7 +16,8 @@ class ClipReading:
 
     clips: places and times (C,), in order. logits, probabilities (K,): the answer, as `predict_videos` gives it.
     evidence (C, K): what each clip adds to the logits; `evidence_kind` says how it was found. gate (C,). attention
-    (C,): how much the fusion takes from each clip, which sums to 1. None where the head has no such part.
+    (C,): how much the fusion takes from each clip, which sums to 1. None where the head has no such part. sampling_fps:
+    of the frames of a clip, where they were chosen by their times; None where it has every frame.
     """
 
     id: str
@@ -29,6 +30,7 @@ class ClipReading:
     evidence_kind: str
     gate: np.ndarray | None = None
     attention: np.ndarray | None = None
+    sampling_fps: float | None = None
 
     @property
     def starts(self) -> np.ndarray:

@@ -4,18 +4,22 @@ from dataclasses import dataclass
 
 from gcf.errors import UsageError
 from gcf.extract.clips import TAILS
+from gcf.extract.sampling import SAMPLINGS
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = ("float16", "float32")
 ENGINES = ("local", "ray")
+CHOICES = {"tail": TAILS, "sampling": SAMPLINGS, "precision": PRECISIONS, "dtype": DTYPES, "engine": ENGINES}
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
     """Settings of one extraction; those that decide numbers go into the recipe.
 
+    sampling: native takes every frame, as the paper does; trained as many a second as the weights were trained with.
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
-    with fewer. workers None: one decoder process per processor. batch_size None: as gcf.extract.batch_size has it.
+    with fewer; with trained sampling as many as they were trained with. workers None: one decoder process per
+    processor. batch_size None: as gcf.extract.batch_size has it.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
     after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours
@@ -26,6 +30,7 @@ class ExtractConfig:
     """
 
     temporal_stride: str = "trained"
+    sampling: str = "native"
     views: int = 1
     views_seed: int = 0
     device: str = "auto"
@@ -45,7 +50,7 @@ class ExtractConfig:
     worker_cpus: int | None = None
 
     def __post_init__(self):
-        for name, allowed in (("tail", TAILS), ("precision", PRECISIONS), ("dtype", DTYPES), ("engine", ENGINES)):
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         for name in ("views", "batch_size", "workers", "clip_frames", "max_frames", "worker_cpus"):

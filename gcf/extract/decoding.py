@@ -10,6 +10,7 @@ from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
 from gcf.extract.clips import fill_indices
 from gcf.extract.preprocess import Geometry, augmented_view, centre_view, draw_views
+from gcf.extract.sampling import Cut, at_rate, every_frame
 from gcf.extract.video import Video
 
 
@@ -17,7 +18,8 @@ from gcf.extract.video import Video
 class ClipJob:
     """What to make of every video: clips of `num_frames`, how to fill the last, how many views of each.
 
-    A video of more than `max_frames` frames is given up; None sets no bound.
+    A video of more than `max_frames` frames is given up; None sets no bound. fps: how many frames of a second are
+    shown, by their times; None shows every frame.
     """
 
     num_frames: int
@@ -26,6 +28,7 @@ class ClipJob:
     views: int = 1
     views_seed: int = 0
     max_frames: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,25 +44,31 @@ class Clip:
 
 def decode_clips(path: str | os.PathLike, video_id: str, job: ClipJob) -> Iterator[Clip | VideoInfo]:
     """The clips of a video in order, then its VideoInfo. Raises VideoError with the reason where there are none."""
-    video, frames, num_clips = Video(path, max_frames=job.max_frames), [], 0
+    video, num_clips = Video(path, max_frames=job.max_frames), 0
     augmented = draw_views(video_id, count=job.views - 1, seed=job.views_seed)
-    start = 0.0
-    for pixels, begins, ends in video:
-        start = start if frames else begins
-        frames.append(_views(pixels, augmented, job.geometry))
-        last_end = ends
-        if len(frames) == job.num_frames:
-            yield _clip(frames, num_clips, (start, last_end), job)
+    for cut in _cuts(video, augmented, job):
+        if len(cut.shown) == job.num_frames or job.tail != "drop":
+            yield _clip(cut, job)
             num_clips += 1
-            frames = []
-    if frames and job.tail != "drop":
-        yield _clip(frames, num_clips, (start, last_end), job)
-        num_clips += 1
     if not num_clips:
-        raise VideoError(
-            f"too short: {video.info.num_frames} frames, a clip has {job.num_frames} and the tail is dropped"
-        )
+        raise VideoError(_too_short(video.info, job))
     yield video.info
+
+
+def _cuts(video: Video, augmented: list, job: ClipJob) -> Iterator[Cut[np.ndarray]]:
+    """The clips of the video, of frames' views (V, H, W, 3)."""
+
+    def prepare(pixels: np.ndarray) -> np.ndarray:
+        return _views(pixels, augmented, job.geometry)
+
+    if job.fps is None:
+        return every_frame(video, num_frames=job.num_frames, prepare=prepare)
+    return at_rate(video, num_frames=job.num_frames, fps=job.fps, prepare=prepare)
+
+
+def _too_short(info: VideoInfo, job: ClipJob) -> str:
+    rate = "" if job.fps is None else f" at {job.fps:g} a second, the video {info.duration:g} s"
+    return f"too short: {info.num_frames} frames, a clip has {job.num_frames}{rate} and the tail is dropped"
 
 
 def _views(pixels: np.ndarray, augmented: list, geometry: Geometry) -> np.ndarray:
@@ -69,7 +78,7 @@ def _views(pixels: np.ndarray, augmented: list, geometry: Geometry) -> np.ndarra
     )
 
 
-def _clip(frames: list[np.ndarray], index: int, times: tuple[float, float], job: ClipJob) -> Clip:
-    order = fill_indices(len(frames), clip_len=job.num_frames, tail=job.tail)
-    pixels = np.ascontiguousarray(np.stack([frames[i] for i in order], axis=1))  # (V, T, H, W, 3)
-    return Clip(pixels, index * job.num_frames, len(frames), *times)
+def _clip(cut: Cut[np.ndarray], job: ClipJob) -> Clip:
+    order = fill_indices(len(cut.shown), clip_len=job.num_frames, tail=job.tail)
+    pixels = np.ascontiguousarray(np.stack([cut.shown[i] for i in order], axis=1))  # (V, T, H, W, 3)
+    return Clip(pixels, cut.start_frame, len(cut.shown), cut.start, cut.end)

@@ -58,7 +58,8 @@ def stream_features(
     from gcf.extract.lanes import Lanes  # late: torch
 
     views = config.views, config.views_seed
-    job = ClipJob(recipe["num_frames"], config.tail, Geometry.from_recipe(recipe), *views, config.max_frames)
+    chosen = config.max_frames, recipe.get("sampling_fps")
+    job = ClipJob(recipe["num_frames"], config.tail, Geometry.from_recipe(recipe), *views, *chosen)
     workers = config.workers or len(os.sched_getaffinity(0))
     with Lanes(network, config.devices) as lanes:
         ahead = (lanes.count + 1) * network.batch_size

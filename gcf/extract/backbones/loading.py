@@ -116,6 +116,7 @@ def _recipe(name: str, label: str, sha256: str, *, pixels: Pixels, classes: list
         "weights": label,
         "weights_sha256": sha256,
         **pixels.recipe(),
+        "trained_fps": pixels.frame_rate,
         "classes": classes,
         "temporal_stride": "trained",
     }

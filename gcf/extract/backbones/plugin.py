@@ -13,6 +13,7 @@ from gcf.extract.backbones.listing import ENTRY_POINTS
 
 METHODS = ("feature_map", "descriptor", "classify")
 REQUIRED = ("num_frames", "resize", "crop", "channel_order", "pixel_max", "mean", "std")
+# Beside these, RECIPE may say trained_fps: frames a second that the weights were trained with; None for every frame
 DEFAULTS = {"weights": "plug-in", "resize_rule": "pillow", "classes": None}
 CHANNEL_ORDERS, RESIZE_RULES = ("RGB", "BGR"), ("pillow", "torchvision")
 
@@ -90,12 +91,17 @@ def _sensible(recipe: dict) -> dict[str, bool]:
         "pixel_max": _is_number(recipe["pixel_max"]) and recipe["pixel_max"] > 0,
         "mean": _is_list(recipe["mean"], 3, _is_number),
         "std": _is_list(recipe["std"], 3, _is_number) and all(recipe["std"]),
+        "trained_fps": _is_rate(recipe.get("trained_fps")),
         "classes": classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes)),
     }
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_rate(value: object) -> bool:
+    return value is None or (_is_number(value) and value > 0)
 
 
 def _is_count(value: object) -> bool:

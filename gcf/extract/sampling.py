@@ -1,0 +1,117 @@
+"""Which frames of a video its clips show: all of them, or those at a wanted rate. Times in, frames out; reads no video.
+
+Frames come as (item, begins, ends): an item of any kind, when it appears and when the next one does, in seconds, never
+going back. `prepare` turns an item into what a clip keeps of it and is called once for each frame that is shown, while
+the frames go by: what is not shown is never prepared, and no more than one clip is held.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+SAMPLINGS = ("native", "trained")
+ROUNDING = 1e-9  # seconds: time stamps are fractions, their sums are not
+
+Item, Kept = TypeVar("Item"), TypeVar("Kept")
+Frames = Iterable[tuple[Item, float, float]]
+
+
+@dataclass
+class Cut(Generic[Kept]):
+    """One clip: what it keeps of its real frames, in order, the number of the first, and its span in seconds."""
+
+    start_frame: int
+    start: float
+    end: float
+    shown: list[Kept] = field(default_factory=list)
+
+
+def every_frame(frames: Frames, *, num_frames: int, prepare: Callable[[Item], Kept]) -> Iterator[Cut[Kept]]:
+    """Clips of `num_frames` consecutive frames, whatever their times; the last may have fewer.
+
+    >>> [cut.shown for cut in every_frame([("a", 0, 1), ("b", 1, 2), ("c", 2, 3)], num_frames=2, prepare=str.upper)]
+    [['A', 'B'], ['C']]
+    """
+    cut = None
+    for number, (item, begins, ends) in enumerate(frames):
+        cut = cut or Cut(number, begins, ends)
+        cut.shown.append(prepare(item))
+        cut.end = ends
+        if len(cut.shown) == num_frames:
+            yield cut
+            cut = None
+    if cut:
+        yield cut
+
+
+def at_rate(frames: Frames, *, num_frames: int, fps: float, prepare: Callable[[Item], Kept]) -> Iterator[Cut[Kept]]:
+    """Clips of `num_frames` moments, 1 / fps seconds apart, each shown by the frame nearest to it, the earlier of two.
+
+    A clip spans num_frames / fps seconds and starts where the one before it ended. Where no frame lies within half a
+    step of that moment, as in a gap, it starts with the first frame after it: a gap makes no clips, however long, and
+    there are never more clips than frames. Inside a clip, a frame is shown again until another one is nearer, so that
+    a slow video shows frames twice, as a player would. The last clip has the moments before the end of the video.
+
+    >>> frames = [(n, n / 30, (n + 1) / 30) for n in range(10)]
+    >>> [cut.shown for cut in at_rate(frames, num_frames=2, fps=15, prepare=int)]
+    [[0, 2], [4, 6], [8]]
+    """
+    sampler = _Sampler(num_frames, 1 / fps, prepare)
+    for item, begins, ends in frames:
+        yield from sampler.take(item, begins, ends)
+    yield from sampler.finish()
+
+
+class _Sampler(Generic[Item, Kept]):
+    """The clip being filled, full ones that wait to learn whether the video lasts to their end, and the last frame."""
+
+    def __init__(self, num_frames: int, step: float, prepare: Callable[[Item], Kept]):
+        self.num_frames, self.step, self.prepare = num_frames, step, prepare
+        self.cut: Cut[Kept] | None = None
+        self.full: list[Cut[Kept]] = []  # one at most, but where frames stand still
+        self.free: float | None = None  # where the last clip ended; None before the first
+        self.number = -1
+
+    def take(self, item: Item, begins: float, ends: float) -> Iterator[Cut[Kept]]:
+        """The next frame; gives the clips that are certain now."""
+        self.number += 1
+        self.item, self.begins, self.ends, self.kept = item, begins, ends, None
+        self._fill(min((begins + ends) / 2 + ROUNDING, ends))  # the moments until which no other frame is nearer
+        while self.full and self.full[0].end <= ends:
+            yield self.full.pop(0)
+
+    def finish(self) -> Iterator[Cut[Kept]]:
+        """What is left once there are no more frames: the last of them is shown until it ends."""
+        if self.number < 0:
+            return
+        self._fill(self.ends - ROUNDING, start=False)  # a clip of that frame alone would show nothing new
+        for cut in filter(None, (*self.full, self.cut)):
+            cut.end = min(cut.end, self.ends)
+            yield cut
+
+    def _fill(self, until: float, *, start: bool = True) -> None:
+        """Show the frame in hand at every moment up to `until`; start: in a new clip too."""
+        while (start or self.cut) and (moment := self._moment()) is not None and moment <= until:
+            self._show(moment)
+            if len(self.cut.shown) == self.num_frames:
+                self.free = self.cut.end
+                self.full.append(self.cut)
+                self.cut = None
+
+    def _moment(self) -> float | None:
+        """The next moment to be shown; None where no clip can start with the frame in hand."""
+        if self.cut:
+            return self.cut.start + len(self.cut.shown) * self.step
+        if self.free is None:
+            return self.begins
+        late = self.begins - self.free
+        if late <= -self.step / 2:
+            return None
+        return self.free if late <= self.step / 2 else self.begins
+
+    def _show(self, moment: float) -> None:
+        if self.cut is None:
+            self.cut = Cut(self.number, moment, moment + self.num_frames * self.step)
+        if self.kept is None:
+            self.kept = self.prepare(self.item)
+        self.cut.shown.append(self.kept)
