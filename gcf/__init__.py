@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gcf.data.synthetic import write_demo_videos
     from gcf.data.verify import verify_features
     from gcf.explain.demo import run_demo
+    from gcf.explain.doctor.run import diagnose
     from gcf.explain.live import watch_predictions
     from gcf.explain.localize import localize_videos
     from gcf.explain.pages.write import write_pages
@@ -42,6 +43,7 @@ _PLACES = {
     "ablate": "gcf.head.ablation",
     "check_head": "gcf.head.checks",
     "compare_features": "gcf.head.compare",
+    "diagnose": "gcf.explain.doctor.run",
     "diff_features": "gcf.data.difference",
     "evaluate_head": "gcf.head.evaluate",
     "export_features": "gcf.data.export",
@@ -73,6 +75,7 @@ __all__ = [
     "ablate",
     "check_head",
     "compare_features",
+    "diagnose",
     "diff_features",
     "evaluate_head",
     "export_features",

@@ -10,6 +10,7 @@ from gcf.commands import (
     checking,
     checks,
     compare,
+    doctor,
     export,
     features,
     heads,
@@ -55,7 +56,7 @@ for command in (
     *(heads.train_head, heads.ablate, compare.compare, heads.evaluate, checks.check_head, report.report),
     *(videos.predict, localizing.localize, videos.demo),
     *(transfer.transfer, export.export_head),
-    *(networks.backbones, networks.weights, networks.complexity),
+    *(networks.backbones, networks.weights, networks.complexity, doctor.doctor),
 ):
     cli.add_command(command)
 

@@ -65,7 +65,7 @@ def test_help_loads_no_torch():
 PROMISED = (
     "load_backbone extract_videos FeatureFile join_features export_features merge_features verify_features "
     "diff_features train_head load_head load_ensemble evaluate_head ablate compare_features transfer_head check_head "
-    "export_onnx write_report localize_videos stream_predictions watch_predictions write_pages "
+    "export_onnx diagnose write_report localize_videos stream_predictions watch_predictions write_pages "
     "GCFClassifier predict_videos write_demo_videos run_demo GcfError __version__"
 ).split()
 

@@ -1,0 +1,104 @@
+"""What there is to compute with: devices and their memory, precision, processors and threads, memory."""
+
+import os
+from pathlib import Path
+
+from gcf.explain.doctor.finding import FAULT, OK, WARNING, Finding
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+CGROUP = Path("/sys/fs/cgroup")  # version 2; what a container may use is written there
+MEMINFO = Path("/proc/meminfo")
+GIB = 1 << 30
+LEAST_MEMORY, LITTLE_MEMORY = GIB // 2, 2 * GIB  # bytes: torch and a decoder need some 0.4 GiB before the first clip
+
+
+def check_devices() -> Finding:
+    """The GPUs and their free memory, or that there are none; a driver without a usable GPU is worth a word."""
+    import torch
+
+    if torch.cuda.is_available():
+        found = []
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            name = torch.cuda.get_device_name(index)
+            found.append(f"cuda:{index} {name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
+        return Finding("devices", OK, "; ".join(found))
+    if NVIDIA_DRIVER.exists():
+        why = "cannot reach it" if torch.version.cuda else "is built for processors alone"
+        do = "install the torch build that fits the driver (pytorch.org/get-started), and look at CUDA_VISIBLE_DEVICES"
+        return Finding("devices", WARNING, f"cpu alone: there is an NVIDIA driver, but torch {why}", do)
+    return Finding("devices", OK, "cpu alone")
+
+
+def check_precision() -> Finding:
+    """What `--precision auto` means here, as extraction chooses it, and whether the device can run it."""
+    import torch
+
+    from gcf.extract.network import HALF, choose_device
+    from gcf.extract.precision import natural_precision
+
+    device = choose_device("auto")
+    precision = natural_precision(device)
+    if precision == "fp32":
+        return Finding("precision", OK, f"fp32 on {device.type}: it has no faster one that gcf uses")
+    try:
+        values = torch.ones(1, 4, 4, 8, 8, dtype=HALF[precision], device=device)
+        torch.nn.functional.conv3d(values, torch.ones(4, 4, 3, 3, 3, dtype=HALF[precision], device=device)).sum().item()
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        return Finding(
+            "precision", WARNING, f"{precision} on {device.type} does not run ({said})", "use --precision fp32"
+        )
+    return Finding("precision", OK, f"{precision} on {device.type}; each network is tried against float32 first")
+
+
+def check_processors() -> Finding:
+    """How many processors this process may use, and how many threads torch takes."""
+    import torch
+
+    processors, threads, allowed = len(os.sched_getaffinity(0)), torch.get_num_threads(), processor_quota()
+    says = f"{processors} processors, {threads} threads in torch"
+    if allowed is not None and allowed < processors:
+        do = f"name --workers {max(1, round(allowed))} and set OMP_NUM_THREADS={max(1, round(allowed))}"
+        return Finding("processors", WARNING, f"{says}, but this container may use only {allowed:.3g} of them", do)
+    if threads > processors:
+        return Finding("processors", WARNING, says, f"more threads than processors: set OMP_NUM_THREADS={processors}")
+    return Finding("processors", OK, says)
+
+
+def check_memory() -> Finding:
+    """Memory that can still be had, in the machine and in the container."""
+    available = available_memory()
+    if available is None:
+        return Finding("memory", OK, "this system does not say how much there is")
+    says = f"{available / GIB:.1f} GiB can be had"
+    if available < LEAST_MEMORY:
+        return Finding("memory", FAULT, f"{says}, a network and a decoder need more", "close other programs")
+    if available < LITTLE_MEMORY:
+        return Finding("memory", WARNING, says, "with --workers 1 and --batch-size 1 small networks still fit")
+    return Finding("memory", OK, says)
+
+
+def available_memory() -> int | None:
+    """Bytes: the smaller of what the kernel calls available and what is left of the container's share."""
+    found = []
+    for line in _lines(MEMINFO):
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) * 1024)
+    limit, used = (_lines(CGROUP / f"memory.{name}") for name in ("max", "current"))
+    if limit and used and limit[0] != "max":
+        found.append(int(limit[0]) - int(used[0]))
+    return min(found) if found else None
+
+
+def processor_quota() -> float | None:
+    """How many processors' time a container may use; None without a bound."""
+    words = (_lines(CGROUP / "cpu.max") or ["max"])[0].split()
+    return int(words[0]) / int(words[1]) if len(words) == 2 and words[0] != "max" else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,89 @@
+"""How a network reacts to its pixels: the declared recipe against altered ones, on the same decoded clips."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcf.explain.doctor.clips import TrialClips
+from gcf.explain.doctor.evidence import Answers, answers
+from gcf.explain.doctor.settings import CLIP_ORDERS, Setting, altered_settings, declared_setting
+from gcf.explain.doctor.trial import Trial
+from gcf.explain.doctor.verdict import BETTER, WORSE, Compared, choose_evidence, compare
+from gcf.extract.network import ClipNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Reaction:
+    """A network under one setting, and how it compares with the declared one; None where nothing can be compared."""
+
+    setting: Setting
+    answers: Answers
+    compared: Compared | None
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTrial:
+    """What the trial of a backbone's pixels found.
+
+    evidence: "labels", "agreement" or '' (nothing can be told). settings: the declared one first. orders: the declared
+    setting with frames moved, compared with them in place. alike: names of the settings that are not clearly worse than
+    the best one.
+    """
+
+    backbone: str
+    clips: TrialClips
+    evidence: str
+    settings: Sequence[Reaction]
+    orders: Sequence[Reaction]
+    alike: Sequence[str]
+
+    @property
+    def better(self) -> Reaction | None:
+        """The best of the altered settings that are clearly better than the declared one."""
+        found = [each for each in self.settings[1:] if each.compared and each.compared.verdict == BETTER]
+        return max(found, key=lambda each: each.compared.delta, default=None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no altered setting is clearly better."""
+        return self.better is None
+
+
+def try_pixels(
+    network: ClipNetwork,
+    clips: TrialClips,
+    *,
+    settings: Sequence[Setting] | None = None,
+    orders: Sequence[str] = tuple(CLIP_ORDERS),
+    progress: bool = False,
+) -> PixelTrial:
+    """Feed the same clips in every way; settings: altered ones to try instead of all, orders: names of CLIP_ORDERS."""
+    trial = Trial(network, clips.pixels, progress=progress)
+    declared = declared_setting(network.backbone.recipe)
+    first = answers(trial.probabilities(declared), clips)
+    evidence = choose_evidence(first)
+
+    def react(setting: Setting, pixels: np.ndarray | None = None) -> Reaction:
+        found = answers(trial.probabilities(setting, pixels), clips)
+        return Reaction(setting, found, compare(found, first, evidence) if evidence else None)
+
+    reactions = [Reaction(declared, first, None)]
+    reactions += [react(setting) for setting in (altered_settings(declared) if settings is None else settings)]
+    moved = [react(Setting(name, declared.pixels), CLIP_ORDERS[name](clips.pixels)) for name in orders]
+    name = network.backbone.recipe["name"]
+    return PixelTrial(name, clips, evidence, reactions, moved, _alike(reactions, evidence))
+
+
+def _best(reactions: Sequence[Reaction]) -> Reaction:
+    return max(reactions, key=lambda each: each.compared.delta if each.compared else 0.0)
+
+
+def _alike(reactions: Sequence[Reaction], evidence: str) -> list[str]:
+    """The best setting and those that are not clearly worse than it, the best first."""
+    if not evidence:
+        return []
+    best = _best(reactions)
+    others = [each for each in reactions if each is not best]
+    kept = [each for each in others if compare(each.answers, best.answers, evidence).verdict != WORSE]
+    return [each.setting.name for each in (best, *kept)]

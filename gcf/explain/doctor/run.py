@@ -1,0 +1,110 @@
+"""`gcf.diagnose`: the environment, and where a backbone is named, how its weights react to their pixels."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from gcf.errors import UsageError
+from gcf.explain.doctor.environment import check_environment, environment_checks
+from gcf.explain.doctor.finding import FAULT, Finding
+
+if TYPE_CHECKING:
+    from gcf.explain.doctor.pixels import PixelTrial
+
+NUM_CLIPS = 32  # of up to 16 videos: with X3D-XS all settings then take two minutes of one core
+STANDS_ON = ("torch", "torchvision", "PyAV", "decoding")  # without these no network can be tried
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What was found: a finding a check, and the trial of a backbone's pixels, where one was asked for."""
+
+    findings: Sequence[Finding]
+    pixels: "PixelTrial | None" = None
+    pixels_skipped: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that gcf needs works, and no other pixels suit the weights clearly better."""
+        works = all(finding.state != FAULT for finding in self.findings)
+        return works and (self.pixels is None or self.pixels.passed)
+
+    def describe(self) -> str:
+        """One line a check, then the trial, its verdict last."""
+        lines = [finding.describe() for finding in self.findings]
+        if self.pixels:
+            from gcf.explain.doctor.words import describe_trial
+
+            lines += ["", describe_trial(self.pixels)]
+        if self.pixels_skipped:
+            lines.append("the backbone was not tried: put the faults above right first")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict:
+        """All of it as plain JSON values."""
+        trial = None
+        if self.pixels:
+            from gcf.explain.doctor.words import trial_json
+
+            trial = trial_json(self.pixels)
+        return {"passed": self.passed, "checks": [asdict(finding) for finding in self.findings], "pixels": trial}
+
+
+def diagnose(
+    *,
+    backbone: str | os.PathLike | None = None,
+    weights: str | os.PathLike = "default",
+    videos: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    annotations: str | os.PathLike | None = None,
+    device: str = "auto",
+    num_clips: int = NUM_CLIPS,
+    folder: str | os.PathLike = ".",
+    progress: bool = False,
+) -> Diagnosis:
+    """Check what gcf needs of this machine; with `backbone` and `videos`, what pixels its weights seem to expect.
+
+    folder: where results are to be written. videos: as for `extract_videos`; num_clips of them, spread evenly, are
+    decoded once and go through the network in every setting. annotations: labels, the better evidence where they are
+    among the network's classes; without them folders name classes. See `doctor.verdict` for the rule.
+
+    Raises UsageError for arguments that do not go together, and what loading the backbone or the labels raises.
+    """
+    if (backbone is None) != (videos is None):
+        raise UsageError("name both a backbone and videos to try its pixels, or neither to check this machine")
+    if num_clips < 2:
+        raise UsageError(f"num_clips must be at least 2, not {num_clips}")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; name the one where results are to be written")
+    total = len(environment_checks(folder))
+    checks = check_environment(folder)
+    findings = list(tqdm(checks, total=total, desc="machine", unit="check", disable=not progress, leave=False))
+    if backbone is None:
+        return Diagnosis(findings)
+    if any(finding.state == FAULT and finding.check in STANDS_ON for finding in findings):
+        return Diagnosis(findings, pixels_skipped=True)
+    trial = _pixels(backbone, weights, videos, annotations, device=device, num_clips=num_clips, progress=progress)
+    return Diagnosis(findings, trial)
+
+
+def _pixels(backbone, weights, videos, annotations, *, device: str, num_clips: int, progress: bool) -> "PixelTrial":
+    from gcf.data.annotations import label_videos, read_annotations
+    from gcf.explain.doctor.clips import decode_trial, true_classes
+    from gcf.explain.doctor.pixels import try_pixels
+    from gcf.extract.config import ExtractConfig
+    from gcf.extract.decoding import ClipJob
+    from gcf.extract.find import find_videos
+    from gcf.extract.pipeline import load_network
+    from gcf.extract.preprocess import Geometry
+
+    found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
+    labelling = label_videos([v.id for v in found], read_annotations(annotations) if annotations else None)
+    network, recipe = load_network(os.fspath(backbone), os.fspath(weights), ExtractConfig(device=device))
+    truth = true_classes(labelling, network.backbone.recipe["classes"])
+    job = ClipJob(recipe["num_frames"], recipe["tail"], Geometry.from_recipe(recipe))
+    clips = decode_trial(found, truth, job, num_clips=num_clips, progress=progress)
+    return try_pixels(network, clips, progress=progress)
