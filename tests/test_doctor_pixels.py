@@ -70,6 +70,8 @@ def test_a_recipe_altered_to_wrong_pixels_fails_and_the_right_ones_are_named(cha
     assert trial.better.setting.pixels["pixel_max"] == 1.0
     (line,) = [line for line in describe_trial(trial).splitlines() if line.startswith("fault")]
     assert "clearly worse than RGB, 0..1" in line
+    assert trial.better.setting.pixels["mean"] == [0.5] * 3  # others are no better, and were not declared
+    assert "does not need" not in describe_trial(trial)
 
 
 def test_a_wrong_order_beside_a_wrong_mean_of_another_range_is_found():

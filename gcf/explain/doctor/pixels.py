@@ -28,7 +28,7 @@ class PixelTrial:
 
     evidence: "labels", "agreement" or '' (nothing can be told). settings: the declared one first. orders: the declared
     setting with frames moved, compared with them in place. alike: names of the settings that are not clearly worse than
-    the best one.
+    the best one, the least altered first: what cannot be told apart is left as declared.
     """
 
     backbone: str
@@ -40,9 +40,10 @@ class PixelTrial:
 
     @property
     def better(self) -> Reaction | None:
-        """The best of the altered settings that are clearly better than the declared one."""
+        """The setting that is clearly better than the declared one, if any; of several the first of `alike`."""
         found = [each for each in self.settings[1:] if each.compared and each.compared.verdict == BETTER]
-        return max(found, key=lambda each: each.compared.delta, default=None)
+        place = {name: n for n, name in enumerate(self.alike)}
+        return min(found, key=lambda each: place.get(each.setting.name, len(place)), default=None)
 
     @property
     def passed(self) -> bool:
@@ -80,10 +81,15 @@ def _best(reactions: Sequence[Reaction]) -> Reaction:
 
 
 def _alike(reactions: Sequence[Reaction], evidence: str) -> list[str]:
-    """The best setting and those that are not clearly worse than it, the best first."""
+    """The best setting and those that are not clearly worse than it; the least altered first, of those the best."""
     if not evidence:
         return []
     best = _best(reactions)
-    others = [each for each in reactions if each is not best]
-    kept = [each for each in others if compare(each.answers, best.answers, evidence).verdict != WORSE]
-    return [each.setting.name for each in (best, *kept)]
+    kept = [each for each in reactions if compare(each.answers, best.answers, evidence).verdict != WORSE]
+    declared = reactions[0].setting.pixels
+
+    def order(each: Reaction) -> tuple[int, float]:
+        changed = sum(each.setting.pixels[key] != value for key, value in declared.items())
+        return changed, -each.compared.delta if each.compared else 0.0
+
+    return [each.setting.name for each in sorted(kept, key=order)]

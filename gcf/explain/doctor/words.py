@@ -74,7 +74,7 @@ def expectation(trial: PixelTrial) -> str:
 def motion_lines(trial: PixelTrial) -> list[str]:
     """What the network makes of the order of frames."""
     lines = []
-    for each in trial.orders:
+    for each in trial.orders if trial.passed else ():  # on pixels it was not made for, it says nothing of the network
         if each.compared:
             uses, ignores = MOTION[each.setting.name]
             means = {
