@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import gcf
+from gcf.data import memory
 from gcf.data.schema import VideoInfo
 from gcf.explain.doctor import decode_test, folders, libraries, machine, run
 from gcf.explain.doctor.finding import FAULT, OK, WARNING, Finding, run_checks
@@ -129,8 +130,10 @@ def test_little_memory_is_said_whether_the_machine_or_its_container_has_it(kib, 
     (tmp_path / "meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable: {kib} kB\n")
     (tmp_path / "memory.max").write_text(limit)
     (tmp_path / "memory.current").write_text(str(GIB))
-    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
+    (tmp_path / "membership").write_text("0::/\n")
+    for name, path in (("MEMINFO", "meminfo"), ("MEMBERSHIP", "membership"), ("GROUPS", ".")):
+        monkeypatch.setattr(memory, name, tmp_path / path)
     assert machine.check_memory().state == state
 
 

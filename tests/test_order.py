@@ -4,6 +4,7 @@ import torch
 from caches import easy_cache
 from stage_two import ask_one, clip_batches, train_one
 
+from gcf.data import memory
 from gcf.data.splits import holdout
 from gcf.head import batches as batches_module
 from gcf.head import residency
@@ -108,8 +109,8 @@ def test_a_control_group_above_the_process_bounds_its_memory(tmp_path, line, pla
             (folder / name).write_text(text + "\n")
     membership = tmp_path / "cgroup"
     membership.write_text(f"5:devices:/\n{line}\n")
-    assert list(residency._group_rooms(membership, tmp_path)) == [400]
-    assert not list(residency._group_rooms(tmp_path / "absent", tmp_path))
+    assert list(memory._group_rooms(membership, tmp_path)) == [400]
+    assert not list(memory._group_rooms(tmp_path / "absent", tmp_path))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from gcf.data.memory import free_memory
 from gcf.explain.doctor.finding import FAULT, OK, WARNING, Finding
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 CGROUP = Path("/sys/fs/cgroup")  # version 2; what a container may use is written there
-MEMINFO = Path("/proc/meminfo")
 GIB = 1 << 30
 LEAST_MEMORY, LITTLE_MEMORY = GIB // 2, 2 * GIB  # bytes: torch and a decoder need some 0.4 GiB before the first clip
 
@@ -68,27 +68,13 @@ def check_processors() -> Finding:
 
 def check_memory() -> Finding:
     """Memory that can still be had, in the machine and in the container."""
-    available = available_memory()
-    if available is None:
-        return Finding("memory", OK, "this system does not say how much there is")
+    available = free_memory()
     says = f"{available / GIB:.1f} GiB can be had"
     if available < LEAST_MEMORY:
         return Finding("memory", FAULT, f"{says}, a network and a decoder need more", "close other programs")
     if available < LITTLE_MEMORY:
         return Finding("memory", WARNING, says, "with --workers 1 and --batch-size 1 small networks still fit")
     return Finding("memory", OK, says)
-
-
-def available_memory() -> int | None:
-    """Bytes: the smaller of what the kernel calls available and what is left of the container's share."""
-    found = []
-    for line in _lines(MEMINFO):
-        if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) * 1024)
-    limit, used = (_lines(CGROUP / f"memory.{name}") for name in ("max", "current"))
-    if limit and used and limit[0] != "max":
-        found.append(int(limit[0]) - int(used[0]))
-    return min(found) if found else None
 
 
 def processor_quota() -> float | None:
