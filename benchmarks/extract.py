@@ -127,8 +127,8 @@ def compare(name: str, videos: list[VideoPath], repeats: int) -> None:
     """Print one backbone's rates and ratios."""
     config = ExtractConfig()
     network, recipe = load_network(name, "random", config)
-    geometry = Geometry.from_recipe(recipe)
-    job = ClipJob(recipe["num_frames"], config.tail, geometry)
+    job = ClipJob.from_recipe(recipe)
+    geometry = job.geometry
     shape = (recipe["num_frames"], *geometry.crop, 3)
     exact = load_backbone(name, "random")
     plain(videos[:1], exact, geometry, recipe["num_frames"])  # warm

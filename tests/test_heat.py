@@ -138,7 +138,7 @@ class Described:
         self.path = path
         config = ExtractConfig(batch_size=batch_size, workers=1, device="cpu")
         self.network, recipe = load_network(str(backbone), "default", config)
-        self.job = ClipJob(recipe["num_frames"], "loop", Geometry.from_recipe(recipe))
+        self.job = ClipJob.from_recipe(recipe)
         decoded = [item for item in decode_clips(path, "v", self.job) if isinstance(item, Clip)]
         self.pixels = np.concatenate([clip.pixels for clip in decoded])
         count = len(self.pixels)

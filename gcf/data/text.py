@@ -1,4 +1,4 @@
-"""Words of strangers, made fit to be shown: names, reasons and recipes may hold what a terminal obeys."""
+"""Words of strangers, made fit to be shown and to be compared: names, reasons and recipes may hold anything."""
 
 import unicodedata
 
@@ -18,6 +18,15 @@ def printable(text: object) -> str:
 def printable_lines(text: str) -> str:
     """The same line by line: the line breaks stay."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def class_key(name: str) -> str:
+    """A class name as it is compared: data sets and networks write case, _ and - each in their own way.
+
+    >>> class_key("Clean_and-Jerk")
+    'clean and jerk'
+    """
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _shows(character: str) -> bool:

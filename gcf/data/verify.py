@@ -125,7 +125,7 @@ def _read(features: FeatureFile, *, progress: bool) -> _Values:
     with progress_bar(features.num_clips, shown=progress) as bar:
         for n, start in enumerate(features.offsets[:-1].tolist()):
             video = features.video(n)
-            if not is_intact(features, n):
+            if not is_intact(features, n, video):
                 values.damaged.append(video.id)
             _add_descriptors(values, video.id, video.descriptors, start)
             for place, block in _blocks(() if video.logits is None else video.logits):

@@ -20,7 +20,6 @@ from gcf.explain.reading import Localization
 from gcf.extract.decoding import ClipJob
 from gcf.extract.network import ClipNetwork
 from gcf.extract.pool import Failed
-from gcf.extract.preprocess import Geometry
 
 CHANNELS = ("all", "positive")
 
@@ -75,9 +74,7 @@ class Localizer:
     @property
     def job(self) -> ClipJob:
         """How a video becomes clips, as the head's recipe has it."""
-        recipe = self.source.recipe
-        geometry, fps = Geometry.from_recipe(recipe), recipe.get("sampling_fps")
-        return ClipJob(recipe["num_frames"], recipe["tail"], geometry, fps=fps)
+        return ClipJob.from_recipe(self.source.recipe)
 
     def localize(self, video_id: str, outcome: VideoFeatures | Failed) -> Localization:
         """One video, with its files in the folder."""

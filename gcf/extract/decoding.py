@@ -30,6 +30,12 @@ class ClipJob:
     max_frames: int | None = None
     fps: float | None = None
 
+    @classmethod
+    def from_recipe(cls, recipe: dict, **more) -> "ClipJob":
+        """What a feature file's recipe says of clips, of the centre view alone; more: the other fields."""
+        geometry, fps = Geometry.from_recipe(recipe), recipe.get("sampling_fps")
+        return cls(recipe["num_frames"], recipe["tail"], geometry, fps=fps, **more)
+
 
 @dataclass(frozen=True)
 class Clip:

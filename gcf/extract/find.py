@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gcf.data.schema import id_key
 from gcf.errors import GcfError, UsageError
+from gcf.extract.source import is_inside
 
 # Video containers and raw streams, and what pretends to be a video (sound with a cover, play lists): the latter are
 # opened, refused and named, where skipping them would lose them in silence.
@@ -99,10 +100,8 @@ def search_folder(root: str, *, stay_inside: bool = False) -> Iterator[VideoPath
 
 def _leads_out(folder: str, name: str, root: str) -> bool:
     """Whether a visible sub-folder is a link to somewhere outside the root."""
-    path, within = os.path.join(folder, name), os.path.realpath(root)
-    if name.startswith(".") or not os.path.islink(path):
-        return False
-    return os.path.commonpath([os.path.realpath(path), within]) != within
+    path = os.path.join(folder, name)
+    return not name.startswith(".") and os.path.islink(path) and not is_inside(path, root)
 
 
 def _leads_back(folder: str, root: str) -> bool:

@@ -10,7 +10,6 @@ from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import ClipJob
 from gcf.extract.find import VideoPath
 from gcf.extract.pool import DecoderPool, Failed
-from gcf.extract.preprocess import Geometry
 
 if TYPE_CHECKING:
     from gcf.extract.network import ClipNetwork
@@ -57,9 +56,8 @@ def stream_features(
     """
     from gcf.extract.lanes import Lanes  # late: torch
 
-    views = config.views, config.views_seed
-    chosen = config.max_frames, recipe.get("sampling_fps")
-    job = ClipJob(recipe["num_frames"], config.tail, Geometry.from_recipe(recipe), *views, *chosen)
+    settings = {name: getattr(config, name) for name in ("views", "views_seed", "max_frames")}
+    job = ClipJob.from_recipe(recipe, **settings)
     workers = config.workers or len(os.sched_getaffinity(0))
     with Lanes(network, config.devices) as lanes:
         ahead = (lanes.count + 1) * network.batch_size

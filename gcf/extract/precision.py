@@ -10,7 +10,6 @@ from torch import nn
 
 from gcf.data.motions import MOTIONS
 from gcf.data.scenes import Sprite, draw_frames, draw_scene
-from gcf.errors import UsageError
 from gcf.extract.batch_size import batch_size_of, largest_map
 from gcf.extract.network import ClipNetwork
 
@@ -74,7 +73,7 @@ def _agreeing(
         few = ClipNetwork(backbone, device=device, precision="fp32", batch_size=len(clips))
         with one_thread():  # as in the lanes, and the same digits whatever the number of processors
             worst = worst_cosine(network, few, clips)
-    except (UsageError, torch.OutOfMemoryError):  # float32 would take more memory still
+    except torch.OutOfMemoryError:  # float32 would take more memory still
         raise
     except (RuntimeError, NotImplementedError) as error:
         log.warning("%s cannot be used (%s); float32 is used instead", precision, str(error).splitlines()[0])

@@ -62,10 +62,15 @@ class SourceFile:
             os.close(self.descriptor)
 
 
+def is_inside(path: str | os.PathLike, root: str | os.PathLike) -> bool:
+    """Whether `path` lies in the folder `root` once all links are followed."""
+    real, within = (os.path.realpath(os.fsencode(p)) for p in (path, root))
+    return os.path.commonpath([real, within]) == within
+
+
 def require_inside(path: str | os.PathLike, root: str | os.PathLike) -> None:
     """Raise VideoError when links lead from `path` out of the folder `root`."""
-    real, within = (os.path.realpath(os.fsencode(p)) for p in (path, root))
-    if os.path.commonpath([real, within]) != within:
+    if not is_inside(path, root):
         raise VideoError("a link leads out of the folder of the videos (--stay-inside)")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gcf.data.text import class_key
 from gcf.head.baselines import average_probabilities
 from gcf.head.batches import ClipBatches
 from gcf.head.labelled import LabelledFeatures
@@ -21,8 +22,8 @@ def backbone_columns(data: LabelledFeatures) -> list[int] | None:
     known = data.features.backbone_classes
     if known is None or data.features.logits is None or data.multi_label:
         return None
-    places = {_plain(name): i for i, name in enumerate(known)}
-    columns = [places.get(_plain(name)) for name in data.classes]
+    places = {class_key(name): i for i, name in enumerate(known)}
+    columns = [places.get(class_key(name)) for name in data.classes]
     return None if None in columns or len(set(columns)) < len(columns) or len(places) < len(known) else columns
 
 
@@ -34,10 +35,6 @@ def whose_classifier(data: LabelledFeatures) -> str:
     if data.multi_label:
         return f"{linear}'s own, if it has one, scores classes against each other, and here a video may have several"
     return f"{linear} has none for all of the data's classes"
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def backbone_log_probabilities(

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gcf.data.annotations import Labelling
+from gcf.data.text import class_key
 from gcf.errors import GcfError
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
@@ -95,15 +96,6 @@ class Spread:
 
 def true_classes(labelling: Labelling, class_names: Sequence[str] | None) -> np.ndarray:
     """The network's index of each video's class (V,), -1 without; names are compared without case, _ and -."""
-    places = {plain(name): k for k, name in enumerate(class_names or ())}
-    of_label = [places.get(plain(name), -1) for name in labelling.classes]
+    places = {class_key(name): k for k, name in enumerate(class_names or ())}
+    of_label = [places.get(class_key(name), -1) for name in labelling.classes]
     return np.array([of_label[label] if label >= 0 else -1 for label in labelling.labels], dtype=int)
-
-
-def plain(name: str) -> str:
-    """A class name as it is compared.
-
-    >>> plain("Clean_and-Jerk")
-    'clean and jerk'
-    """
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -99,12 +99,11 @@ def _pixels(backbone, weights, videos, annotations, *, device: str, num_clips: i
     from gcf.extract.decoding import ClipJob
     from gcf.extract.find import find_videos
     from gcf.extract.pipeline import load_network
-    from gcf.extract.preprocess import Geometry
 
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
     labelling = label_videos([v.id for v in found], read_annotations(annotations) if annotations else None)
     network, recipe = load_network(os.fspath(backbone), os.fspath(weights), ExtractConfig(device=device))
     truth = true_classes(labelling, network.backbone.recipe["classes"])
-    job = ClipJob(recipe["num_frames"], recipe["tail"], Geometry.from_recipe(recipe))
+    job = ClipJob.from_recipe(recipe)
     clips = decode_trial(found, truth, job, num_clips=num_clips, progress=progress)
     return try_pixels(network, clips, progress=progress)

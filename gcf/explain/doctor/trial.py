@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import scipy.special
 from tqdm import tqdm
 
 from gcf.errors import UsageError
@@ -40,6 +41,5 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
     Half precision overflows on pixels 255 times too large.
     """
-    logits = np.where(np.isfinite(logits).all(axis=1, keepdims=True), logits, 0.0).astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    known = np.where(np.isfinite(logits).all(axis=1, keepdims=True), logits, 0.0).astype(np.float64)
+    return scipy.special.softmax(known, axis=1)
