@@ -83,24 +83,24 @@ def assemble(
     on chance, the numbers do not. submit begins a batch and gives its Future; while more than `waiting` are under way
     the oldest is waited for. after_batch is called after each and at every None, also while no video is done.
     """
-    desk = _Desk(submit, batch_size, after_batch)
+    desk = _Desk(submit, batch_size, dtype, after_batch)
     try:
         for item in decoded:
             if item is None:
-                yield from desk.settle(dtype, waiting)
+                yield from desk.settle(waiting)
                 after_batch()
                 continue
-            yield from desk.take(item[0].id, item[1], dtype)
+            yield from desk.take(item[0].id, item[1])
             while len(desk.slots) >= batch_size:  # several where a clip has many views
                 desk.send()
-                yield from desk.settle(dtype, waiting)
-            yield from desk.settle(dtype, waiting)
+                yield from desk.settle(waiting)
+            yield from desk.settle(waiting)
     except StoppedError:  # no more videos can be read; what is in the network is good
-        yield from desk.settle(dtype, 0)
+        yield from desk.settle(0)
         raise
     while desk.slots:
         desk.send()
-    yield from desk.settle(dtype, 0)
+    yield from desk.settle(0)
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,13 @@ class _Batch:
 class _Desk:
     """What waits for a full batch, what is in the network, what waits for its last clip."""
 
-    def __init__(self, submit: Submit, batch_size: int, after_batch: Callable[[], None]):
-        self.submit, self.batch_size, self.after_batch = submit, batch_size, after_batch
+    def __init__(self, submit: Submit, batch_size: int, dtype: str, after_batch: Callable[[], None]):
+        self.submit, self.batch_size, self.dtype, self.after_batch = submit, batch_size, dtype, after_batch
         self.videos: dict[str, _Rows] = {}
         self.slots: list[Slot] = []
         self.under_way: deque[_Batch] = deque()
 
-    def take(self, video_id: str, item: Clip | VideoInfo | Failed, dtype: str) -> Iterator[Outcome]:
+    def take(self, video_id: str, item: Clip | VideoInfo | Failed) -> Iterator[Outcome]:
         """One thing that was decoded."""
         rows = self.videos.setdefault(video_id, _Rows(video_id))
         if isinstance(item, Failed):
@@ -129,7 +129,7 @@ class _Desk:
             yield video_id, item
         elif isinstance(item, VideoInfo):
             rows.info = item
-            yield from self._settle([rows], dtype)
+            yield from self._settle([rows])
         else:
             self.slots.extend(rows.add(item))
 
@@ -140,21 +140,21 @@ class _Desk:
         slots = [(rows, index, None) for rows, index, _ in batch]  # the pixels are not held twice
         self.under_way.append(_Batch(slots, self.submit(pixels)))
 
-    def settle(self, dtype: str, waiting: int) -> Iterator[Outcome]:
+    def settle(self, waiting: int) -> Iterator[Outcome]:
         """Settle the oldest batches, as far as they are done or more than `waiting`."""
         while self.under_way and (len(self.under_way) > waiting or self.under_way[0].rows.done()):
-            yield from self.settle_oldest(dtype)
+            yield from self._settle_oldest()
 
-    def settle_oldest(self, dtype: str) -> Iterator[Outcome]:
+    def _settle_oldest(self) -> Iterator[Outcome]:
         """Wait for the oldest batch and fill the rows of the videos it touched, in order."""
         batch = self.under_way.popleft()
         descriptors, logits = batch.rows.result()
         for place, (rows, index, _) in enumerate(batch.slots):
             rows.fill(index, descriptors[place], None if logits is None else logits[place])
-        yield from self._settle({id(rows): rows for rows, _, _ in batch.slots}.values(), dtype)
+        yield from self._settle({id(rows): rows for rows, _, _ in batch.slots}.values())
         self.after_batch()
 
-    def _settle(self, finished: Iterable[_Rows], dtype: str) -> Iterator[Outcome]:
+    def _settle(self, finished: Iterable[_Rows]) -> Iterator[Outcome]:
         for rows in finished:
             if rows.complete and self.videos.pop(rows.id, None):
-                yield rows.id, rows.features(dtype)
+                yield rows.id, rows.features(self.dtype)
