@@ -136,7 +136,7 @@ def test_an_error_in_a_lane_reaches_the_caller_once_and_ends_everything(folder, 
 def test_closing_early_stops_decoders_and_lanes(folder, network):
     torch.set_num_threads(2)
     found = [VideoPath(str(p), p.name) for p in sorted(folder.rglob("*.avi"))]
-    recipe = network.backbone.recipe | {"num_frames": 16}
+    recipe = network.backbone.recipe | {"num_frames": 16, "tail": "loop"}
     stream = pipeline.stream_features(found, network, recipe, ExtractConfig(workers=2))
     video_id, outcome = next(stream)
     assert isinstance(outcome, VideoFeatures)
