@@ -88,7 +88,7 @@ def bare(network: ClipNetwork, batch_size: int, shape: tuple[int, ...]) -> Rate:
     """The network alone on ready pixels, best of three."""
     ready = ClipNetwork(network.backbone, device=network.device, precision=network.precision, batch_size=batch_size)
     pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *shape), dtype=np.uint8)
-    with Lanes(ready) as lanes:
+    with Lanes([ready]) as lanes:
 
         def work() -> int:
             futures = [lanes.submit(pixels) for _ in range(max(lanes.count, BARE_CLIPS // batch_size))]

@@ -29,25 +29,26 @@ FAULTS = {"crash": "decoder crashed (signal 11)", "hang": "deadline: no progress
 JOB = ClipJob(16, "loop", Geometry(4, (4, 4)))
 
 
-def decode_clips(path, video_id, job):  # noqa: ARG001 - the signature of what it stands for
+def decode_each(path, video_id, jobs):  # noqa: ARG001 - the signature of what it stands for
     """Clips (1, T, 4, 4, 3) that show the numbers of video and clip, 10 ms each; a fault after the first."""
+    ((place, job),) = jobs.items()
     number, kind, num_clips = video_id.split("-")
     for index in range(int(num_clips)):
         time.sleep(0.01)
         pixels = np.full((1, job.num_frames, 4, 4, 3), (int(number) * 7 + index) % 256, np.uint8)
-        yield Clip(pixels, index * job.num_frames, job.num_frames, float(index), index + 1.0)
+        yield place, Clip(pixels, index * job.num_frames, job.num_frames, float(index), index + 1.0)
         if kind == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         elif kind == "hang":
             ctypes.PyDLL(None).sleep(3600)  # holds the GIL, as a deadlocked decoder does
         elif kind == "memory":
             bytearray(worker.MEMORY_LIMIT + 1)
-    yield VideoInfo(1.0, int(num_clips) * job.num_frames, 4, 4, float(num_clips), 1, 1)
+    yield place, VideoInfo(1.0, int(num_clips) * job.num_frames, 4, 4, float(num_clips), 1, 1)
 
 
 def main(*pipes: str) -> None:
     """What a decoder process runs: this module in place of gcf.extract.worker."""
-    worker.decode_clips = decode_clips
+    worker.decode_each = decode_each
     worker.main(*pipes)
 
 
@@ -63,7 +64,7 @@ def make_jobs(count: int, *, share: float, seed: int) -> list[VideoPath]:
 def wrong_outcomes(videos: Sequence[VideoPath], *, workers: int, deadline: float) -> list[str]:
     """The ids of the videos that did not come out as they should: healthy ones whole, faulty ones with their reason."""
     clips, last = {}, {}
-    for video, item in DecoderPool(videos, JOB, num_workers=workers, ahead=16, deadline=deadline):
+    for video, _, item in DecoderPool(videos, [JOB], num_workers=workers, ahead=16, deadline=deadline):
         if isinstance(item, Clip):
             clips.setdefault(video.id, []).append(int(item.pixels.flat[0]))
         else:

@@ -30,7 +30,7 @@ from watched import family
 import gcf.cli
 from gcf import FeatureFile
 from gcf.data.atomic import left_behind
-from gcf.extract import extractor, network  # noqa: F401  torch is loaded once, here
+from gcf.extract import network, run  # noqa: F401  torch is loaded once, here
 from gcf.extract.find import find_videos
 
 TINY = Path(__file__).resolve().parents[1] / "tests" / "tiny_backbone.py"
@@ -51,7 +51,7 @@ class Run:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             code = 1
             try:
-                extractor.PART_VIDEOS = 4
+                run.PART_VIDEOS = 4
                 code = gcf.cli.run([*command, "--workers", str(workers), "--batch-size", "4", "--json"])
                 sys.stdout.flush()
             finally:

@@ -29,7 +29,7 @@ from watched import Held, Peaks, held
 
 from gcf import FeatureFile, extract_videos
 from gcf.data.merge import merge_features
-from gcf.extract import extractor, pool
+from gcf.extract import pool, run
 
 TINY = Path(__file__).resolve().parents[1] / "tests" / "tiny_backbone.py"
 KINDS = (*FAULTS, "partial")
@@ -93,23 +93,23 @@ class Soak:
 
     def _extract(self, videos: Path, out: Path, **options) -> None:
         """The real extraction, its decoder replaced, many small parts, every outcome counted on its way."""
-        plain = extractor.stream_features
+        plain = run.stream_together
 
         def counted(*args, **kwargs) -> Iterator:
             stream = plain(*args, **kwargs)
             try:
-                for video_id, outcome in stream:
+                for index, (video_id, outcome) in stream:
                     self.arrived[video_id] += 1
                     self.work = self.work.most(held())
                     self.peaks.sample(os.getpid())
-                    yield video_id, outcome
+                    yield index, (video_id, outcome)
             finally:
                 stream.close()
 
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(pool, "WORKER", "synthetic_decoder"))
-            stack.enter_context(mock.patch.object(extractor, "PART_VIDEOS", 16))
-            stack.enter_context(mock.patch.object(extractor, "stream_features", counted))
+            stack.enter_context(mock.patch.object(run, "PART_VIDEOS", 16))
+            stack.enter_context(mock.patch.object(run, "stream_together", counted))
             extract_videos(
                 videos, out, backbone=str(TINY), workers=self.workers, deadline=self.deadline, batch_size=8, **options
             )

@@ -54,8 +54,9 @@ FAULTS = {
 }
 
 
-def decode_clips(path, video_id, job):
-    """In place of gcf.extract.decoding.decode_clips: as many clips as the file says, then the facts, or the fault."""
+def decode_each(path, video_id, jobs):
+    """In place of gcf.extract.decoding.decode_each: as many clips as the file says, then the facts, or the fault."""
+    ((place, job),) = jobs.items()
     with open(path, "rb") as file:
         asked = json.load(file)
     seed = int.from_bytes(hashlib.sha256(os.fsencode(video_id)).digest()[:8], "little")
@@ -66,8 +67,8 @@ def decode_clips(path, video_id, job):
         if index == asked["clips"] // 2 and asked["fault"] in FAULTS:
             FAULTS[asked["fault"]][0]()
         pixels = rng.integers(0, 256, shape, dtype=np.uint8)
-        yield Clip(pixels, index * length, length, index * length / RATE, (index + 1) * length / RATE)
-    yield _info(path, asked["clips"] * length, partial=asked["fault"] == "partial")
+        yield place, Clip(pixels, index * length, length, index * length / RATE, (index + 1) * length / RATE)
+    yield place, _info(path, asked["clips"] * length, partial=asked["fault"] == "partial")
 
 
 def _info(path, num_frames: int, *, partial: bool) -> VideoInfo:
@@ -85,7 +86,7 @@ def _info(path, num_frames: int, *, partial: bool) -> VideoInfo:
     )
 
 
-worker.decode_clips = decode_clips
+worker.decode_each = decode_each
 
 
 def main(*pipes: str) -> None:

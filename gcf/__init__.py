@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gcf.explain.pages.write import write_pages
     from gcf.explain.predict import predict_videos, stream_predictions
     from gcf.extract.backbones import load_backbone
-    from gcf.extract.extractor import extract_videos
+    from gcf.extract.extractor import extract_together, extract_videos
     from gcf.head.ablation import ablate
     from gcf.head.checks import check_head
     from gcf.head.compare import compare_features
@@ -48,6 +48,7 @@ _PLACES = {
     "evaluate_head": "gcf.head.evaluate",
     "export_features": "gcf.data.export",
     "export_onnx": "gcf.head.onnx_export",
+    "extract_together": "gcf.extract.extractor",
     "extract_videos": "gcf.extract.extractor",
     "join_features": "gcf.data.joined",
     "load_backbone": "gcf.extract.backbones",
@@ -80,6 +81,7 @@ __all__ = [
     "evaluate_head",
     "export_features",
     "export_onnx",
+    "extract_together",
     "extract_videos",
     "join_features",
     "load_backbone",

@@ -23,7 +23,7 @@ import gcf.cli
 from gcf.data import info, merge  # noqa: F401  commands load them late, each child anew
 from gcf.data.features import FeatureFile
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
-from gcf.extract import extractor
+from gcf.extract import run
 from gcf.extract.engines import local
 from gcf.extract.pool import Failed
 
@@ -95,15 +95,15 @@ class Driver:
         for n in range(VIDEOS):
             (self.videos / f"v{n}.mp4").write_bytes(bytes(n + 1))
         self.streamed: list[str] = []
-        extractor.PART_VIDEOS = 2
+        run.PART_VIDEOS = 2
         local.load_network = lambda *_, **__: (_NoNetwork(), RECIPE)
-        extractor.stream_features = self._stream
+        run.stream_together = self._stream
         self._prepare()
 
     def _stream(self, videos, *_, **__):
         for video in sorted(videos, key=lambda v: v.id[::-1]):
             self.streamed.append(video.id)
-            yield video.id, _features(video)
+            yield 0, (video.id, _features(video))
 
     def _prepare(self) -> None:
         """What the scenarios start from, and what they must end in."""

@@ -9,11 +9,11 @@ import time
 
 from gcf.extract import worker
 
-original = worker.decode_clips
+original = worker.decode_each
 
 
-def decode_clips(path, video_id, job):
-    clips = original(path, video_id, job)
+def decode_each(path, video_id, jobs):
+    clips = original(path, video_id, jobs)
     yield next(clips)
     if "crash" in video_id:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -34,5 +34,5 @@ def decode_clips(path, video_id, job):
     yield from clips
 
 
-worker.decode_clips = decode_clips
+worker.decode_each = decode_each
 main = worker.main

@@ -9,7 +9,7 @@ from compare import assert_bitwise_equal
 
 from gcf.data.schema import VideoFeatures, VideoInfo
 from gcf.errors import StoppedError
-from gcf.extract.assembly import assemble
+from gcf.extract.assembly import Desk, assemble
 from gcf.extract.decoding import Clip
 from gcf.extract.find import VideoPath
 from gcf.extract.pool import Failed
@@ -49,7 +49,14 @@ class Network:
         for name, item in items:
             if log is not None:
                 log.append(len(self.under_way))
-            yield VideoPath(name, name), item
+            yield VideoPath(name, name), 0, item
+
+
+def assembled(decoded, submit, *, batch_size, dtype="float32", **more):
+    """The outcomes of one network."""
+    for index, outcome in assemble(decoded, [Desk(submit, batch_size=batch_size, dtype=dtype)], **more):
+        assert index == 0
+        yield outcome
 
 
 class _Batch(Future):
@@ -98,11 +105,10 @@ def test_every_video_gets_its_own_rows_once_whatever_is_done_first(views, waitin
         items, expected = mixed(rng, views=views)
         network, asked, calls = Network(rng, before=0.3), [], []
         outcomes = list(
-            assemble(
+            assembled(
                 network.decoded(items, asked),
                 network.submit,
                 batch_size=batch_size,
-                dtype="float32",
                 waiting=waiting,
                 after_batch=lambda calls=calls: calls.append(1),
             )
@@ -133,7 +139,7 @@ def test_a_failed_videos_clips_that_wait_or_run_cost_the_others_nothing():
         *(("c", clip(6)), ("d", clip(7)), ("c", gone), ("d", INFO), ("b", INFO)),  # 5 6 | 7, c in one and gone
         *(("e", clip(8)), ("f", clip(9)), ("f", gone), ("e", INFO)),  # 7 8 | 9 waits and is dropped
     ]
-    outcomes = list(assemble(network.decoded(items), network.submit, batch_size=2, dtype="float32", waiting=3))
+    outcomes = list(assembled(network.decoded(items), network.submit, batch_size=2, waiting=3))
     assert network.begun == [[1, 2], [3, 4], [5, 6], [7, 8]]
     assert [name for name, outcome in outcomes if outcome is gone] == ["a", "c", "f"]
     rows = {name: outcome.descriptors[:, 0, 0].tolist() for name, outcome in outcomes if outcome is not gone}
@@ -143,11 +149,10 @@ def test_a_failed_videos_clips_that_wait_or_run_cost_the_others_nothing():
 def test_after_batch_is_called_after_each_batch_also_while_no_video_is_done():
     network, told = Network(), []
     items = [*(("long", clip(n, start=n)) for n in range(5)), ("long", INFO)]
-    stream = assemble(
+    stream = assembled(
         network.decoded(items),
         network.submit,
         batch_size=1,
-        dtype="float32",
         after_batch=lambda: told.append(list(network.finished)),
     )
     name, outcome = next(stream)
@@ -160,7 +165,7 @@ def test_after_batch_is_called_after_each_batch_also_while_no_video_is_done():
 def test_a_batch_that_is_done_is_settled_without_waiting_for_more():
     network = Network(before=1.0)
     items = [("a", clip(1)), ("a", INFO), *(("b", clip(2, start=n)) for n in range(9))]
-    stream = assemble(network.decoded(items), network.submit, batch_size=1, dtype="float32", waiting=99)
+    stream = assembled(network.decoded(items), network.submit, batch_size=1, waiting=99)
     name, outcome = next(stream)
     assert name == "a"
     assert isinstance(outcome, VideoFeatures)
@@ -174,31 +179,31 @@ def test_an_error_of_the_network_ends_the_stream():
         return future
 
     with pytest.raises(ArithmeticError, match="of a lane"):
-        list(assemble(Network().decoded([("a", clip(1)), ("a", INFO)]), submit, batch_size=1, dtype="float32"))
+        list(assembled(Network().decoded([("a", clip(1)), ("a", INFO)]), submit, batch_size=1))
 
 
 def test_what_is_done_is_given_while_the_decoders_are_silent():
     network, a = Network(), VideoPath("a", "a")
 
     def decoded():
-        yield a, clip(1)
-        yield a, INFO
+        yield a, 0, clip(1)
+        yield a, 0, INFO
         network.under_way[0].finish()
         yield None
         pytest.fail("asked on before what is done was given")
 
-    stream = assemble(decoded(), network.submit, batch_size=1, dtype="float32", waiting=3)
+    stream = assembled(decoded(), network.submit, batch_size=1, waiting=3)
     video_id, rows = next(stream)
     assert (video_id, rows.descriptors.reshape(-1).tolist()) == ("a", [1.0, 2.0])
 
 
 def test_when_no_more_can_be_read_what_the_network_has_is_still_given():
     def decoded():
-        yield VideoPath("a", "a"), clip(7)
-        yield VideoPath("a", "a"), INFO
+        yield VideoPath("a", "a"), 0, clip(7)
+        yield VideoPath("a", "a"), 0, INFO
         raise StoppedError("this folder of videos is gone")
 
-    stream = assemble(decoded(), Network().submit, batch_size=1, dtype="float32", waiting=3)
+    stream = assembled(decoded(), Network().submit, batch_size=1, waiting=3)
     assert next(stream)[0] == "a"
     with pytest.raises(StoppedError):
         next(stream)
@@ -211,8 +216,8 @@ def test_logits_beyond_float16_are_its_largest_and_no_number_is_a_failure(logit,
         future.set_result((np.ones((len(pixels), 2), np.float32), np.full((len(pixels), 1), logit, np.float32)))
         return future
 
-    items = [(VideoPath("a", "a"), clip(1)), (VideoPath("a", "a"), INFO)]
-    ((_, rows),) = assemble(iter(items), submit, batch_size=1, dtype="float16")
+    items = [(VideoPath("a", "a"), 0, item) for item in (clip(1), INFO)]
+    ((_, rows),) = assembled(iter(items), submit, batch_size=1, dtype="float16")
     if kept is None:
         assert isinstance(rows, Failed)
         assert "not finite" in rows.error

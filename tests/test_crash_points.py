@@ -11,7 +11,7 @@ from shims import build_shim, can_build
 from stage_one import extract
 
 from gcf.errors import RefusedError, StoppedError
-from gcf.extract import extractor
+from gcf.extract import run
 
 HERE = Path(__file__).parent
 EVERY, OFFSET = 37, 5  # about forty of the points, in all scenarios and modes
@@ -64,7 +64,7 @@ def small_disk(tmp_path):
 
 def test_a_disk_that_fills_up_stops_the_run_and_a_larger_one_lets_it_end(folder, reference, small_disk, monkeypatch):
     place, mount = small_disk
-    monkeypatch.setattr(extractor, "PART_VIDEOS", 1)
+    monkeypatch.setattr(run, "PART_VIDEOS", 1)
     with pytest.raises(
         StoppedError, match=r"f\.h5: no room on the disk .*[\d,]+ bytes were to be written.*again"
     ) as found:

@@ -137,10 +137,10 @@ def test_a_folder_of_videos_that_is_taken_away_stops_the_run_and_nothing_is_lost
     extract(root, tmp_path / "reference.h5")
     start = pool._Decoder.start
 
-    def start_but_the_fourth(self, video):
+    def start_but_the_fourth(self, video, jobs):
         if video.id == "3.avi":
             root.rename(away)
-        start(self, video)
+        start(self, video, jobs)
 
     with monkeypatch.context() as patch:
         patch.setattr(pool._Decoder, "start", start_but_the_fourth)
@@ -161,10 +161,10 @@ def test_one_video_that_is_gone_is_that_videos_failure_alone(tmp_path, monkeypat
         videos.write_video(root / f"{n}.avi", 20, seed=n)
     start = pool._Decoder.start
 
-    def start_without_the_second(self, video):
+    def start_without_the_second(self, video, jobs):
         if video.id == "1.avi":
             os.unlink(video.path)
-        start(self, video)
+        start(self, video, jobs)
 
     monkeypatch.setattr(pool._Decoder, "start", start_without_the_second)
     summary = extract(root, tmp_path / "f.h5", workers=1)

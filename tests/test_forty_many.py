@@ -8,7 +8,7 @@ import pytest
 import videos
 from stage_one import TINY, extract
 
-from gcf.extract import extractor, pool
+from gcf.extract import pool, run
 
 TESTS = Path(__file__).parent
 
@@ -46,8 +46,8 @@ def test_any_order_of_arrival_gives_the_same_bytes(folder, tmp_path, reference, 
 
     def shuffled(self):
         queues, rng = {}, random.Random(workers)
-        for video, item in arrive(self):
-            queues.setdefault(video.id, []).append((video, item))
+        for video, job, item in arrive(self):
+            queues.setdefault(video.id, []).append((video, job, item))
         order = [video_id for video_id, items in queues.items() for _ in items]
         rng.shuffle(order)
         orders.append(order)
@@ -55,7 +55,7 @@ def test_any_order_of_arrival_gives_the_same_bytes(folder, tmp_path, reference, 
             yield queues[video_id].pop(0)
 
     monkeypatch.setattr(pool.DecoderPool, "__iter__", shuffled)
-    monkeypatch.setattr(extractor, "PART_VIDEOS", 2)
+    monkeypatch.setattr(run, "PART_VIDEOS", 2)
     extract(folder, tmp_path / "f.h5", workers=workers)
     assert (tmp_path / "f.h5").read_bytes() == reference
     assert orders[0] != sorted(orders[0])

@@ -6,7 +6,7 @@ from stage_one import extract
 
 from gcf import FeatureFile, merge_features
 from gcf.errors import RecipeError
-from gcf.extract import extractor, precision
+from gcf.extract import extractor, precision, run
 from gcf.extract.precision import natural_precision
 
 
@@ -49,7 +49,7 @@ def test_an_interrupted_run_in_half_precision_ends_in_the_same_bytes(in_half, fo
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(extractor, "PART_VIDEOS", 1)
+        patch.setattr(run, "PART_VIDEOS", 1)
         patch.setattr(extractor.Progress, "advance", stop_after_three)
         patch.setattr(precision, "worst_cosine", lambda *_: 0.9995)  # another machine's
         with pytest.raises(KeyboardInterrupt):

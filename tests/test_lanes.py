@@ -1,6 +1,7 @@
 """Batches side by side on threads and devices: the same numbers, and nothing left behind."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gcf.errors import UsageError
 from gcf.extract import lanes as lanes_module
 from gcf.extract import pipeline
 from gcf.extract.config import ExtractConfig
+from gcf.extract.engines import local
 from gcf.extract.engines.local import LocalEngine
 from gcf.extract.find import VideoPath
 from gcf.extract.lanes import Lanes
@@ -59,8 +61,8 @@ def test_batches_give_the_same_numbers_in_any_order_on_any_number_of_lanes(netwo
     torch.set_num_threads(count)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(len(batches))
-        with Lanes(network) as lanes:
-            assert (lanes.count, lanes.batch_size) == (count, 3)
+        with Lanes([network]) as lanes:
+            assert lanes.count == count
             rows = {n: lanes.submit(batches[n]) for n in order}
             for n, future in rows.items():
                 for found, wanted in zip(future.result(), expected[n], strict=True):
@@ -78,7 +80,7 @@ def test_every_lane_computes_with_one_thread_at_a_time_with_the_others(batches):
             seen.append((torch.get_num_threads(), threading.get_ident(), torch.is_inference_mode_enabled()))
             return super().__call__(pixels)
 
-    with Lanes(Meeting(tiny_backbone_loaded(), device=CPU, precision="fp32", batch_size=3)) as lanes:
+    with Lanes([Meeting(tiny_backbone_loaded(), device=CPU, precision="fp32", batch_size=3)]) as lanes:
         futures = [lanes.submit(batch) for batch in batches[:3]]
         assert all(future.result() for future in futures)
     assert {(threads, inference) for threads, _, inference in seen} == {(1, True)}
@@ -112,7 +114,7 @@ class Failing:
 
 def test_a_lane_that_failed_takes_the_next_batch(batches):
     torch.set_num_threads(1)
-    with Lanes(Failing(None)) as lanes:
+    with Lanes([Failing(None)]) as lanes:
         outcomes = [lanes.submit(batches[0]) for _ in range(4)]
         assert [type(future.exception(timeout=30)) for future in outcomes] == [type(None), *[ArithmeticError] * 3]
 
@@ -155,7 +157,7 @@ def test_batches_that_wait_are_dropped_at_the_end_and_those_that_run_are_waited_
             assert go_on.wait(timeout=30)
             done.append(len(pixels))
 
-    with Lanes(Slow(None)) as lanes:
+    with Lanes([Slow(None)]) as lanes:
         futures = [lanes.submit(batch) for batch in batches]
         assert begun.wait(timeout=30)
         threading.Timer(0.05, go_on.set).start()
@@ -167,8 +169,8 @@ def test_every_device_has_a_copy_of_its_own(network, monkeypatch):
     torch.set_num_threads(2)
     asked = []
     monkeypatch.setattr(lanes_module, "choose_device", lambda name: asked.append(name) or CPU)
-    with Lanes(network, ["cuda:0", "cuda:1", "cuda:2"]) as lanes:
-        found = [lanes.free.get() for _ in range(lanes.count)]
+    with Lanes([network], ["cuda:0", "cuda:1", "cuda:2"]) as lanes:
+        found = [lanes.free[0].get() for _ in range(lanes.count)]
     assert asked == ["cuda:1", "cuda:2"]
     assert lanes.count == 6
     assert found[:3] == found[3:]
@@ -202,19 +204,17 @@ def test_lists_of_devices_that_make_no_sense_are_refused(device):
 
 
 @pytest.mark.parametrize(("device", "order"), [("cpu", "abcd"), ("cuda:0", "abcd"), ("cuda:0,cuda:1", "cadb")])
-def test_over_several_devices_the_larger_files_come_first(tmp_path, device, order):
+def test_over_several_devices_the_larger_files_come_first(tmp_path, monkeypatch, device, order):
     for name, size in zip("abc", (5, 0, 9), strict=True):
         (tmp_path / name).write_bytes(b"." * size)
     (tmp_path / "d").write_bytes(b".")
-    todo = [VideoPath(str(tmp_path / name), name) for name in "abcd"]
+    run = SimpleNamespace(todo=[VideoPath(str(tmp_path / name), name) for name in "abcd"])
     begun = []
-
-    class Run:
-        def work(self, todo, network, bar):
-            begun.append(("".join(video.id for video in todo), network, bar))
-
+    monkeypatch.setattr(local, "work", lambda *given: begun.append(given))
     engine = LocalEngine(ExtractConfig(device=device))
-    engine.network = "network"
-    engine.work(Run(), todo, "bar")
-    assert begun == [(order, "network", "bar")]
-    assert [video.id for video in todo] == list("abcd")
+    engine.networks = ["network"]
+    engine.work([run], "bar")
+    ((runs, networks, todo, bar),) = begun
+    assert (runs, networks, bar) == ([run], ["network"], "bar")
+    assert "".join(video.id for video in todo) == order
+    assert "".join(video.id for video in run.todo) == "abcd"

@@ -24,7 +24,7 @@ def faulty(monkeypatch):
 def outcomes(folder: Path, *, workers=2, deadline=20.0, ahead=4):
     """Per video id: how many clips came, and what came last."""
     found, clips, last = find_videos([folder]), {}, {}
-    for video, item in DecoderPool(found, JOB, num_workers=workers, ahead=ahead, deadline=deadline):
+    for video, _, item in DecoderPool(found, [JOB], num_workers=workers, ahead=ahead, deadline=deadline):
         assert video.id not in last, "nothing may come after a video's outcome"
         if isinstance(item, Clip):
             clips[video.id] = clips.get(video.id, 0) + 1
@@ -81,7 +81,7 @@ def test_a_consumer_that_is_slower_than_the_deadline_is_no_fault_of_the_video(tm
     videos.write_video(tmp_path / "v.avi", 200)
     found = find_videos([tmp_path])
     items = []
-    for _, item in DecoderPool(found, JOB, num_workers=1, ahead=1, deadline=5.0):
+    for _, _, item in DecoderPool(found, [JOB], num_workers=1, ahead=1, deadline=5.0):
         if not items:
             time.sleep(7)
         items.append(item)
@@ -126,7 +126,7 @@ def test_a_decoder_that_is_gone_before_it_knows_its_job_has_not_started_either(t
 def test_leaving_early_stops_the_decoders(tmp_path):
     for n in range(4):
         videos.write_video(tmp_path / f"{n}.avi", 200)
-    decoders = DecoderPool(find_videos([tmp_path]), JOB, num_workers=2, ahead=1)
+    decoders = DecoderPool(find_videos([tmp_path]), [JOB], num_workers=2, ahead=1)
     for _ in decoders:
         break
     processes = [d.process for d in decoders.decoders]

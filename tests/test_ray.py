@@ -15,13 +15,13 @@ import pytest
 import videos
 from stage_one import TINY
 
-from gcf import FeatureFile, extract_videos
+from gcf import FeatureFile, extract_together, extract_videos
 from gcf.errors import GcfError, RecipeError, UsageError
 from gcf.extract.config import ExtractConfig
 from gcf.extract.engines import chunks
 from gcf.extract.engines.chunks import DEATHS, Chunk, ChunkQueue
 from gcf.extract.engines.ray_faults import Fault
-from gcf.extract.engines.ray_worker import RayWorker, WorkerJob
+from gcf.extract.engines.ray_worker import Model, RayWorker, WorkerJob
 from gcf.extract.find import VideoPath
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'gcf-net[ray]'")
@@ -214,10 +214,23 @@ def test_an_address_where_no_cluster_is_costs_one_line(many, tmp_path, address, 
     assert run.stderr.count("\n") == 1
 
 
-def worker(tmp_path, many, **changes) -> RayWorker:
-    fields = {"out": str(tmp_path / "f.h5"), "run": "r", "writer": "w", "backbone": TINY, "weights": "default"}
-    fields |= {"config": ExtractConfig(), "threads": 1, "sample": str(many / "jump" / "empty.mp4")} | changes
-    return RayWorker(WorkerJob(**fields))
+def worker(tmp_path, many, *, sample=None, **changes) -> RayWorker:
+    model = Model(**{"backbone": TINY, "weights": "default", "config": ExtractConfig()} | changes)
+    sample = sample or str(many / "jump" / "empty.mp4")
+    return RayWorker(WorkerJob([str(tmp_path / "f.h5")], "r", "w", [model], threads=1, sample=sample))
+
+
+def test_two_backbones_on_ray_are_the_same_bytes_as_each_alone_on_this_machine(cluster, many, tmp_path):
+    second = tmp_path / "short.py"
+    second.write_text(Path(TINY).read_text() + "\nRECIPE |= {'num_frames': 4, 'resize': 48, 'crop': 40}\n")
+    for name, backbone in (("tiny_backbone", TINY), ("short", second)):
+        extract_videos(many, tmp_path / f"alone-{name}.h5", backbone=str(backbone), batch_size=4)
+    found = [VideoPath(str(p), p.name) for p in sorted(many.rglob("*.avi"))]
+    extract_videos(many, tmp_path / "f-short.h5", backbone=str(second), batch_size=4)  # one of the two has some already
+    summaries = extract_together(many, tmp_path / "f.h5", backbones=[TINY, str(second)], engine="ray", **OPTIONS)
+    assert [summary.extracted for summary in summaries] == [len(found) + 2, 2]  # what failed is tried again
+    for name in ("tiny_backbone", "short"):
+        assert (tmp_path / f"f-{name}.h5").read_bytes() == (tmp_path / f"alone-{name}.h5").read_bytes()
 
 
 def test_what_a_node_does_not_see_is_said(tmp_path, many):
@@ -241,11 +254,11 @@ def test_a_worker_whose_run_is_over_commits_nothing(tmp_path, folder):
     late = worker(tmp_path, folder, sample=str(folder))
     assert isinstance(late.prepare(), dict)
     found = [VideoPath(str(p), p.name) for p in sorted(folder.rglob("*.avi"))]
-    assert late.extract(found[:3]) is None
+    assert late.extract(found[:3], [{v.id for v in found[:3]}]) is None
     assert [p.name for p in sorted(parts.glob("part*"))] == ["part-000001-w.h5"]
     assert len(late.progress(1)) == 2
     (parts / "ray-r").unlink()
-    assert late.extract(found[3:]) is None
+    assert late.extract(found[3:], [{v.id for v in found[3:]}]) is None
     assert len(list(parts.glob("part*"))) == 1
 
 
@@ -258,7 +271,7 @@ def test_videos_that_go_out_of_sight_with_their_disk_are_not_failures(tmp_path, 
     at_work.prepare()
     found = [VideoPath(str(p), p.name) for p in sorted(source.rglob("*.avi"))]
     source.rename(tmp_path / "gone")
-    fault = at_work.extract(found)
+    fault = at_work.extract(found, [{v.id for v in found}])
     assert fault.exit_code == 5
     assert "mount the videos again" in fault.message
     assert not list(parts.glob("part*"))

@@ -17,14 +17,14 @@ from stage_one import TINY, extract
 from gcf import FeatureFile
 from gcf.data import parts
 from gcf.errors import RecipeError, RefusedError, StoppedError
-from gcf.extract import extractor, precision
+from gcf.extract import extractor, precision, run
 from gcf.extract.engines.ray_faults import check_same
 
 RUN = """
 import sys, time
 from gcf import extract_videos
-from gcf.extract import extractor, network
-extractor.PART_VIDEOS = 1
+from gcf.extract import network, run
+run.PART_VIDEOS = 1
 plain = network.ClipNetwork.__call__
 network.ClipNetwork.__call__ = lambda self, pixels: (time.sleep(0.2), plain(self, pixels))[1]  # time to be killed in
 extract_videos(sys.argv[1], sys.argv[2], backbone=sys.argv[3], batch_size=4, workers=2, precision="fp32")
@@ -47,7 +47,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_bytes(folder, tmp_path, r
 
 def test_a_stopped_run_keeps_what_it_has_committed_and_does_not_do_it_again(folder, tmp_path, reference, monkeypatch):
     out = tmp_path / "f.h5"
-    monkeypatch.setattr(extractor, "PART_VIDEOS", 1)
+    monkeypatch.setattr(run, "PART_VIDEOS", 1)
     seen = []
 
     def stop_after_three(self, *, clips):
@@ -118,8 +118,8 @@ def test_a_failure_that_was_mended_is_tried_again_on_resumption(folder, tmp_path
     copy, out = tmp_path / "videos", tmp_path / "f.h5"
     shutil.copytree(folder, copy)
     (copy / "jump" / "a.avi").write_bytes(b"")
-    monkeypatch.setattr(extractor, "PART_VIDEOS", 1)
-    monkeypatch.setattr(extractor._Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run, "PART_VIDEOS", 1)
+    monkeypatch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         extract(copy, out)
     monkeypatch.undo()
@@ -131,14 +131,14 @@ def test_a_failure_that_was_mended_is_tried_again_on_resumption(folder, tmp_path
 def test_a_video_that_changes_before_the_merge_is_reported_not_lost(folder, tmp_path, monkeypatch):
     copy, out = tmp_path / "videos", tmp_path / "f.h5"
     shutil.copytree(folder, copy)
-    merge = extractor._Run.merge
+    merge = run.Run.merge
 
     def touch_then_merge(*args):
         os.utime(copy / "run" / "v_run_g01_c01.avi", (1, 1))
         merge(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extractor._Run, "merge", touch_then_merge)
+        patch.setattr(run.Run, "merge", touch_then_merge)
         summary = extract(copy, out)
     assert [f[0] for f in summary.failures] == ["run/v_run_g01_c01.avi"]
     assert "run the same command again" in summary.failures[0][1]
@@ -149,7 +149,7 @@ def test_a_video_that_changes_before_the_merge_is_reported_not_lost(folder, tmp_
 def test_finished_videos_are_committed_while_a_long_one_is_under_way(tmp_path, monkeypatch):
     videos.write_video(tmp_path / "v" / "a.avi", 20)
     videos.write_video(tmp_path / "v" / "long.avi", 4000)  # longer than a late start of the other decoder
-    monkeypatch.setattr(extractor, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(run, "PART_SECONDS", 0.0)
     counts, commit = [], extractor.PartFolder.commit
 
     def counted(self, content):
@@ -163,7 +163,7 @@ def test_finished_videos_are_committed_while_a_long_one_is_under_way(tmp_path, m
 
 def test_parts_of_another_recipe_are_refused_even_without_their_run_file(folder, tmp_path, monkeypatch):
     out = tmp_path / "f.h5"
-    monkeypatch.setattr(extractor._Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         extract(folder, out)
     monkeypatch.undo()
@@ -216,7 +216,7 @@ def test_storage_without_locks_is_used_with_a_warning(folder, tmp_path, referenc
 @pytest.mark.parametrize("room", [3000, 20000, 60000])
 def test_a_full_disk_stops_the_run_which_then_resumes(folder, tmp_path, reference, monkeypatch, room):
     out = tmp_path / "f.h5"
-    monkeypatch.setattr(extractor, "PART_VIDEOS", 2)
+    monkeypatch.setattr(run, "PART_VIDEOS", 2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))

@@ -24,10 +24,10 @@ from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import ClipJob, decode_clips
 from gcf.extract.preprocess import Geometry
 from gcf.extract.recipe import make_recipe
-from gcf.extract.sampling import at_rate
+from gcf.extract.sampling import AtRate
 from gcf.extract.video import Video
 from gcf.extract.weights import Pixels, assumed_pixels, find_weights
-from gcf.extract.worker import job_from_json, job_to_json
+from gcf.extract.worker import jobs_from_json, jobs_to_json
 from gcf.head.saved import load_head
 
 SMALL = Geometry(resize=16, crop=(16, 16))
@@ -40,8 +40,16 @@ def spans(times):
     return list(zip(range(len(times)), times, [*times[1:], times[-1] + last], strict=True))
 
 
+def at_rate(frames, *, num_frames, fps, prepare=int):
+    """The clips of all frames, as they become certain."""
+    cutter = AtRate(num_frames, fps=fps, prepare=prepare)
+    for frame in frames:
+        yield from cutter.take(*frame)
+    yield from cutter.finish()
+
+
 def cuts_of(times, num_frames, fps):
-    return list(at_rate(spans(times), num_frames=num_frames, fps=fps, prepare=int))
+    return list(at_rate(spans(times), num_frames=num_frames, fps=fps))
 
 
 def random_times(rng):
@@ -135,7 +143,7 @@ def clips_of(path, *, num_frames=16, fps=15.0, tail="loop"):
 def test_frames_of_a_real_variable_rate_lie_within_half_a_frame_of_the_wanted_times(real, num_frames, fps):
     frames = [(number, *span) for number, (_, *span) in enumerate(Video(real / "odd" / "torchcodec_var_fps_video.mp4"))]
     times = np.array([begins for _, begins, _ in frames])
-    cuts = list(at_rate(frames, num_frames=num_frames, fps=fps, prepare=int))
+    cuts = list(at_rate(frames, num_frames=num_frames, fps=fps))
     assert sum(len(cut.shown) for cut in cuts) > 0.9 * fps * (frames[-1][2] - times[0])
     for cut in cuts:
         moments = cut.start + np.arange(len(cut.shown)) / fps
@@ -153,7 +161,7 @@ def test_real_clips_show_the_pixels_of_their_frames_and_keep_their_times(real):
     clips, info = clips_of(path)
     native = np.concatenate([clip.pixels[0, : clip.num_real] for clip in clips_of(path, fps=None)[0]])
     frames = [(number, *span) for number, (_, *span) in enumerate(Video(path))]
-    cuts = list(at_rate(frames, num_frames=16, fps=15, prepare=int))
+    cuts = list(at_rate(frames, num_frames=16, fps=15))
     assert len(clips) == len(cuts) == 14
     for clip, cut in zip(clips, cuts, strict=True):
         assert (clip.start_frame, clip.num_real) == (cut.start_frame, len(cut.shown))
@@ -185,7 +193,7 @@ def test_a_raw_stream_without_clock_counts_frames_at_its_rate(tmp_path):
 
 def test_the_rate_reaches_the_decoder_processes_and_weights_say_it():
     job = ClipJob(32, "drop", Geometry(resize=(20, 30), crop=(16, 18)), fps=7.5)
-    assert job_from_json(job_to_json(job)) == job
+    assert jobs_from_json(jobs_to_json([job])) == [job]
     assert assumed_pixels("r3d_18", 400).frame_rate == 15
     assert find_weights("mvit_v2_s", "kinetics400-v1").pixels.frame_rate == 7.5
 

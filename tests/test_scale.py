@@ -15,7 +15,7 @@ from gcf.data.merge import merge_features
 from gcf.data.parts import PartFolder
 from gcf.data.schema import FeatureContent
 from gcf.data.writer import write_features
-from gcf.extract import extractor
+from gcf.extract import run
 
 
 def shards(folder, *, videos, clips, width=64):
@@ -103,10 +103,10 @@ def test_new_annotations_are_written_although_no_video_is_new(folder, tmp_path, 
 def test_a_part_is_opened_once_a_run(folder, tmp_path, monkeypatch):
     opened = []
     plain = FeatureFile.__init__
-    monkeypatch.setattr(extractor, "PART_VIDEOS", 1)
+    monkeypatch.setattr(run, "PART_VIDEOS", 1)
     monkeypatch.setattr(FeatureFile, "__init__", lambda self, path: (opened.append(str(path)), plain(self, path))[1])
     with monkeypatch.context() as patch:
-        patch.setattr(extractor._Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(folder, tmp_path / "f.h5")
     opened.clear()

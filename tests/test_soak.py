@@ -11,7 +11,7 @@ import soak
 from synthetic_decoder import FAULTS
 from watched import Held
 
-from gcf.extract import extractor
+from gcf.extract import run
 
 SLOW = ("hang", "babble")  # silent until the deadline, or until they are killed
 
@@ -49,12 +49,12 @@ def test_rounds_of_extraction_leave_no_descriptor_thread_or_child_and_the_same_b
 
 
 def test_a_job_that_is_lost_is_noticed(tmp_path, monkeypatch):
-    plain = extractor.stream_features
+    plain = run.stream_together
 
     def forgetful(*args, **options):
         yield from list(plain(*args, **options))[:-1]
 
-    monkeypatch.setattr(extractor, "stream_features", forgetful)
+    monkeypatch.setattr(run, "stream_together", forgetful)
     jobs = [soak.Job(f"{n}.mp4", 1) for n in range(4)]
     problems = soaked(tmp_path, jobs, rounds=1).problems
     assert any("arrived 0 times" in problem for problem in problems)

@@ -6,11 +6,9 @@ from gcf.commands.options import (
     INCOMPLETE,
     Shard,
     annotations_option,
-    backbone_option,
     devices_option,
     json_option,
     path_type,
-    weights_option,
 )
 from gcf.terminal import show
 
@@ -18,8 +16,23 @@ from gcf.terminal import show
 @click.command()
 @click.argument("videos", nargs=-1, required=True)
 @click.argument("out", type=path_type(), metavar="OUT.h5")
-@backbone_option
-@weights_option
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    default=["resnext101"],
+    metavar="NAME|FILE.py",
+    help="See `gcf backbones`; or a plug-in file. Several times: every video is decoded once, and each backbone has a "
+    "file of its own, OUT-NAME.h5.",
+)
+@click.option(
+    "--weights",
+    multiple=True,
+    default=["default"],
+    metavar="ID|PATH|random",
+    help="See `gcf weights list`; or a checkpoint file; `random` is for trying the pipeline only. One for all "
+    "backbones, or one for each, in their order.",
+)
 @annotations_option
 @click.option("--views", default=1, help="Centre view plus VIEWS - 1 augmented ones (multi-scale crop, flip).")
 @click.option("--views-seed", default=0, help="Seed of the augmented views.")
@@ -55,7 +68,7 @@ from gcf.terminal import show
 )
 @click.option("--update", is_flag=True, help="Accept that videos were added or removed since OUT.h5 was made.")
 @json_option
-def extract(videos, out, as_json, **options):
+def extract(videos, out, backbones, weights, as_json, **options):
     """Cache the clip descriptors of VIDEOS (a folder, files, or a text/CSV list) in OUT.h5.
 
     Every non-overlapping clip goes once through the frozen backbone. The same command again resumes. Videos that
@@ -66,12 +79,19 @@ def extract(videos, out, as_json, **options):
     gcf extract videos/ feats.h5
     gcf extract videos/ feats.h5 --backbone mobilenetv2 --weights kinetics_mobilenetv2_1.0x_RGB_16_best.pth
     gcf extract videos/ feats.h5 --backbone my_network.py --annotations labels.csv
+    gcf extract videos/ feats.h5 --backbone x3d_s --backbone r3d_18    feats-x3d_s.h5 and feats-r3d_18.h5, in one pass
     """
-    from gcf.extract.extractor import extract_videos
+    from gcf.extract.extractor import extract_together, extract_videos
 
-    summary = extract_videos(videos, out, progress=True, **options)
-    show(summary, summary.describe(), as_json)
-    return 0 if summary.complete else INCOMPLETE
+    if len(backbones) == len(weights) == 1:
+        summaries = [extract_videos(videos, out, backbone=backbones[0], weights=weights[0], progress=True, **options)]
+        facts = summaries[0]
+    else:
+        weights = weights[0] if len(weights) == 1 else weights
+        summaries = extract_together(videos, out, backbones=backbones, weights=weights, progress=True, **options)
+        facts = {"files": summaries}
+    show(facts, "\n".join(summary.describe() for summary in summaries), as_json)
+    return 0 if all(summary.complete for summary in summaries) else INCOMPLETE
 
 
 @click.command()

@@ -30,9 +30,6 @@ device_option = click.option("--device", default="auto", help="auto (a GPU where
 devices_option = click.option(
     "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, or several: cuda:0,cuda:1."
 )
-backbone_option = click.option(
-    "--backbone", default="resnext101", metavar="NAME|FILE.py", help="See `gcf backbones`; or a plug-in file."
-)
 weights_option = click.option(
     "--weights",
     default="default",

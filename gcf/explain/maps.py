@@ -90,9 +90,9 @@ def _clips(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Index and pixels (T, H, W, 3) of every passing clip, decoded in a process of its own."""
     count = 0
-    pool = DecoderPool([VideoPath(os.fspath(path), video.id)], job, num_workers=1, ahead=ahead)
+    pool = DecoderPool([VideoPath(os.fspath(path), video.id)], [job], num_workers=1, ahead=ahead)
     try:
-        for _, item in pool:
+        for _, _, item in pool:
             if isinstance(item, Failed):
                 raise VideoError(item.error)
             if isinstance(item, VideoInfo):

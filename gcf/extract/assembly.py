@@ -1,7 +1,7 @@
 """Clips of many videos into full batches, rows of many batches back into videos."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from gcf.extract.pool import Failed
 MOST_LOGIT = 65504.0  # float16's largest; beyond it a class is certain anyway
 
 Submit = Callable[[np.ndarray], Future]  # pixels (n, T, H, W, 3) -> descriptors (n, D), logits (n, K) or None
-Item = tuple[VideoPath, Clip | VideoInfo | Failed]
+Decoded = tuple[VideoPath, int, Clip | VideoInfo | Failed]  # what a job made of a video
 Outcome = tuple[str, VideoFeatures | Failed]
 
 
@@ -69,38 +69,44 @@ Slot = tuple[_Rows, int, np.ndarray | None]  # whose clip a place of a batch hol
 
 
 def assemble(
-    decoded: Iterable[Item | None],
-    submit: Submit,
+    decoded: Iterable[Decoded | None],
+    desks: "Sequence[Desk]",
     *,
-    batch_size: int,
-    dtype: str,
     waiting: int = 1,
     after_batch: Callable[[], None] = lambda: None,
-) -> Iterator[Outcome]:
-    """Run every clip through the network in batches that span videos; yields each video's id and outcome when known.
+) -> Iterator[tuple[int, Outcome]]:
+    """Run every clip through networks in batches that span videos; yields a desk's index, a video's id and outcome.
 
     decoded: what a DecoderPool gives, videos interleaved, and None where nothing came for a while. The order depends
-    on chance, the numbers do not. submit begins a batch and gives its Future; while more than `waiting` are under way
-    the oldest is waited for. after_batch is called after each and at every None, also while no video is done.
+    on chance, the numbers do not. While more than `waiting` batches of a desk are under way its oldest is waited for.
+    after_batch is called after each and at every None, also while no video is done.
     """
-    desk = _Desk(submit, batch_size, dtype, after_batch)
+
+    def settled(waiting: int) -> Iterator[tuple[int, Outcome]]:
+        for index, desk in enumerate(desks):
+            while desk.is_due(waiting):
+                yield from ((index, outcome) for outcome in desk.settle_oldest())
+                after_batch()
+
     try:
         for item in decoded:
             if item is None:
-                yield from desk.settle(waiting)
+                yield from settled(waiting)
                 after_batch()
                 continue
-            yield from desk.take(item[0].id, item[1])
-            while len(desk.slots) >= batch_size:  # several where a clip has many views
-                desk.send()
-                yield from desk.settle(waiting)
-            yield from desk.settle(waiting)
-    except StoppedError:  # no more videos can be read; what is in the network is good
-        yield from desk.settle(0)
+            for index, desk in enumerate(desks):
+                yield from ((index, outcome) for outcome in desk.take(*item))
+                while len(desk.slots) >= desk.batch_size:  # several where a clip has many views
+                    desk.send()
+                    yield from settled(waiting)
+            yield from settled(waiting)
+    except StoppedError:  # no more videos can be read; what is in the networks is good
+        yield from settled(0)
         raise
-    while desk.slots:
-        desk.send()
-    yield from desk.settle(0)
+    for desk in desks:
+        while desk.slots:
+            desk.send()
+    yield from settled(0)
 
 
 @dataclass(frozen=True)
@@ -111,22 +117,30 @@ class _Batch:
     rows: Future
 
 
-class _Desk:
-    """What waits for a full batch, what is in the network, what waits for its last clip."""
+class Desk:
+    """One network's: what waits for a full batch, what is in the network, what waits for its last clip.
 
-    def __init__(self, submit: Submit, batch_size: int, dtype: str, after_batch: Callable[[], None]):
-        self.submit, self.batch_size, self.dtype, self.after_batch = submit, batch_size, dtype, after_batch
+    submit begins a batch and gives its Future. job: the one whose clips the network sees; ids: the videos that it is
+    to see, None for all.
+    """
+
+    def __init__(
+        self, submit: Submit, *, batch_size: int, dtype: str, job: int = 0, ids: Collection[str] | None = None
+    ):
+        self.submit, self.batch_size, self.dtype, self.job, self.ids = submit, batch_size, dtype, job, ids
         self.videos: dict[str, _Rows] = {}
         self.slots: list[Slot] = []
         self.under_way: deque[_Batch] = deque()
 
-    def take(self, video_id: str, item: Clip | VideoInfo | Failed) -> Iterator[Outcome]:
-        """One thing that was decoded."""
-        rows = self.videos.setdefault(video_id, _Rows(video_id))
+    def take(self, video: VideoPath, job: int, item: Clip | VideoInfo | Failed) -> Iterator[Outcome]:
+        """One thing that was decoded, if it is for this network."""
+        if job != self.job or (self.ids is not None and video.id not in self.ids):
+            return
+        rows = self.videos.setdefault(video.id, _Rows(video.id))
         if isinstance(item, Failed):
-            del self.videos[video_id]
+            del self.videos[video.id]
             self.slots = [slot for slot in self.slots if slot[0] is not rows]
-            yield video_id, item
+            yield video.id, item
         elif isinstance(item, VideoInfo):
             rows.info = item
             yield from self._settle([rows])
@@ -140,19 +154,17 @@ class _Desk:
         slots = [(rows, index, None) for rows, index, _ in batch]  # the pixels are not held twice
         self.under_way.append(_Batch(slots, self.submit(pixels)))
 
-    def settle(self, waiting: int) -> Iterator[Outcome]:
-        """Settle the oldest batches, as far as they are done or more than `waiting`."""
-        while self.under_way and (len(self.under_way) > waiting or self.under_way[0].rows.done()):
-            yield from self._settle_oldest()
+    def is_due(self, waiting: int) -> bool:
+        """Whether the oldest batch is to be settled: it is done, or more than `waiting` are under way."""
+        return bool(self.under_way) and (len(self.under_way) > waiting or self.under_way[0].rows.done())
 
-    def _settle_oldest(self) -> Iterator[Outcome]:
+    def settle_oldest(self) -> Iterator[Outcome]:
         """Wait for the oldest batch and fill the rows of the videos it touched, in order."""
         batch = self.under_way.popleft()
         descriptors, logits = batch.rows.result()
         for place, (rows, index, _) in enumerate(batch.slots):
             rows.fill(index, descriptors[place], None if logits is None else logits[place])
         yield from self._settle({id(rows): rows for rows, _, _ in batch.slots}.values())
-        self.after_batch()
 
     def _settle(self, finished: Iterable[_Rows]) -> Iterator[Outcome]:
         for rows in finished:

@@ -1,7 +1,7 @@
-"""One video to clips of ready uint8 pixels, holding one clip in memory at a time."""
+"""One video to clips of ready uint8 pixels, decoded once for all that is to be made of it, holding one clip of each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,8 @@ import numpy as np
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
 from gcf.extract.clips import fill_indices
-from gcf.extract.preprocess import Geometry, augmented_view, centre_view, draw_views
-from gcf.extract.sampling import Cut, at_rate, every_frame
+from gcf.extract.preprocess import Geometry, View, augmented_view, centre_view, draw_views
+from gcf.extract.sampling import AtRate, Cut, EveryFrame
 from gcf.extract.video import Video
 
 
@@ -50,38 +50,81 @@ class Clip:
 
 def decode_clips(path: str | os.PathLike, video_id: str, job: ClipJob) -> Iterator[Clip | VideoInfo]:
     """The clips of a video in order, then its VideoInfo. Raises VideoError with the reason where there are none."""
-    video, num_clips = Video(path, max_frames=job.max_frames), 0
-    augmented = draw_views(video_id, count=job.views - 1, seed=job.views_seed)
-    for cut in _cuts(video, augmented, job):
-        if len(cut.shown) == job.num_frames or job.tail != "drop":
-            yield _clip(cut, job)
-            num_clips += 1
-    if not num_clips:
-        raise VideoError(_too_short(video.info, job))
-    yield video.info
+    for _, item in decode_each(path, video_id, {0: job}):
+        if isinstance(item, VideoError):
+            raise item
+        yield item
 
 
-def _cuts(video: Video, augmented: list, job: ClipJob) -> Iterator[Cut[np.ndarray]]:
-    """The clips of the video, of frames' views (V, H, W, 3)."""
+def decode_each(
+    path: str | os.PathLike, video_id: str, jobs: Mapping[int, ClipJob]
+) -> Iterator[tuple[int, Clip | VideoInfo | VideoError]]:
+    """The same for several jobs, the video decoded once: a job's number and its clips in order, then its end.
 
-    def prepare(pixels: np.ndarray) -> np.ndarray:
-        return _views(pixels, augmented, job.geometry)
+    The end is the VideoInfo, or a VideoError where this job has no clip. Raises VideoError where none can have any.
+    """
+    (max_frames,) = {job.max_frames for job in jobs.values()}  # of a video, not of what is made of it
+    video = Video(path, max_frames=max_frames)
+    at_work = {number: _JobAtWork(job, video_id) for number, job in jobs.items()}
+    for pixels, begins, ends in video:
+        frame = _Frame(pixels)
+        for number, job in at_work.items():
+            for clip in job.take(frame, begins, ends):
+                yield number, clip
+    for number, job in at_work.items():
+        for item in job.finish(video.info):
+            yield number, item
 
-    if job.fps is None:
-        return every_frame(video, num_frames=job.num_frames, prepare=prepare)
-    return at_rate(video, num_frames=job.num_frames, fps=job.fps, prepare=prepare)
+
+class _Frame:
+    """A decoded frame and what has been made of it, so that jobs of one geometry share the work."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels, self.made = pixels, {}
+
+    def views(self, geometry: Geometry, augmented: tuple[View, ...]) -> np.ndarray:
+        """(V, h, w, 3): the centre view and the augmented ones."""
+        key = geometry, augmented
+        if key not in self.made:
+            views = [centre_view(self.pixels, geometry)]
+            self.made[key] = np.stack(views + [augmented_view(self.pixels, view, geometry.crop) for view in augmented])
+        return self.made[key]
+
+
+class _JobAtWork:
+    """A job on its way through a video."""
+
+    def __init__(self, job: ClipJob, video_id: str):
+        self.job, self.num_clips = job, 0
+        augmented = tuple(draw_views(video_id, count=job.views - 1, seed=job.views_seed))
+
+        def prepare(frame: _Frame) -> np.ndarray:
+            return frame.views(job.geometry, augmented)
+
+        if job.fps is None:
+            self.cutter = EveryFrame(job.num_frames, prepare=prepare)
+        else:
+            self.cutter = AtRate(job.num_frames, fps=job.fps, prepare=prepare)
+
+    def take(self, frame: _Frame, begins: float, ends: float) -> Iterator[Clip]:
+        """The next frame; gives the clips that are certain now."""
+        return self._clips(self.cutter.take(frame, begins, ends))
+
+    def finish(self, info: VideoInfo) -> Iterator[Clip | VideoInfo | VideoError]:
+        """What is left after the last frame."""
+        yield from self._clips(self.cutter.finish())
+        yield info if self.num_clips else VideoError(_too_short(info, self.job))
+
+    def _clips(self, cuts: Iterator[Cut[np.ndarray]]) -> Iterator[Clip]:
+        for cut in cuts:
+            if len(cut.shown) == self.job.num_frames or self.job.tail != "drop":
+                self.num_clips += 1
+                yield _clip(cut, self.job)
 
 
 def _too_short(info: VideoInfo, job: ClipJob) -> str:
     rate = "" if job.fps is None else f" at {job.fps:g} a second, the video {info.duration:g} s"
     return f"too short: {info.num_frames} frames, a clip has {job.num_frames}{rate} and the tail is dropped"
-
-
-def _views(pixels: np.ndarray, augmented: list, geometry: Geometry) -> np.ndarray:
-    """One frame's views, (V, H, W, 3)."""
-    return np.stack(
-        [centre_view(pixels, geometry)] + [augmented_view(pixels, view, geometry.crop) for view in augmented]
-    )
 
 
 def _clip(cut: Cut[np.ndarray], job: ClipJob) -> Clip:

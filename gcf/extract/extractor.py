@@ -1,24 +1,26 @@
-"""Extraction: find the videos, skip what is done, run the rest through decoders and network, commit parts, merge."""
+"""Extraction: find the videos, skip what is done, run the rest through decoders and networks, commit parts, merge."""
 
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from gcf.data.annotations import Annotations, Labelling, label_videos, read_annotations
-from gcf.data.committed import Committed, holds
 from gcf.data.features import FeatureFile
-from gcf.data.parts import PartFolder, check_list, check_recipe
-from gcf.data.schema import FeatureContent, VideoFeatures, id_key
-from gcf.data.writer import require_output, write_features
+from gcf.data.parts import PartFolder
+from gcf.data.writer import require_output
+from gcf.errors import UsageError
 from gcf.extract.config import ExtractConfig
 from gcf.extract.engines import open_engine
-from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pipeline import stream_features
+from gcf.extract.find import find_videos
 from gcf.extract.progress import Progress
+from gcf.extract.run import Run, lacking
 
-PART_VIDEOS, PART_SECONDS = 256, 60.0  # a part is committed at whichever comes first: the most that a kill can cost
+PathLike = str | os.PathLike
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ class ExtractSummary:
 
 
 def extract_videos(
-    videos: str | os.PathLike | Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    videos: PathLike | Sequence[PathLike],
+    out: PathLike,
     *,
     backbone: str = "resnext101",
     weights: str = "default",
-    annotations: str | os.PathLike | Annotations | None = None,
+    annotations: PathLike | Annotations | None = None,
     progress: bool = False,
     **options,
 ) -> ExtractSummary:
@@ -75,10 +77,70 @@ def extract_videos(
     again resumes: videos that are done and unchanged are not decoded again. A broken video is recorded under
     `failures` and costs nobody else anything. Raises GcfError children; see `gcf.errors` for what each means.
     """
-    config = ExtractConfig(**options)
-    out = Path(out)
-    require_output(out)
-    sources = [videos] if isinstance(videos, str | os.PathLike) else videos
+    models = {Path(out): (backbone, weights)}
+    return _extract(videos, models, annotations=annotations, progress=progress, config=ExtractConfig(**options))[0]
+
+
+def extract_together(
+    videos: PathLike | Sequence[PathLike],
+    out: PathLike,
+    *,
+    backbones: Sequence[str],
+    weights: str | Sequence[str] = "default",
+    annotations: PathLike | Annotations | None = None,
+    progress: bool = False,
+    **options,
+) -> list[ExtractSummary]:
+    """The same for several backbones in one pass: every video is decoded once, every backbone has a file of its own.
+
+    weights: one for all backbones, or one for each. Each file is, byte for byte, what `extract_videos` alone would
+    have made, so either can go on where the other stopped. Their names: see `outputs_of`.
+    """
+    if not backbones:
+        raise UsageError("no backbone given: name at least one")
+    weights = [weights] * len(backbones) if isinstance(weights, str) else list(weights)
+    if len(weights) != len(backbones):
+        raise UsageError(f"{len(backbones)} backbones and {len(weights)} weights: give one for all, or one for each")
+    models = list(zip(backbones, weights, strict=True))
+    named = dict(zip(outputs_of(Path(out), models), models, strict=True))
+    return _extract(videos, named, annotations=annotations, progress=progress, config=ExtractConfig(**options))
+
+
+def outputs_of(out: Path, models: Sequence[tuple[str, str]]) -> list[Path]:
+    """The file of each (backbone, weights): OUT-backbone.h5, with the weights' name where a backbone comes twice.
+
+    >>> [path.name for path in outputs_of(Path("f.h5"), [("x3d_s", "default"), ("nets/mine.py", "default")])]
+    ['f-x3d_s.h5', 'f-mine.h5']
+
+    Raises UsageError where that would be one name twice.
+    """
+    often = Counter(backbone for backbone, _ in models)
+    told_apart = [(name, weights) if often[name] > 1 else (name,) for name, weights in models]
+    names = ["-".join(map(_short, parts)) for parts in told_apart]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        file = f"{out.stem}-{twice[0]}{out.suffix}"
+        raise UsageError(f"two backbones would have the same file, {file}: extract them one after another")
+    return [out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names]
+
+
+def _short(name: str) -> str:
+    """A backbone or weights as part of a file name: what follows the last slash or colon, without a file's suffix."""
+    return re.sub(r"\.[a-z]{2,11}$", "", re.split("[/:]", name.rstrip("/"))[-1])
+
+
+def _extract(
+    videos: PathLike | Sequence[PathLike],
+    models: dict[Path, tuple[str, str]],
+    *,
+    annotations: PathLike | Annotations | None,
+    progress: bool,
+    config: ExtractConfig,
+) -> list[ExtractSummary]:
+    """models: the backbone and weights of every output."""
+    for out in models:
+        require_output(out)
+    sources = [videos] if isinstance(videos, PathLike) else videos
     found = find_videos(sources, stay_inside=config.stay_inside)
     if annotations is not None and not isinstance(annotations, Annotations):
         annotations = read_annotations(annotations)
@@ -87,27 +149,31 @@ def extract_videos(
     if config.shard:
         found = found[config.shard[0] - 1 :: config.shard[1]]
     notes = annotations.notes if annotations else ()
-    with PartFolder(out).locked() as parts, open_engine(config) as engine:
-        recipe, backbone_classes = engine.load(backbone, weights)
-        run = _Run(found, parts, config, recipe, backbone_classes)
-        begun = time.monotonic()
-        todo = run.todo()
+    with ExitStack() as stack:
+        folders = [stack.enter_context(PartFolder(out).locked()) for out in models]
+        engine = stack.enter_context(open_engine(config))
+        loaded = engine.load(list(models.values()))
+        runs = [Run(found, parts, config, *one) for parts, one in zip(folders, loaded, strict=True)]
+        for run in runs:
+            run.begin()
+        begun, todo = time.monotonic(), lacking(runs)
         if todo:
             with Progress(total=len(found), done=len(found) - len(todo), shown=progress) as bar:
-                engine.work(run, todo, bar)
+                engine.work(runs, bar)
         seconds = time.monotonic() - begun
-        run.merge(labelling, row_of)
-        parts.remove()
-    return _summary(out, labelling, notes, len(todo), seconds)
+        for run, parts in zip(runs, folders, strict=True):
+            run.merge(labelling, row_of)
+            parts.remove()
+    return [_summary(run, labelling, notes, seconds) for run in runs]
 
 
-def _summary(out: Path, labelling: Labelling, notes: Sequence[str], extracted: int, seconds: float) -> ExtractSummary:
-    features = FeatureFile(out)
+def _summary(run: Run, labelling: Labelling, notes: Sequence[str], seconds: float) -> ExtractSummary:
+    features = FeatureFile(run.parts.out)
     return ExtractSummary(
-        path=out,
+        path=features.path,
         videos=features.num_videos,
         clips=features.num_clips,
-        extracted=extracted,
+        extracted=len(run.todo),
         seconds=seconds,
         failures=features.failures,
         partial=[(i, note) for i, note in zip(features.ids, features.videos.note, strict=True) if note],
@@ -115,89 +181,3 @@ def _summary(out: Path, labelling: Labelling, notes: Sequence[str], extracted: i
         unlabelled=labelling.unlabelled,
         notes=notes,
     )
-
-
-class _Run:
-    """One extraction: what is wanted, what is committed, what is in hand."""
-
-    def __init__(
-        self,
-        found: list[VideoPath],
-        parts: PartFolder,
-        config: ExtractConfig,
-        recipe: dict,
-        backbone_classes: list[str] | None,
-    ):
-        self.found, self.parts, self.config = found, parts, config
-        self.recipe, self.backbone_classes = recipe, backbone_classes
-        self.videos: list[VideoFeatures] = []
-        self.failures: list[tuple[str, str]] = []
-
-    def todo(self) -> list[VideoPath]:
-        """The videos that no part and no finished file has, or that have changed since."""
-        ids = [v.id for v in self.found]
-        self.finished = [FeatureFile(self.parts.out)] if self.parts.out.exists() else []
-        for features in self.finished:
-            check_recipe(features.path, features.recipe, self.recipe)
-            if not self.config.update:
-                check_list(features.path, [*features.ids, *(f[0] for f in features.failures)], ids)
-        self.parts.begin(self.recipe, ids, update=self.config.update)
-        parts = self.parts.parts(repair=self.config.repair)
-        for part in parts:
-            check_recipe(part.path, part.recipe, self.recipe)
-        self.done = Committed({v.id: v.path for v in self.found}, repair=self.config.repair)
-        settled = set(self.done.gather([*parts, *self.finished]).ids)  # failures are tried again: they may be mended
-        return [v for v in self.found if v.id not in settled]
-
-    def work(self, todo: list[VideoPath], network, bar) -> None:
-        """Bring `todo` to a committed state, part by part; what is complete is committed even when stopped."""
-        self.committed = time.monotonic()
-        stream = stream_features(todo, network, self.recipe, self.config, after_batch=self._commit_in_time)
-        try:
-            for video_id, outcome in stream:
-                if isinstance(outcome, VideoFeatures):
-                    self.videos.append(outcome)
-                    bar.advance(clips=len(outcome.descriptors))
-                else:
-                    self.failures.append((video_id, outcome.error))
-                    bar.advance(clips=0)
-                self._commit_in_time()
-        finally:
-            stream.close()
-            self._commit()
-
-    def _commit_in_time(self) -> None:
-        in_hand = len(self.videos) + len(self.failures)
-        if in_hand >= PART_VIDEOS or time.monotonic() - self.committed >= PART_SECONDS:
-            self._commit()
-
-    def _commit(self) -> None:
-        self.committed = time.monotonic()
-        if not self.videos and not self.failures:
-            return
-        videos, failures = sorted(self.videos, key=lambda v: id_key(v.id)), sorted(self.failures)
-        self.videos, self.failures = [], []
-        self.parts.commit(FeatureContent(self.recipe, videos, failures, self.backbone_classes))
-
-    def merge(self, labelling: Labelling, row_of: dict[str, int]) -> None:
-        """Write the finished file from the parts and from what was finished before; row_of: id -> row of labelling."""
-        parts = self.parts.parts()
-        videos = self.done.gather([*parts, *self.finished])
-        reasons = {video_id: error for part in reversed(parts) for video_id, error in part.failures}
-        lost, there = "changed or removed after it was decoded; run the same command again", set(videos.ids)
-        failures = [(v.id, reasons.get(v.id, lost)) for v in self.found if v.id not in there]
-        rows = [row_of[video_id] for video_id in videos.ids]
-        content = FeatureContent(
-            recipe=self.recipe,
-            videos=videos,
-            failures=failures,
-            backbone_classes=self.backbone_classes,
-            classes=labelling.classes,
-            labels=[int(labelling.labels[n]) for n in rows],
-            subsets=[labelling.subsets[n] for n in rows],
-            groups=[labelling.groups[n] for n in rows],
-        )
-        if self.finished and holds(self.finished[0], content):
-            return
-        with self.parts.room_needed(sum(source.path.stat().st_size for source in videos.used)):
-            write_features(self.parts.out, content)

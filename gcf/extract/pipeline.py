@@ -1,11 +1,14 @@
 """Videos in, rows of descriptors out: decoder processes and network side by side, nothing on the disk."""
 
+import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gcf.data.schema import VideoFeatures
-from gcf.extract.assembly import assemble
+from gcf.extract.assembly import Desk, assemble
 from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import ClipJob
 from gcf.extract.find import VideoPath
@@ -41,35 +44,76 @@ def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[C
     return network, recipe | entries
 
 
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A network that reads videos, the recipe of what it makes of them, and the ids of those that it is to read."""
+
+    network: "ClipNetwork"
+    recipe: dict
+    ids: Collection[str]
+
+
 def stream_features(
-    videos: Sequence[VideoPath],
-    network: "ClipNetwork",
-    recipe: dict,
-    config: ExtractConfig,
-    *,
-    after_batch: Callable[[], None] = lambda: None,
+    videos: Sequence[VideoPath], network: "ClipNetwork", recipe: dict, config: ExtractConfig
 ) -> Iterator[tuple[str, VideoFeatures | Failed]]:
     """Each video's id and rows, or why there are none, in the order in which they are done.
 
-    Memory holds a few batches of clips, whatever the videos' length. `after_batch` is called after each of them, also
-    while no video is done. Closing the iterator stops the decoders.
+    Memory holds a few batches of clips, whatever the videos' length. Closing the iterator stops the decoders.
+    """
+    reader = Reader(network, recipe, {video.id for video in videos})
+    with closing(stream_together(videos, [reader], config)) as stream:
+        for _, outcome in stream:
+            yield outcome
+
+
+def stream_together(
+    videos: Sequence[VideoPath],
+    readers: Sequence[Reader],
+    config: ExtractConfig,
+    *,
+    after_batch: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, tuple[str, VideoFeatures | Failed]]]:
+    """The same for several networks, every video decoded once: the index of a reader, and a video's id and rows.
+
+    Readers that want the same clips get the same pixels. `after_batch` is called after each batch, also while no video
+    is done.
     """
     from gcf.extract.lanes import Lanes  # late: torch
 
-    settings = {name: getattr(config, name) for name in ("views", "views_seed", "max_frames")}
-    job = ClipJob.from_recipe(recipe, **settings)
-    workers = config.workers or len(os.sched_getaffinity(0))
-    with Lanes(network, config.devices) as lanes:
-        ahead = (lanes.count + 1) * network.batch_size
-        pool = DecoderPool(videos, job, num_workers=workers, ahead=ahead, deadline=config.deadline, patience=PATIENCE)
-        try:
-            yield from assemble(
-                pool,
-                lanes.submit,
-                batch_size=network.batch_size,
+    jobs, job_of = _jobs(readers, config)
+    wanted = {
+        video.id: sorted({job for job, reader in zip(job_of, readers, strict=True) if video.id in reader.ids})
+        for video in videos
+    }
+    with Lanes([reader.network for reader in readers], config.devices) as lanes:
+        desks = [
+            Desk(
+                functools.partial(lanes.submit, network=index),
+                batch_size=reader.network.batch_size,
                 dtype=config.dtype,
-                waiting=lanes.count,
-                after_batch=after_batch,
+                job=job_of[index],
+                ids=reader.ids,
             )
+            for index, reader in enumerate(readers)
+        ]
+        pool = DecoderPool(
+            videos,
+            jobs,
+            num_workers=config.workers or len(os.sched_getaffinity(0)),
+            ahead=(lanes.count + 1) * max(desk.batch_size for desk in desks),
+            wanted=wanted,
+            deadline=config.deadline,
+            patience=PATIENCE,
+        )
+        try:
+            yield from assemble(pool, desks, waiting=lanes.count, after_batch=after_batch)
         finally:
             pool.close()
+
+
+def _jobs(readers: Sequence[Reader], config: ExtractConfig) -> tuple[list[ClipJob], list[int]]:
+    """What is to be made of videos, each once, and which of it each reader reads."""
+    settings = {name: getattr(config, name) for name in ("views", "views_seed", "max_frames")}
+    asked = [ClipJob.from_recipe(reader.recipe, **settings) for reader in readers]
+    jobs = list(dict.fromkeys(asked))
+    return jobs, [jobs.index(job) for job in asked]

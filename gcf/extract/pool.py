@@ -7,7 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from gcf.extract import messages
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
 from gcf.extract.input_disk import InputDisk
-from gcf.extract.worker import job_to_json
+from gcf.extract.worker import jobs_to_json
 
 log = logging.getLogger("gcf")
 
@@ -37,9 +37,10 @@ class Failed:
 
 
 class DecoderPool:
-    """Decode videos in `num_workers` processes: iterate for (video, Clip | VideoInfo | Failed).
+    """Decode videos in `num_workers` processes: iterate for (video, number of a job, Clip | VideoInfo | Failed).
 
-    A video's clips come in order and are followed by its VideoInfo, or at any point by Failed; videos interleave.
+    Each video is decoded once for all jobs, or for those that `wanted` names, by its id. What a job makes of it comes
+    in order: clips, then its VideoInfo, or at any point Failed; videos and jobs interleave.
     `ahead` bounds how many clips wait to be taken, and so the memory. With `patience`, None is given when nothing came
     for so many seconds, so that the one who listens can see to other things.
     """
@@ -47,14 +48,16 @@ class DecoderPool:
     def __init__(
         self,
         videos: Sequence[VideoPath],
-        job: ClipJob,
+        jobs: Sequence[ClipJob],
         *,
         num_workers: int,
         ahead: int,
+        wanted: Mapping[str, Sequence[int]] | None = None,
         deadline: float = DEADLINE,
         patience: float | None = None,
     ):
-        self.job, self.deadline, self.patience = job, deadline, patience
+        self.jobs, self.deadline, self.patience = jobs, deadline, patience
+        self.wanted = dict.fromkeys((v.id for v in videos), range(len(jobs))) if wanted is None else wanted
         self.disk = InputDisk([v.path for v in videos])
         self.todo: queue.SimpleQueue[VideoPath] = queue.SimpleQueue()
         for video in videos:
@@ -65,7 +68,7 @@ class DecoderPool:
         count = max(1, min(num_workers, len(videos)))
         self.threads = [threading.Thread(target=self._supervise, daemon=True) for _ in range(count)]
 
-    def __iter__(self) -> Iterator[tuple[VideoPath, Clip | VideoInfo | Failed] | None]:
+    def __iter__(self) -> Iterator[tuple[VideoPath, int, Clip | VideoInfo | Failed] | None]:
         for thread in self.threads:
             thread.start()
         running = len(self.threads)
@@ -106,7 +109,7 @@ class DecoderPool:
                 except queue.Empty:
                     break
                 if decoder is None:
-                    decoder = _Decoder(self.job)
+                    decoder = _Decoder(self.jobs)
                     self.decoders.add(decoder)
                 if not self._listen(decoder, video):
                     decoder = self._retire(decoder)
@@ -123,8 +126,9 @@ class DecoderPool:
 
     def _listen(self, decoder: "_Decoder", video: VideoPath) -> bool:
         """Pass on what the decoder makes of a video; False when the decoder is not fit for another."""
+        at_work = list(self.wanted[video.id])
         try:
-            decoder.start(video)
+            decoder.start(video, at_work)
             while not self.stopping.is_set():
                 head, payload = messages.receive(decoder.inbox, deadline=self.deadline)
                 if head["kind"] == "log":
@@ -133,22 +137,29 @@ class DecoderPool:
                 item = _unpack(head, payload)
                 if isinstance(item, Failed) and item.errno:
                     self.disk.require_present()
-                self.results.put((video, item))
+                about = _about(head, at_work)
+                self._give(video, about, item)
                 if head["kind"] != "clip":
-                    return not head.get("worn")
+                    at_work = [number for number in at_work if number not in about]
+                    if not at_work:
+                        return not head.get("worn")
         except messages.StalledError:
-            self.results.put((video, Failed(f"deadline: no progress for {self.deadline:g} s")))
+            self._give(video, at_work, Failed(f"deadline: no progress for {self.deadline:g} s"))
         except (messages.ClosedError, BrokenPipeError):
-            self.results.put((video, Failed(decoder.cause_of_death())))
+            self._give(video, at_work, Failed(decoder.cause_of_death()))
         except (ValueError, KeyError, TypeError):
-            self.results.put((video, Failed("the decoder sent what is no message")))
+            self._give(video, at_work, Failed("the decoder sent what is no message"))
         return False
+
+    def _give(self, video: VideoPath, numbers: Sequence[int], item: Clip | VideoInfo | Failed) -> None:
+        for number in numbers:
+            self.results.put((video, number, item))
 
 
 class _Decoder:
     """A decoder process and the two pipes to it."""
 
-    def __init__(self, job: ClipJob):
+    def __init__(self, jobs: Sequence[ClipJob]):
         child_inbox, self.outbox = os.pipe()
         self.inbox, child_outbox = os.pipe()
         code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
@@ -162,15 +173,15 @@ class _Decoder:
         os.close(child_inbox)
         os.close(child_outbox)
         try:
-            messages.send(self.outbox, job_to_json(job))
+            messages.send(self.outbox, jobs_to_json(jobs))
             messages.receive(self.inbox, deadline=START_DEADLINE)
         except (messages.ClosedError, messages.StalledError, BrokenPipeError, ValueError) as error:
             self.kill()
             raise GcfError("the decoder process did not start; what it said is above") from error
 
-    def start(self, video: VideoPath) -> None:
+    def start(self, video: VideoPath, jobs: Sequence[int]) -> None:
         paths = {"path": os.fsencode(video.path).hex(), "root": os.fsencode(video.root).hex()}
-        messages.send(self.outbox, paths | {"id": video.id})
+        messages.send(self.outbox, paths | {"id": video.id, "jobs": list(jobs)})
 
     def cause_of_death(self) -> str:
         """Why the process is gone, as a reason for the video it was at."""
@@ -187,6 +198,15 @@ class _Decoder:
             self.process.wait(timeout=KILL_SECONDS)
         os.close(self.inbox)
         os.close(self.outbox)
+
+
+def _about(head: dict, at_work: Sequence[int]) -> Sequence[int]:
+    """The jobs that a message is about: the one that it names, else all that are at work."""
+    if "job" not in head:
+        return at_work
+    if head["job"] not in at_work:
+        raise ValueError(f"a message about job {head['job']!r}")
+    return [head["job"]]
 
 
 def _unpack(head: dict, payload: bytearray) -> Clip | VideoInfo | Failed:

@@ -1,11 +1,11 @@
 """Which frames of a video its clips show: all of them, or those at a wanted rate. Times in, frames out; reads no video.
 
-Frames come as (item, begins, ends): an item of any kind, when it appears and when the next one does, in seconds, never
-going back. `prepare` turns an item into what a clip keeps of it and is called once for each frame that is shown, while
-the frames go by: what is not shown is never prepared, and no more than one clip is held.
+A cutter is told of the frames one after another: an item of any kind, when it appears and when the next one does, in
+seconds, never going back. `prepare` turns an item into what a clip keeps of it and is called once for each frame that
+is shown: what is not shown is never prepared, and no more than one clip is held.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,7 +13,6 @@ SAMPLINGS = ("native", "trained")
 ROUNDING = 1e-9  # seconds: time stamps are fractions, their sums are not
 
 Item, Kept = TypeVar("Item"), TypeVar("Kept")
-Frames = Iterable[tuple[Item, float, float]]
 
 
 @dataclass
@@ -26,25 +25,36 @@ class Cut(Generic[Kept]):
     shown: list[Kept] = field(default_factory=list)
 
 
-def every_frame(frames: Frames, *, num_frames: int, prepare: Callable[[Item], Kept]) -> Iterator[Cut[Kept]]:
+class EveryFrame(Generic[Item, Kept]):
     """Clips of `num_frames` consecutive frames, whatever their times; the last may have fewer.
 
-    >>> [cut.shown for cut in every_frame([("a", 0, 1), ("b", 1, 2), ("c", 2, 3)], num_frames=2, prepare=str.upper)]
-    [['A', 'B'], ['C']]
+    >>> cutter = EveryFrame(2, prepare=str.upper)
+    >>> [cut.shown for name in "abc" for cut in cutter.take(name, 0, 1)], [cut.shown for cut in cutter.finish()]
+    ([['A', 'B']], [['C']])
     """
-    cut = None
-    for number, (item, begins, ends) in enumerate(frames):
-        cut = cut or Cut(number, begins, ends)
-        cut.shown.append(prepare(item))
-        cut.end = ends
-        if len(cut.shown) == num_frames:
-            yield cut
-            cut = None
-    if cut:
-        yield cut
+
+    def __init__(self, num_frames: int, *, prepare: Callable[[Item], Kept]):
+        self.num_frames, self.prepare = num_frames, prepare
+        self.cut: Cut[Kept] | None = None
+        self.number = -1
+
+    def take(self, item: Item, begins: float, ends: float) -> Iterator[Cut[Kept]]:
+        """The next frame; gives the clip that it fills."""
+        self.number += 1
+        self.cut = self.cut or Cut(self.number, begins, ends)
+        self.cut.shown.append(self.prepare(item))
+        self.cut.end = ends
+        if len(self.cut.shown) == self.num_frames:
+            yield self.cut
+            self.cut = None
+
+    def finish(self) -> Iterator[Cut[Kept]]:
+        """What is left once there are no more frames."""
+        if self.cut:
+            yield self.cut
 
 
-def at_rate(frames: Frames, *, num_frames: int, fps: float, prepare: Callable[[Item], Kept]) -> Iterator[Cut[Kept]]:
+class AtRate(Generic[Item, Kept]):
     """Clips of `num_frames` moments, 1 / fps seconds apart, each shown by the frame nearest to it, the earlier of two.
 
     A clip spans num_frames / fps seconds and starts where the one before it ended. Where no frame lies within half a
@@ -52,23 +62,17 @@ def at_rate(frames: Frames, *, num_frames: int, fps: float, prepare: Callable[[I
     there are never more clips than frames. Inside a clip, a frame is shown again until another one is nearer, so that
     a slow video shows frames twice, as a player would. The last clip has the moments before the end of the video.
 
-    >>> frames = [(n, n / 30, (n + 1) / 30) for n in range(10)]
-    >>> [cut.shown for cut in at_rate(frames, num_frames=2, fps=15, prepare=int)]
-    [[0, 2], [4, 6], [8]]
+    >>> cutter = AtRate(2, fps=15, prepare=int)
+    >>> [cut.shown for n in range(10) for cut in cutter.take(n, n / 30, (n + 1) / 30)]
+    [[0, 2], [4, 6]]
+    >>> [cut.shown for cut in cutter.finish()]
+    [[8]]
     """
-    sampler = _Sampler(num_frames, 1 / fps, prepare)
-    for item, begins, ends in frames:
-        yield from sampler.take(item, begins, ends)
-    yield from sampler.finish()
 
-
-class _Sampler(Generic[Item, Kept]):
-    """The clip being filled, full ones that wait to learn whether the video lasts to their end, and the last frame."""
-
-    def __init__(self, num_frames: int, step: float, prepare: Callable[[Item], Kept]):
-        self.num_frames, self.step, self.prepare = num_frames, step, prepare
+    def __init__(self, num_frames: int, *, fps: float, prepare: Callable[[Item], Kept]):
+        self.num_frames, self.step, self.prepare = num_frames, 1 / fps, prepare
         self.cut: Cut[Kept] | None = None
-        self.full: list[Cut[Kept]] = []  # one at most, but where frames stand still
+        self.full: list[Cut[Kept]] = []  # wait to learn whether the video lasts to their end; one, but where time stops
         self.free: float | None = None  # where the last clip ended; None before the first
         self.number = -1
 

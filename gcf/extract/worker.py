@@ -6,13 +6,14 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
 from gcf.errors import VideoError
 from gcf.extract import messages
-from gcf.extract.decoding import Clip, ClipJob, decode_clips
+from gcf.extract.decoding import Clip, ClipJob, decode_each
 from gcf.extract.preprocess import Geometry
 from gcf.extract.source import UnreadableError, require_inside
 
@@ -21,10 +22,10 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(*pipes: str) -> None:
-    """Serve until the inbox closes: the job once, then one video after another. pipes: inbox and outbox, by number."""
+    """Serve until the inbox closes: the jobs once, then one video after another. pipes: inbox and outbox, by number."""
     inbox, outbox = map(int, pipes)
     _confine()
-    job = job_from_json(messages.receive(inbox)[0])
+    jobs = jobs_from_json(messages.receive(inbox)[0])
     log = logging.getLogger("gcf")
     log.addHandler(_Sent(outbox))
     log.propagate = False
@@ -36,7 +37,8 @@ def main(*pipes: str) -> None:
         except messages.ClosedError:
             return
         path, root = (os.fsdecode(bytes.fromhex(task[key])) for key in ("path", "root"))
-        if not _decode(path, task["id"], job, outbox, root=root):
+        wanted = {number: jobs[number] for number in task["jobs"]}
+        if not _decode(path, task["id"], wanted, outbox, root=root):
             return
 
 
@@ -51,20 +53,24 @@ class _Sent(logging.Handler):
         messages.send(self.outbox, {"kind": "log", "text": printable(record.getMessage())})
 
 
-def job_to_json(job: ClipJob) -> dict:
-    """A ClipJob as a message's head."""
-    return asdict(job)
+def jobs_to_json(jobs: Sequence[ClipJob]) -> dict:
+    """ClipJobs as a message's head."""
+    return {"jobs": [asdict(job) for job in jobs]}
 
 
-def job_from_json(fields: dict) -> ClipJob:
-    """The ClipJob of a message's head, tuples restored."""
+def jobs_from_json(head: dict) -> list[ClipJob]:
+    """The ClipJobs of a message's head, tuples restored."""
+    return [_job_from_json(fields) for fields in head["jobs"]]
+
+
+def _job_from_json(fields: dict) -> ClipJob:
     geometry = fields["geometry"]
     resize = geometry["resize"] if isinstance(geometry["resize"], int) else tuple(geometry["resize"])
     return ClipJob(**{**fields, "geometry": Geometry(resize, tuple(geometry["crop"]), geometry["rule"])})
 
 
-def _decode(path: str, video_id: str, job: ClipJob, outbox: int, *, root: str) -> bool:
-    """Send a video's clips and its facts, or the reason why there are none; False when this process is worn out.
+def _decode(path: str, video_id: str, jobs: Mapping[int, ClipJob], outbox: int, *, root: str) -> bool:
+    """Send what each job makes of a video, or the reason why there is nothing; False when this process is worn out.
 
     root: the folder out of which no link may lead; '' allows all.
     """
@@ -75,11 +81,8 @@ def _decode(path: str, video_id: str, job: ClipJob, outbox: int, *, root: str) -
     try:
         if root:
             require_inside(path, root)
-        for item in decode_clips(path, video_id, job):
-            if isinstance(item, VideoInfo):
-                messages.send(outbox, {"kind": "done", "info": asdict(item)})
-            else:
-                _send_clip(outbox, item)
+        for number, item in decode_each(path, video_id, jobs):
+            _send(outbox, number, item)
     except VideoError as error:
         fail(str(error), errno=error.errno if isinstance(error, UnreadableError) else 0)
     except MemoryError:  # what took it may still hold it: the next video gets a process of its own
@@ -92,10 +95,16 @@ def _decode(path: str, video_id: str, job: ClipJob, outbox: int, *, root: str) -
     return True
 
 
-def _send_clip(outbox: int, clip: Clip) -> None:
-    head = {"kind": "clip", "shape": clip.pixels.shape}
-    head |= {k: getattr(clip, k) for k in ("start_frame", "num_real", "start_time", "end_time")}
-    messages.send(outbox, head, memoryview(clip.pixels).cast("B"))
+def _send(outbox: int, number: int, item: Clip | VideoInfo | VideoError) -> None:
+    """One thing that a job made; a message without a job's number is about all that have not ended yet."""
+    if isinstance(item, VideoInfo):
+        messages.send(outbox, {"kind": "done", "job": number, "info": asdict(item)})
+    elif isinstance(item, VideoError):
+        messages.send(outbox, {"kind": "failed", "job": number, "error": printable(str(item))})
+    else:
+        head = {"kind": "clip", "job": number, "shape": item.pixels.shape}
+        head |= {k: getattr(item, k) for k in ("start_frame", "num_real", "start_time", "end_time")}
+        messages.send(outbox, head, memoryview(item.pixels).cast("B"))
 
 
 def _confine() -> None:

@@ -43,9 +43,9 @@ def decode_trial(
     least, most = CLIPS_OF_A_VIDEO
     each = min(most, max(least, num_clips // len(chosen)))
     todo, begun, kept, failed = [videos[n] for n in chosen], {}, {}, []
-    pool = DecoderPool(todo, job, num_workers=len(os.sched_getaffinity(0)), ahead=8)
+    pool = DecoderPool(todo, [job], num_workers=len(os.sched_getaffinity(0)), ahead=8)
     with tqdm(total=len(todo), desc="decoding", unit="video", disable=not progress, leave=False) as bar:
-        for video, item in pool:
+        for video, _, item in pool:
             if isinstance(item, Clip):
                 begun.setdefault(video.id, Spread(each)).add(item.pixels[0])
                 continue

@@ -57,8 +57,8 @@ def picture(index: int) -> np.ndarray:
 def decode_clip(path: Path) -> list:
     """What the decoder process gives: Clips and a VideoInfo, or Failed."""
     job = ClipJob(CLIP_FRAMES, "loop", Geometry(SIDE, (SIDE, SIDE)))
-    pool = DecoderPool([VideoPath(str(path), path.name)], job, num_workers=1, ahead=2, deadline=DEADLINE)
-    return [item for _, item in pool]
+    pool = DecoderPool([VideoPath(str(path), path.name)], [job], num_workers=1, ahead=2, deadline=DEADLINE)
+    return [item for _, _, item in pool]
 
 
 def what_is_wrong(items: list) -> str:

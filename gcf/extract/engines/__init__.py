@@ -9,9 +9,9 @@ from gcf.extract.engines.local import LocalEngine
 
 @contextmanager
 def open_engine(config: ExtractConfig) -> Iterator:
-    """What loads the network and brings videos to a committed state; its bytes do not depend on which it is.
+    """What loads networks and brings videos to a committed state; the bytes do not depend on which it is.
 
-    An engine has `load(backbone, weights) -> (recipe, backbone classes)` and `work(run, todo, bar)`.
+    An engine has `load([(backbone, weights), ...]) -> [(recipe, backbone classes), ...]` and `work(runs, bar)`.
     """
     if config.engine == "local":
         yield LocalEngine(config)

@@ -1,23 +1,28 @@
-"""The engine that is one process: its network, its decoder processes."""
+"""The engine that is one process: its networks, its decoder processes."""
+
+from collections.abc import Sequence
 
 from gcf.extract.config import ExtractConfig
 from gcf.extract.find import size_on_disk
 from gcf.extract.pipeline import load_network
+from gcf.extract.run import Run, lacking, work
 
 
 class LocalEngine:
-    """Loads the network here and runs everything through it."""
+    """Loads the networks here and runs everything through them."""
 
     def __init__(self, config: ExtractConfig):
         self.config = config
 
-    def load(self, backbone: str, weights: str) -> tuple[dict, list[str] | None]:
-        """The recipe, and the names of the backbone's classes where it has them."""
-        self.network, recipe = load_network(backbone, weights, self.config)
-        return recipe, self.network.backbone.recipe.get("classes")
+    def load(self, models: Sequence[tuple[str, str]]) -> list[tuple[dict, list[str] | None]]:
+        """Of every (backbone, weights) the recipe, and the names of the backbone's classes where it has them."""
+        loaded = [load_network(backbone, weights, self.config) for backbone, weights in models]
+        self.networks = [network for network, _ in loaded]
+        return [(recipe, network.backbone.recipe.get("classes")) for network, recipe in loaded]
 
-    def work(self, run, todo, bar) -> None:
-        """Extract and commit `todo`; over several devices the largest files first, so that none ends alone."""
+    def work(self, runs: Sequence[Run], bar) -> None:
+        """Extract and commit what the runs lack; over several devices largest files first, so that none ends alone."""
+        videos = lacking(runs)
         if len(self.config.devices) > 1:
-            todo = sorted(todo, key=lambda video: -size_on_disk(video.path))
-        run.work(todo, self.network, bar)
+            videos.sort(key=lambda video: -size_on_disk(video.path))
+        work(runs, self.networks, videos, bar)

@@ -14,6 +14,7 @@ from gcf.extract.engines.chunks import Chunk, ChunkQueue
 from gcf.extract.engines.ray_cluster import Cluster, nodes
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
 from gcf.extract.find import VideoPath, size_on_disk
+from gcf.extract.run import Run
 
 POLL_SECONDS, NODES_SECONDS, STOP_SECONDS = 0.5, 5.0, 20.0
 LISTING_SECONDS = 90.0  # NFS keeps the listing of a folder for up to a minute
@@ -40,8 +41,8 @@ class Drive:
     """One run over the cluster: workers, what each has, what is left."""
 
     cluster: Cluster
-    run: object
-    todo: list[VideoPath]
+    runs: Sequence[Run]
+    todo: list[VideoPath]  # what at least one of the runs lacks
     bar: object
     start: Callable[[str], Worker]  # one more worker, given a video that every node must see
     least: int  # videos of a chunk at least
@@ -53,7 +54,8 @@ class Drive:
     def __post_init__(self):
         self.ray = self.cluster.ray
         self.queue = ChunkQueue([(v, size_on_disk(v.path)) for v in self.todo], least=self.least)
-        self.sample = next((v.path for v in self.todo if os.path.lexists(v.path)), self.run.parts.folder)
+        self.sample = next((v.path for v in self.todo if os.path.lexists(v.path)), self.runs[0].parts.folder)
+        self.lacked = [{v.id for v in run.todo} for run in self.runs]
 
     def loop(self) -> None:
         """Until nothing is queued and nobody is at work."""
@@ -64,7 +66,8 @@ class Drive:
             for worker in self.workers:
                 if worker.waiting is None and (chunk := self.queue.take(max(1, self.places))):
                     worker.chunk, worker.seen, worker.asked = chunk, 0, None
-                    worker.waiting = worker.actor.extract.remote(chunk.videos)
+                    lacked = [ids & {v.id for v in chunk.videos} for ids in self.lacked]
+                    worker.waiting = worker.actor.extract.remote(chunk.videos, lacked)
             self._hear()
 
     def _count_nodes(self) -> None:
@@ -108,7 +111,8 @@ class Drive:
             self.deaths, worker.chunk = 0, None
 
     def _welcome(self, worker: Worker, answer: dict) -> None:
-        check_same(answer["node"], answer["recipe"], self.run.recipe)
+        for run, recipe in zip(self.runs, answer["recipes"], strict=True):
+            check_same(answer["node"], recipe, run.recipe)
         worker.ready, worker.node, self.counted = True, answer["node"], float("-inf")
 
     def _bury(self, worker: Worker, error) -> None:
@@ -127,16 +131,25 @@ class Drive:
             )
 
     def _requeue(self, worker: Worker) -> None:
-        settled = committed_by(self.run.parts, worker.writer)
-        left = [v for v in worker.chunk.videos if v.id not in settled]
+        left_of = self._left(worker.chunk.videos, worker.writer)
+        left = [v for v in worker.chunk.videos if any(v.id in ids for ids in left_of)]
         self.bar.bar.update(len(worker.chunk.videos) - len(left) - worker.seen)
         self.deaths *= len(left) == len(worker.chunk.videos)
         hopeless = self.queue.lost(worker.chunk, left)
         if hopeless:
-            self.run.failures.append((hopeless.id, "the worker process died at it, again and again"))
-            self.run._commit()
+            for run, ids in zip(self.runs, left_of, strict=True):
+                if hopeless.id in ids:
+                    run.failures.append((hopeless.id, "the worker process died at it, again and again"))
+                    run.commit()
             self.bar.advance(clips=0)
             self.deaths = 0
+
+    def _left(self, videos: Sequence[VideoPath], writer: str) -> list[set[str]]:
+        """Of every run, the ids of those videos that it lacks and that a writer, or all (`*`), has not committed."""
+        ids = {v.id for v in videos}
+        return [
+            (ids & lacked) - committed_by(run.parts, writer) for run, lacked in zip(self.runs, self.lacked, strict=True)
+        ]
 
     def _ask(self, worker: Worker) -> None:
         """Move the bar by what a worker has settled, without waiting for it."""
@@ -176,11 +189,12 @@ class Drive:
 
     def await_parts(self) -> None:
         """Wait until all that was committed can be listed here: shared storage may show a new name late."""
-        wanted, ends = {v.id for v in self.todo}, time.monotonic() + LISTING_SECONDS
-        while missing := wanted - committed_by(self.run.parts, "*"):
+        ends = time.monotonic() + LISTING_SECONDS
+        while missing := set().union(*self._left(self.todo, "*")):
             if time.monotonic() > ends:
+                folders = ", ".join(str(run.parts.folder) for run in self.runs)
                 raise StoppedError(
-                    f"{self.run.parts.folder}: {len(missing)} videos that workers have committed do not show here; "
+                    f"{folders}: {len(missing)} videos that workers have committed do not show here; "
                     "is it on shared storage? the same command goes on from what shows"
                 )
             time.sleep(POLL_SECONDS)

@@ -1,10 +1,10 @@
-"""The engine that is a Ray cluster: the network is loaded here for its recipe, and on every node for the work."""
+"""The engine that is a Ray cluster: networks are loaded here for their recipes, and on every node for the work."""
 
 import contextlib
 import functools
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from gcf.data.parts import PartFolder
@@ -14,42 +14,48 @@ from gcf.extract.config import PRECISIONS, ExtractConfig
 from gcf.extract.engines.ray_cluster import Cluster
 from gcf.extract.engines.ray_drive import Drive, Worker
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
-from gcf.extract.engines.ray_worker import MARKER, RayWorker, WorkerJob, recipe_on_node
-from gcf.extract.find import VideoPath
+from gcf.extract.engines.ray_worker import MARKER, Model, RayWorker, WorkerJob, recipe_on_node
 from gcf.extract.pipeline import load_network
+from gcf.extract.run import Run, lacking
 
 
 class RayEngine:
-    """Loads the network here for its recipe, and on every node for the work."""
+    """Loads the networks here for their recipes, and on every node for the work."""
 
     def __init__(self, config: ExtractConfig, cluster: Cluster):
         self.config, self.cluster, self.ray = config, cluster, cluster.ray
 
-    def load(self, backbone: str, weights: str) -> tuple[dict, list[str] | None]:
-        """The recipe that every worker must make too, and the names of the backbone's classes."""
-        self.backbone = os.path.abspath(backbone) if backbone.endswith(PLUGIN_SUFFIX) else backbone
-        self.weights = os.path.abspath(weights) if os.path.exists(weights) else weights
+    def load(self, models: Sequence[tuple[str, str]]) -> list[tuple[dict, list[str] | None]]:
+        """Of every (backbone, weights) the recipe that all workers must make too, and the backbone's class names."""
+        self.models, loaded = [], []
+        for model in models:
+            recipe, classes = self._load(*map(_for_all_nodes, model))
+            loaded.append((recipe, classes))
+        return loaded
+
+    def _load(self, backbone: str, weights: str) -> tuple[dict, list[str] | None]:
         device = "cuda" if self.cluster.gpus else "cpu"
         here = device if has_device(device) else "cpu"
-        network, self.recipe = load_network(self.backbone, self.weights, replace(self.config, device=here))
+        network, recipe = load_network(backbone, weights, replace(self.config, device=here))
         if here != device:
-            self.recipe = self._recipe_of_a_node(self.recipe, {*network.backbone.recipe, "versions"}, device)
-        pinned = self.recipe["precision"] if self.recipe["precision"] in PRECISIONS else self.config.precision
-        self.pinned = replace(
+            model = Model(backbone, weights, replace(self.config, device=device))
+            recipe = self._recipe_of_a_node(model, recipe, {*network.backbone.recipe, "versions"})
+        pinned = replace(
             self.config,
             device=device,
-            precision=pinned,
-            batch_size=self.recipe["batch_size"],
+            precision=recipe["precision"] if recipe["precision"] in PRECISIONS else self.config.precision,
+            batch_size=recipe["batch_size"],
             workers=self.config.workers or self.cluster.cpus,
         )
-        return self.recipe, network.backbone.recipe.get("classes")
+        self.models.append(Model(backbone, weights, pinned))
+        return recipe, network.backbone.recipe.get("classes")
 
-    def _recipe_of_a_node(self, ours: dict, shared: set[str], device: str) -> dict:
+    def _recipe_of_a_node(self, model: Model, ours: dict, shared: set[str]) -> dict:
         """The recipe as a node with a GPU makes it, for a driver that has none; its `shared` entries must be ours."""
-        config, options = replace(self.config, device=device), {"num_cpus": self.cluster.cpus, "num_gpus": 1}
+        options = {"num_cpus": self.cluster.cpus, "num_gpus": 1}
         task = self.ray.remote(recipe_on_node).options(**options, max_retries=1)
         try:
-            made = self.ray.get(task.remote(self.backbone, self.weights, config))
+            made = self.ray.get(task.remote(model))
         except self.ray.exceptions.RayError as error:
             raise GcfError(f"Ray worker: cannot load the network ({last_line(error)})") from None
         if isinstance(made, Fault):
@@ -58,11 +64,11 @@ class RayEngine:
         check_same("a node with a GPU", theirs, {key: value for key, value in ours.items() if key in shared})
         return made
 
-    def work(self, run, todo: list[VideoPath], bar) -> None:
-        """Bring `todo` to a committed state on the cluster; stopped, the workers commit what they have."""
-        with _marked(run.parts) as token:
-            start = functools.partial(self._start, run.parts, token)
-            drive = Drive(self.cluster, run, todo, bar, start, least=2 * self.pinned.workers)
+    def work(self, runs: Sequence[Run], bar) -> None:
+        """Bring what the runs lack to a committed state on the cluster; stopped, the workers commit what they have."""
+        with _marked(runs[0].parts) as token:
+            start = functools.partial(self._start, runs, token)
+            drive = Drive(self.cluster, runs, lacking(runs), bar, start, least=2 * self.models[0].config.workers)
             try:
                 drive.loop()
             except BaseException:
@@ -72,22 +78,25 @@ class RayEngine:
                 drive.end()
             drive.await_parts()
 
-    def _start(self, parts: PartFolder, token: str, sample: str) -> Worker:
+    def _start(self, runs: Sequence[Run], token: str, sample: str) -> Worker:
         """Ask Ray for one more worker; it is placed when there is room."""
         writer = secrets.token_hex(4)
         job = WorkerJob(
-            out=os.path.abspath(parts.out),
+            outs=[os.path.abspath(run.parts.out) for run in runs],
             run=token,
             writer=writer,
-            backbone=self.backbone,
-            weights=self.weights,
-            config=self.pinned,
+            models=self.models,
             threads=self.cluster.cpus,
             sample=sample,
         )
         options = {"num_cpus": self.cluster.cpus, "num_gpus": int(self.cluster.gpus), "scheduling_strategy": "SPREAD"}
         actor = self.ray.remote(RayWorker).options(**options, max_concurrency=4, max_restarts=0).remote(job)
         return Worker(actor, writer, actor.prepare.remote())
+
+
+def _for_all_nodes(name: str) -> str:
+    """A backbone or weights; where it is a file, its whole path."""
+    return os.path.abspath(name) if name.endswith(PLUGIN_SUFFIX) or os.path.isfile(name) else name
 
 
 @contextlib.contextmanager

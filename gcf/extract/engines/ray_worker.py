@@ -1,9 +1,9 @@
-"""What runs on a node of the cluster: one network, its decoders, its parts; faults go back as values, never raised."""
+"""What runs on a node of the cluster: networks, their decoders, their parts; faults go back as values, never raised."""
 
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,33 +12,40 @@ from gcf.errors import RefusedError, StoppedError
 from gcf.extract.config import ExtractConfig
 from gcf.extract.engines.ray_faults import Fault, WorkEnded, told
 from gcf.extract.find import VideoPath
+from gcf.extract.pipeline import load_network
+from gcf.extract.run import Run, work
 
 MARKER = "ray-"  # a file in the parts' folder, of one run: workers of a run that is over see that it is gone
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone and its weights, by names that mean the same on every node, and the settings it works with."""
+
+    backbone: str
+    weights: str
+    config: ExtractConfig
 
 
 @dataclass(frozen=True)
 class WorkerJob:
     """What a worker needs to know.
 
-    run: names the marker file; writer: this worker's parts; threads: lanes of its network on a processor; sample: a
-    video that every node must see.
+    outs: the output of each of the models; run: names the marker file beside the first; writer: this worker's parts;
+    threads: lanes of its networks on a processor; sample: a video that every node must see.
     """
 
-    out: str
+    outs: Sequence[str]
     run: str
     writer: str
-    backbone: str
-    weights: str
-    config: ExtractConfig
+    models: Sequence[Model]
     threads: int
     sample: str
 
 
-def recipe_on_node(backbone: str, weights: str, config: ExtractConfig) -> "dict | Fault":
+def recipe_on_node(model: Model) -> "dict | Fault":
     """The recipe that this node makes."""
-    from gcf.extract.pipeline import load_network
-
-    return told(lambda: load_network(backbone, weights, config)[1])
+    return told(lambda: load_network(model.backbone, model.weights, model.config)[1])
 
 
 class RayWorker:
@@ -46,16 +53,19 @@ class RayWorker:
 
     def __init__(self, job: WorkerJob):
         self.job, self.stopping = job, threading.Event()
-        self.parts = PartFolder(Path(job.out), job.writer)
+        self.parts = [PartFolder(Path(out), job.writer) for out in job.outs]
         self.clips: list[int] = []
 
     def prepare(self) -> "dict | Fault":
-        """Load the network; node, process id, recipe and class names, or why this node cannot take part."""
+        """Load the networks; node, process id and recipes, or why this node cannot take part."""
         return told(self._prepare)
 
-    def extract(self, videos: Sequence[VideoPath]) -> Fault | None:
-        """Extract and commit videos; what goes wrong with one of them is recorded, what stops the work is returned."""
-        return told(self._extract, videos)
+    def extract(self, videos: Sequence[VideoPath], lacked: Sequence[Collection[str]]) -> Fault | None:
+        """Extract and commit videos; what goes wrong with one of them is recorded, what stops the work is returned.
+
+        lacked: of every output, the ids of those videos that it lacks.
+        """
+        return told(self._extract, videos, lacked)
 
     def progress(self, since: int) -> list[int]:
         """Clips of each video that this call of `extract` has settled, from the since-th on; 0 is a failure."""
@@ -68,22 +78,21 @@ class RayWorker:
     def _prepare(self) -> dict:
         import torch
 
-        from gcf.extract.pipeline import load_network
-
         if not self.current():
-            raise RefusedError(f"does not see {self.parts.folder}; put the output on storage that all nodes share")
+            raise RefusedError(f"does not see {self.parts[0].folder}; put the output on storage that all nodes share")
         if not os.path.lexists(self.job.sample):
             raise RefusedError(f"does not see {self.job.sample}; put the videos on storage that all nodes share")
         torch.set_num_threads(self.job.threads)
-        self.network, self.recipe = load_network(self.job.backbone, self.job.weights, self.job.config)
-        self.classes = self.network.backbone.recipe.get("classes")
-        return {"node": socket.gethostname(), "pid": os.getpid(), "recipe": self.recipe, "classes": self.classes}
+        loaded = [load_network(model.backbone, model.weights, model.config) for model in self.job.models]
+        self.networks, self.recipes = zip(*loaded, strict=True)
+        return {"node": socket.gethostname(), "pid": os.getpid(), "recipes": list(self.recipes)}
 
-    def _extract(self, videos: Sequence[VideoPath]) -> None:
+    def _extract(self, videos: Sequence[VideoPath], lacked: Sequence[Collection[str]]) -> None:
         self.clips = []
-        share = _share_of_run()(list(videos), self.parts, self.job.config, self.recipe, self.classes)
-        share.worker = self
-        share.work(list(videos), self.network, self)
+        shares = [
+            Share(self, index, [video for video in videos if video.id in ids]) for index, ids in enumerate(lacked)
+        ]
+        work(shares, self.networks, videos, self)
 
     def advance(self, *, clips: int) -> None:
         """One more video is settled: the part of a progress bar."""
@@ -91,33 +100,35 @@ class RayWorker:
 
     def current(self) -> bool:
         """Whether the run that this worker belongs to goes on."""
-        return (self.parts.folder / f"{MARKER}{self.job.run}").exists()
+        return (self.parts[0].folder / f"{MARKER}{self.job.run}").exists()
 
 
-def _share_of_run():
-    """The class of a share of a run, as the local engine does it whole, that can be stopped."""
-    from gcf.extract.extractor import _Run  # late: the extractor imports the engines
+class Share(Run):
+    """A worker's share of a run, as the local engine does it whole, that can be stopped."""
 
-    class Share(_Run):
-        worker: RayWorker
+    def __init__(self, worker: RayWorker, index: int, videos: Sequence[VideoPath]):
+        classes = worker.networks[index].backbone.recipe.get("classes")
+        config = worker.job.models[index].config
+        super().__init__(videos, worker.parts[index], config, worker.recipes[index], classes)
+        self.worker = worker
 
-        def _commit_in_time(self) -> None:
-            if self.worker.stopping.is_set():
-                raise WorkEnded  # `work` commits on its way out
-            super()._commit_in_time()
+    def commit_in_time(self) -> None:
+        """The same; raises WorkEnded where the driver has asked for an end."""
+        if self.worker.stopping.is_set():
+            raise WorkEnded  # `work` commits on its way out
+        super().commit_in_time()
 
-        def _commit(self) -> None:
-            if not self.worker.current():  # whoever goes on from here does not expect us any more
-                self.videos, self.failures = [], []
-                raise WorkEnded
-            lost = bool(self.failures) and not os.path.lexists(self.worker.job.sample)
-            if lost:  # not the videos' failures, then
-                self.failures = []
-            super()._commit()
-            if lost:
-                raise StoppedError(
-                    f"{self.worker.job.sample} is not to be seen any more; mount the videos again and run the same "
-                    "command again, finished videos are kept"
-                )
-
-    return Share
+    def commit(self) -> None:
+        """The same, unless the run is over, or the videos are gone with their disk."""
+        if not self.worker.current():  # whoever goes on from here does not expect us any more
+            self.videos, self.failures = [], []
+            raise WorkEnded
+        lost = bool(self.failures) and not os.path.lexists(self.worker.job.sample)
+        if lost:  # not the videos' failures, then
+            self.failures = []
+        super().commit()
+        if lost:
+            raise StoppedError(
+                f"{self.worker.job.sample} is not to be seen any more; mount the videos again and run the same "
+                "command again, finished videos are kept"
+            )
