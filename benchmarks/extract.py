@@ -15,21 +15,17 @@ Weights are random: they change no time. Start-up (imports, weights, the trial o
 import argparse
 import logging
 import os
-import statistics
-import tempfile
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import numpy as np
 import torch
+from rates import Rate, local_copies, measured, median_frames
 
 from gcf.extract.backbones import load_backbone
 from gcf.extract.clips import fill_indices
 from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import Clip, ClipJob, decode_clips
-from gcf.extract.find import VideoPath, find_videos
+from gcf.extract.find import VideoPath
 from gcf.extract.lanes import Lanes
 from gcf.extract.network import ClipNetwork
 from gcf.extract.normalise import Normalise
@@ -39,32 +35,6 @@ from gcf.extract.preprocess import Geometry, centre_view
 BACKBONES = ("resnext101", "mobilenetv2", "shufflenetv2", "r3d_18", "r2plus1d_18")
 BATCH_SIZES = (2, 4, 8, 16)
 BARE_CLIPS = 64
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Clips a second by the clock, and milliseconds of processor time a clip."""
-
-    clips: int
-    seconds: float
-    processor: float
-
-    @property
-    def a_second(self) -> float:
-        """Clips a second."""
-        return self.clips / self.seconds
-
-    def __str__(self) -> str:
-        return f"{self.a_second:7.1f} clips/s {1e3 * self.processor / self.clips:7.1f} core-ms/clip"
-
-
-def measured(work) -> Rate:
-    """The rate of `work`, which returns a number of clips; children that have ended count."""
-    begun, used = time.perf_counter(), os.times()
-    clips = work()
-    now = os.times()
-    processor = sum(now[:4]) - sum(used[:4])
-    return Rate(clips, time.perf_counter() - begun, processor)
 
 
 def plain(videos: list[VideoPath], backbone: torch.nn.Module, geometry: Geometry, num_frames: int) -> int:
@@ -164,23 +134,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4, help="times that gcf is given each video")
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # that random weights mean nothing is said once, above
-    found = find_videos([args.videos])
-    videos = found[:: max(1, len(found) // args.count)][: args.count]
-    with tempfile.TemporaryDirectory() as name:  # so that nothing is read from a slow disk
-        copies = []
-        for n, video in enumerate(videos):
-            copy = Path(name) / f"{n}{Path(video.path).suffix}"
-            copy.write_bytes(Path(video.path).read_bytes())
-            copies.append(VideoPath(str(copy), copy.name))
-        frames = statistics.median(_num_frames(v.path) for v in copies)
+    with local_copies(args.videos, args.count) as copies:
+        frames = median_frames(copies)
         print(f"{len(copies)} videos, {frames:.0f} frames in the median; torch {torch.__version__}")
         for backbone in args.backbones:
             compare(backbone, copies, args.repeats)
-
-
-def _num_frames(path: str) -> int:
-    with av.open(path) as container:
-        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
 if __name__ == "__main__":

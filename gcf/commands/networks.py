@@ -7,6 +7,10 @@ import click
 from gcf.commands.options import json_option
 from gcf.terminal import columns, show
 
+NOTES = """\
+unstrided: can be used without stride in time. top-1: of the default weights, as their authors measured it, each their
+own way: `gcf weights show` says how. docs/backbones.md has the clip sizes, costs and speeds."""
+
 
 @click.command()
 @json_option
@@ -25,16 +29,20 @@ def backbones(as_json):
     from gcf.extract.backbones import list_backbones
 
     found = list_backbones()
-    rows = [("name", "descriptor", "parameters", "without stride in time", "weights (default first)")]
-    rows += [
-        (b.name, b.descriptor_width, b.parameters, "no" if b.stride_stays or b.plugin else "yes", _weights_of(b))
-        for b in found
-    ]
-    show({"backbones": found}, columns(rows), as_json)
+    rows = [("name", "descriptor", "parameters", "unstrided", "top-1 %", "data", "download", "weights (default first)")]
+    rows += map(_backbone_row, found)
+    show({"backbones": found}, f"{columns(rows)}\n\n{NOTES}", as_json)
 
 
-def _weights_of(backbone) -> str:
-    return "its own" if backbone.plugin else ", ".join(backbone.weights) or "none published"
+def _backbone_row(backbone) -> tuple:
+    weights = "its own" if backbone.plugin else ", ".join(backbone.weights) or "none published"
+    unstrided = "no" if backbone.stride_stays or backbone.plugin else "yes"
+    facts = (backbone.name, backbone.descriptor_width, backbone.parameters, unstrided)
+    return (*facts, _percent(backbone.top1), backbone.dataset or "-", backbone.origin or "-", weights)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 @click.group()
@@ -49,8 +57,8 @@ def weights_list(as_json):
     from gcf.extract.weights import list_weights
 
     found = list_weights()
-    rows = [("backbone", "id", "classes", "download", "here")]
-    rows += [(w.backbone, w.id, w.num_classes, w.origin, w.cached or "no") for w in found]
+    rows = [("backbone", "id", "classes", "top-1 %", "download", "here")]
+    rows += [(w.backbone, w.id, w.num_classes, _percent(w.top1), w.origin, w.cached or "no") for w in found]
     show({"weights": found}, columns(rows), as_json)
 
 

@@ -52,7 +52,8 @@ class WeightsSpec:
     """One published file of weights.
 
     `class_list`: "kinetics400" | "kinetics600" | "primitives", '' where the order is unknown. `top1` as its authors
-    publish it, a fraction of their validation videos; None where it is not written down here.
+    print it, a fraction of videos or of clips, None where no text of theirs was found that prints it. `top1_source`:
+    where it was read and how it was measured, or why there is none. Figures of different sources are not comparable.
     """
 
     backbone: str
@@ -62,6 +63,7 @@ class WeightsSpec:
     class_list: str
     pixels: Pixels
     top1: float | None = None
+    top1_source: str = ""
 
     def class_names(self) -> list[str] | None:
         """Name of every logit, or None where their order was never published."""
@@ -72,7 +74,8 @@ class WeightsSpec:
 class WeightsInfo:
     """One line of `gcf weights list`; `cached` is the file's path where it is there already.
 
-    origin: "direct" (it downloads by itself), "by hand", or "packaged" (it comes with gcf).
+    origin: "direct" (it downloads by itself), "by hand", or "packaged" (it comes with gcf). dataset: what it was
+    trained on. top1, top1_source: as in WeightsSpec.
     """
 
     backbone: str
@@ -82,6 +85,9 @@ class WeightsInfo:
     origin: str
     file: str
     cached: Path | None
+    dataset: str
+    top1: float | None
+    top1_source: str
 
 
 KINETICS_MEAN = (114.7748, 107.7354, 99.4750)  # RGB: kenshohara/3D-ResNets-PyTorch, branch CVPR2018, mean.py
@@ -94,19 +100,31 @@ DRIVE = "https://drive.google.com/drive/folders/"
 HARA_2018_FOLDER = DRIVE + "1zvl89AgFAApbH0At-gMuZSeQB_LpNP-M"
 EFFICIENT_FOLDER = DRIVE + "1eggpkmy_zjb62Xra6kQviLa67vzP_FR8"
 HARA_FOLDER = DRIVE + "1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4"
+# Read: okankop/Efficient-3DCNNs README.md at f8debe0, kenshohara/3D-ResNets-PyTorch README.md at 042b98c (2018) and at
+# 540a0ea (2020). The papers were not at hand; 65.1 is quoted, and with its top-5, 85.7, has the README's mean, 75.4.
+EFFICIENT_TOP1 = (
+    "not found: the README of okankop/Efficient-3DCNNs shows its results in a picture alone; the paper is "
+    "arXiv 1904.02422"
+)
+HARA_2018_TOP1 = (
+    0.651,
+    "arXiv 1711.09577, as quoted in thaolmk54/hcrn-videoqa issue 13: videos",
+)
+HARA_TOP1 = "not found: the README of kenshohara/3D-ResNets-PyTorch (2020) prints none; the paper is arXiv 2004.04968"
 YOWO = "https://github.com/yjh0410/PyTorch_YOWO/releases/download/yowo-weight/"
 
 
 def _efficient(backbone: str, model: str, *, direct: bool = False) -> WeightsSpec:
     file = f"kinetics_{model}_RGB_16_best.pth"  # "RGB" is the modality, not the channel order
     source = Source(file, (YOWO + file,) if direct else (), EFFICIENT_FOLDER)
-    return WeightsSpec(backbone, "kinetics600", source, 600, "kinetics600", EFFICIENT)
+    return WeightsSpec(backbone, "kinetics600", source, 600, "kinetics600", EFFICIENT, None, EFFICIENT_TOP1)
 
 
 def _hara(backbone: str, file: str) -> WeightsSpec:
-    return WeightsSpec(backbone, "kinetics700-hara", Source(file, (), HARA_FOLDER), 700, "", HARA)
+    return WeightsSpec(backbone, "kinetics700-hara", Source(file, (), HARA_FOLDER), 700, "", HARA, None, HARA_TOP1)
 
 
+X3D_TOP1 = "pytorchvideo docs/source/model_zoo.md: videos, 10 clips x 3 crops"
 PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
 
 
@@ -122,7 +140,7 @@ def _x3d(size: str, *, sides: tuple[int, int], clip: tuple[int, int], top1: floa
     grey = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
     pixels = Pixels("RGB", 1.0, *grey, *sides, resize_rule="torchvision", num_frames=clip[0], frame_rate=30 / clip[1])
     source = Source(file, (PYTORCHVIDEO + file,))
-    return WeightsSpec(f"x3d_{size.lower()}", "kinetics400", source, 400, "kinetics400", pixels, top1)
+    return WeightsSpec(f"x3d_{size.lower()}", "kinetics400", source, 400, "kinetics400", pixels, top1, X3D_TOP1)
 
 
 RESNEXT_MIRROR = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/models/resnext101.pth"  # a bare state dict
@@ -131,9 +149,18 @@ RESNEXT_HARA = Source("resnext-101-kinetics.pth", (YOWO + "resnext-101-kinetics.
 PACKAGED_FILE = Source(
     "shufflenetv2_0.25x_primitives.safetensors", sha256="f06974ba8d3072251f97acfab7160b26", packaged=True
 )
-PACKAGED_PIXELS = Pixels("RGB", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+PACKAGED = WeightsSpec(
+    backbone="shufflenetv2_0.25x",
+    id="primitives",
+    source=PACKAGED_FILE,
+    num_classes=len(PRIMITIVES),
+    class_list="primitives",
+    pixels=Pixels("RGB", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    top1=2347 / 2400,
+    top1_source="its card: clips of held-out synthetic videos, by gcf",
+)
 PUBLISHED = (
-    WeightsSpec("resnext101", "kinetics400-hara", RESNEXT_HARA, 400, "kinetics400", HARA_2018),
+    WeightsSpec("resnext101", "kinetics400-hara", RESNEXT_HARA, 400, "kinetics400", HARA_2018, *HARA_2018_TOP1),
     _efficient("resnext101", "resnext_101"),
     _efficient("mobilenetv2", "mobilenetv2_1.0x"),
     _efficient("mobilenetv2_0.7x", "mobilenetv2_0.7x"),
@@ -143,7 +170,7 @@ PUBLISHED = (
     _efficient("shufflenetv2_1.5x", "shufflenetv2_1.5x", direct=True),
     _efficient("shufflenetv2_1.0x", "shufflenetv2_1.0x", direct=True),
     _efficient("shufflenetv2_0.25x", "shufflenetv2_0.25x", direct=True),
-    WeightsSpec("shufflenetv2_0.25x", "primitives", PACKAGED_FILE, len(PRIMITIVES), "primitives", PACKAGED_PIXELS),
+    PACKAGED,
     _hara("r2plus1d_50", "r2p1d50_K_200ep.pth"),
     _hara("r3d_50", "r3d50_K_200ep.pth"),
     _hara("r3d_101", "r3d101_K_200ep.pth"),
@@ -153,21 +180,23 @@ PUBLISHED = (
     _x3d("L", sides=(356, 312), clip=(16, 5), top1=0.7744),
 )
 TORCHVISION_URL = "https://download.pytorch.org/models/"
-# torchvision's: (backbone, id) -> file, so that a listing need not import torchvision; all else is asked of its enums
+# torchvision's: (backbone, id) -> file and top-1, so that a listing need not import torchvision; a test holds them to
+# its enums, of which all else is asked
 TORCHVISION = {
-    ("r3d_18", "kinetics400-v1"): "r3d_18-b3b3357e.pth",
-    ("mc3_18", "kinetics400-v1"): "mc3_18-a90a0ba3.pth",
-    ("r2plus1d_18", "kinetics400-v1"): "r2plus1d_18-91a641e6.pth",
-    ("s3d", "kinetics400-v1"): "s3d-d76dad2f.pth",
-    ("mvit_v1_b", "kinetics400-v1"): "mvit_v1_b-dbeb1030.pth",
-    ("mvit_v2_s", "kinetics400-v1"): "mvit_v2_s-ae3be167.pth",
-    ("swin3d_t", "kinetics400-v1"): "swin3d_t-7615ae03.pth",
-    ("swin3d_s", "kinetics400-v1"): "swin3d_s-da41c237.pth",
-    ("swin3d_b", "kinetics400-v1"): "swin3d_b_1k-24f7c7c6.pth",
-    ("swin3d_b", "kinetics400-imagenet22k-v1"): "swin3d_b_22k-7c6ae6fa.pth",
+    ("r3d_18", "kinetics400-v1"): ("r3d_18-b3b3357e.pth", 0.632),
+    ("mc3_18", "kinetics400-v1"): ("mc3_18-a90a0ba3.pth", 0.6396),
+    ("r2plus1d_18", "kinetics400-v1"): ("r2plus1d_18-91a641e6.pth", 0.67463),
+    ("s3d", "kinetics400-v1"): ("s3d-d76dad2f.pth", 0.68368),
+    ("mvit_v1_b", "kinetics400-v1"): ("mvit_v1_b-dbeb1030.pth", 0.78477),
+    ("mvit_v2_s", "kinetics400-v1"): ("mvit_v2_s-ae3be167.pth", 0.80757),
+    ("swin3d_t", "kinetics400-v1"): ("swin3d_t-7615ae03.pth", 0.77715),
+    ("swin3d_s", "kinetics400-v1"): ("swin3d_s-da41c237.pth", 0.79521),
+    ("swin3d_b", "kinetics400-v1"): ("swin3d_b_1k-24f7c7c6.pth", 0.79427),
+    ("swin3d_b", "kinetics400-imagenet22k-v1"): ("swin3d_b_22k-7c6ae6fa.pth", 0.81643),
 }
-# frames per clip and frames per second of training: the `_docs` of torchvision's enums
-TORCHVISION_CLIPS = {"s3d": (128, 15.0), "mvit": (16, 7.5), "swin3d": (32, 15.0), "": (16, 15.0)}
+# frames per clip and frames per second of training, and clips of a video that its top-1 is the mean of (1: top-1 of
+# clips): the `_docs` of torchvision's enums
+TORCHVISION_CLIPS = {"s3d": (128, 15.0, 1), "mvit": (16, 7.5, 5), "swin3d": (32, 15.0, 12), "": (16, 15.0, 5)}
 
 
 def weights_ids(backbone: str) -> tuple[str, ...]:
@@ -240,20 +269,46 @@ def class_names(class_list: str) -> list[str]:
 
 def list_weights() -> list[WeightsInfo]:
     """Everything in the table, in its order."""
-    ours = [(spec.backbone, spec.id, spec.num_classes, bool(spec.class_list), spec.source) for spec in PUBLISHED]
-    theirs = [
-        (name, weights_id, BACKBONES[name].num_classes, True, Source(file, (f"{TORCHVISION_URL}{file}",)))
-        for (name, weights_id), file in TORCHVISION.items()
+    theirs = (
+        (name, weights_id, BACKBONES[name].num_classes, True, Source(file, (f"{TORCHVISION_URL}{file}",)), top1)
+        for (name, weights_id), (file, top1) in TORCHVISION.items()
+    )
+    return [
+        *(
+            _listed(s.backbone, s.id, s.num_classes, bool(s.class_list), s.source, (s.top1, s.top1_source))
+            for s in PUBLISHED
+        ),
+        *(_listed(*facts, (top1, _torchvision_top1_source(facts[0]))) for *facts, top1 in theirs),
     ]
-    return [_listed(*row) for row in ours + theirs]
 
 
-def _listed(backbone: str, weights_id: str, num_classes: int, names_known: bool, source: Source) -> WeightsInfo:
+def default_listed() -> dict[str, WeightsInfo]:
+    """Backbone -> the line of its default weights, as in default_weights; without those that have none."""
+    found: dict[str, WeightsInfo] = {}
+    for info in list_weights():
+        first = found.setdefault(info.backbone, info)
+        if info.origin == "direct" != first.origin:
+            found[info.backbone] = info
+    return found
+
+
+def dataset_of(weights_id: str) -> str:
+    """What weights of that id were trained on.
+
+    >>> dataset_of("kinetics400-imagenet22k-v1")
+    'Kinetics-400'
+    """
+    return weights_id.split("-")[0].replace("kinetics", "Kinetics-")
+
+
+def _listed(
+    backbone: str, weights_id: str, num_classes: int, names_known: bool, source: Source, top1: tuple[float | None, str]
+) -> WeightsInfo:
     path = cached_path(source)
     origin = "packaged" if source.packaged else "direct" if source.urls else "by hand"
-    return WeightsInfo(
-        backbone, weights_id, num_classes, names_known, origin, source.file, path if path.exists() else None
-    )
+    cached = path if path.exists() else None
+    known = (backbone, weights_id, num_classes, names_known, origin, source.file, cached)
+    return WeightsInfo(*known, dataset_of(weights_id), *top1)
 
 
 def describe_weights(backbone: str, weights_id: str) -> dict:
@@ -268,7 +323,9 @@ def describe_weights(backbone: str, weights_id: str) -> dict:
         "classes": spec.class_names(),
         **spec.pixels.recipe(),
         "frame_rate": spec.pixels.frame_rate,
+        "dataset": dataset_of(spec.id),
         "top1": spec.top1,
+        "top1_source": spec.top1_source,
         "path": str(path),
         "cached": str(path) if path.exists() else None,
         "sha256_seen": seen_digests(path),
@@ -287,7 +344,7 @@ def _from_torchvision(name: str, weights_id: str) -> WeightsSpec:
     weights = get_model_weights(name)[weights_id.upper().replace("-", "_")]
     transforms = weights.transforms()
     resize = transforms.resize_size
-    num_frames, frame_rate = next(clips for prefix, clips in TORCHVISION_CLIPS.items() if name.startswith(prefix))
+    num_frames, frame_rate, _ = _torchvision_clips(name)
     pixels = Pixels(
         "RGB",
         1.0,
@@ -302,7 +359,18 @@ def _from_torchvision(name: str, weights_id: str) -> WeightsSpec:
     file = weights.url.rsplit("/", 1)[-1]
     source = Source(file, (weights.url,), sha256=file.rsplit("-", 1)[-1].removesuffix(".pth"))  # names end in 8 digits
     top1 = round(weights.meta["_metrics"]["Kinetics-400"]["acc@1"] / 100, 5)
-    return WeightsSpec(name, weights_id, source, len(weights.meta["categories"]), "kinetics400", pixels, top1)
+    judged = (top1, _torchvision_top1_source(name))
+    return WeightsSpec(name, weights_id, source, len(weights.meta["categories"]), "kinetics400", pixels, *judged)
+
+
+def _torchvision_clips(name: str) -> tuple[int, float, int]:
+    return next(clips for prefix, clips in TORCHVISION_CLIPS.items() if name.startswith(prefix))
+
+
+def _torchvision_top1_source(name: str) -> str:
+    num_frames, frame_rate, num_clips = _torchvision_clips(name)
+    what = f"videos, {num_clips} clips" if num_clips > 1 else "clips"
+    return f"torchvision's enum: {what} of {num_frames} frames at {frame_rate:g} a second"
 
 
 def _plain(size: int | tuple[int, int]) -> int | list[int]:
