@@ -3,9 +3,9 @@
     python benchmarks/backbones.py VIDEOS [NAME ...] [--seconds 8] [--json FILE] [--write docs/backbones.md]
 
 Every network runs as `gcf extract` runs it, decoders and network together, in a process of its own, one after another:
-random weights, precision auto, default clips. Clips are counted in full swing, for --seconds,
-after the first batches; start-up is not in it. What was measured is kept in the JSON file at once, so that a run that
-was stopped goes on, and names given on the command line are measured again. Without VIDEOS only the table is written.
+random weights, precision auto, default clips. Clips are counted in full swing, for --seconds, after the first batches;
+start-up is not in it. What was measured is kept in the JSON file at once, so that a run that was stopped goes on, and
+names given on the command line are measured again. Without VIDEOS only the table is written.
 
 Random weights take the time of others, with one exception: the trial of bfloat16 judges their descriptors, and where it
 fails the network runs in float32, which the table says.
@@ -28,7 +28,7 @@ from gcf.data.atomic import atomic_file
 from gcf.extract.backbones.registry import SPECS, find_backbone
 from gcf.extract.config import ExtractConfig
 from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.pipeline import Reader, load_network, stream_together
 from gcf.terminal import guarded
 
 KEPT = Path(__file__).with_suffix(".json")
@@ -71,13 +71,14 @@ def in_full_swing(done: list[tuple[float, int]], *, warm: int = WARM_BATCHES) ->
 def extract_for(videos: list[VideoPath], network: Counted, recipe: dict, config: ExtractConfig, seconds: float) -> None:
     """Extract the videos over and over until so many seconds have passed in full swing."""
     many = [VideoPath(v.path, f"{n}/{v.id}") for n in range(REPEATS) for v in videos]
+    reader = Reader(network, recipe, {video.id for video in many})
 
     def look() -> None:
         if len(network.done) >= WARM_BATCHES + LEAST_BATCHES and in_full_swing(network.done)[1] >= seconds:
             raise _EnoughError
 
     try:
-        for _ in stream_features(many, network, recipe, config, after_batch=look):
+        for _ in stream_together(many, [reader], config, after_batch=look):
             pass
     except _EnoughError:
         return

@@ -18,7 +18,7 @@ import os
 import statistics
 from pathlib import Path
 
-from extract import Rate, measured
+from rates import Rate, measured
 
 from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import Clip, ClipJob
