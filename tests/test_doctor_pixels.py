@@ -224,6 +224,23 @@ def test_the_command_ends_with_1_and_one_clear_line_where_the_recipe_is_wrong(in
     assert sum(line.startswith("fault ") for line in out.splitlines()) == 1
 
 
+def test_clips_are_sampled_as_the_weights_were_trained_where_that_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "check_environment", lambda *_: iter(()))
+    videos = write_colours(tmp_path)
+    sparse = tmp_path / "sparse.py"
+    sparse.write_text(FILE.read_text().replace('"num_frames": 8,', '"num_frames": 8, "trained_fps": 5,'))
+    jobs = []
+
+    def spied(found, truth, job, **options):
+        jobs.append(job)
+        return decode_trial(found, truth, job, **options)
+
+    monkeypatch.setattr("gcf.explain.doctor.clips.decode_trial", spied)
+    for sampling in ("native", "trained"):
+        assert run.diagnose(backbone=sparse, videos=videos, device="cpu", sampling=sampling).passed
+    assert [job.fps for job in jobs] == [None, 5]
+
+
 @pytest.fixture(scope="module")
 def x3d(real):
     """The real network on two small clips of each of the eight real videos: as it should be, BGR, 0..255."""

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import videos
-from compare import FLOAT16_STORAGE, FLOAT32_FORWARD, relative_error
+from compare import FLOAT16_STORAGE, FLOAT32_FORWARD, assert_bitwise_equal, relative_error
 from stage_one import TINY, extract
 from torch import nn
 
 import gcf.cli
+from gcf import extract_videos
 from gcf.data.features import FeatureFile
 from gcf.errors import UsageError
 from gcf.explain.described import trained
@@ -111,6 +112,33 @@ def test_the_answer_is_the_mean_of_what_the_network_says_of_all_clips(video, tmp
     assert relative_error(3 * found.reading.evidence + bias, of_clips) < 4 * FLOAT16_STORAGE
     ((name, share),) = predict_videos("backbone", video, top=1, **MINE)[0].classes
     assert (name, share) == (found.reading.classes[found.reading.top], found.reading.probabilities.max())
+
+
+def test_clips_are_sampled_as_the_weights_were_trained_where_that_is_asked(video, other, tmp_path, invoke):
+    sparse = other({'"num_frames": 16,': '"num_frames": 8, "trained_fps": 10,'})
+    mine = MINE | {"backbone": sparse}
+    (native,) = localize_videos("backbone", video, config=NUMBERS, **mine)
+    (found,) = localize_videos("backbone", video, config=NUMBERS, sampling="trained", **mine)
+    settings = {"device": "cpu", "workers": 1, "precision": "auto"}
+    rows = extract_videos(video, tmp_path / "f.h5", backbone=sparse, sampling="trained", **settings)
+    stored = FeatureFile(rows.path).video(0)
+    assert (len(native.reading.evidence), len(found.reading.evidence)) == (5, 2)  # 40 frames at 25 a second
+    assert relative_error(found.reading.logits, np.asarray(stored.logits, np.float32).mean(axis=0)) < FLOAT16_STORAGE
+    assert_bitwise_equal(found.reading.clips.end_time, stored.clips.end_time)
+    (predicted,) = predict_videos("backbone", video, sampling="trained", **mine)
+    assert predicted.num_clips == 2
+    options = ["--backbone", sparse, "--sampling", "trained", "--json"]
+    code, out, err = invoke("predict", "backbone", video, *options)
+    assert (code, json.loads(out)["videos"][0]["num_clips"]) == (0, 2), err
+    assert invoke("localize", "backbone", video, *options, "--no-heat", "--no-overlay", "--no-sheet")[0] == 0
+    assert len(Path("backbone-localized/clips.csv").read_text().splitlines()) == 1 + 2
+
+
+def test_a_trained_head_says_itself_how_frames_are_taken(folder, tmp_path):
+    features = extract(folder, tmp_path / "f.h5").path
+    gcf.train_head(features, tmp_path / "run", epochs=1, audit=False)
+    with pytest.raises(UsageError, match="sampling is for the word backbone"):
+        predict_videos(tmp_path / "run", folder, sampling="trained", **MINE)
 
 
 def test_both_commands_take_the_word_for_a_head(video, invoke):

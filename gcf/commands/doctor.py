@@ -19,6 +19,12 @@ FAILED = 1
 )
 @annotations_option
 @device_option
+@click.option(
+    "--sampling",
+    default="native",
+    type=click.Choice(["native", "trained"]),
+    help="Clips of every frame, or at the frame rate of the weights' training.",
+)
 @click.option("--num-clips", default=32, help="Clips to try it on, two or more a video.")
 @click.option("--folder", default=".", metavar="DIR", help="Where results are to go: its room and file locks.")
 @json_option

@@ -2,7 +2,7 @@
 
 import click
 
-from gcf.commands.options import INCOMPLETE, devices_option, json_option, path_type, run_folder
+from gcf.commands.options import INCOMPLETE, devices_option, json_option, path_type, run_folder, sampling_option
 from gcf.terminal import show
 
 
@@ -45,6 +45,7 @@ from gcf.terminal import show
     help="Annotated intervals, ActivityNet-style JSON: drawn, and measured against.",
 )
 @click.option("--subset", metavar="train|val|test", help="Only the videos that the truth has in it.")
+@sampling_option
 @devices_option
 @click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
 @click.option("--overwrite", is_flag=True, help="Replace a localisation by another head or with other settings.")

@@ -30,6 +30,11 @@ device_option = click.option("--device", default="auto", help="auto (a GPU where
 devices_option = click.option(
     "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, or several: cuda:0,cuda:1."
 )
+sampling_option = click.option(
+    "--sampling",
+    type=click.Choice(["native", "trained"]),
+    help="With the word backbone as HEAD: every frame, or the frame rate of the weights' training.  [default: native]",
+)
 weights_option = click.option(
     "--weights",
     default="default",

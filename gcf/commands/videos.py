@@ -4,7 +4,7 @@ from functools import partial
 
 import click
 
-from gcf.commands.options import INCOMPLETE, devices_option, json_option, path_type
+from gcf.commands.options import INCOMPLETE, devices_option, json_option, path_type, sampling_option
 from gcf.terminal import show
 
 
@@ -21,6 +21,7 @@ from gcf.terminal import show
     help="Draw each video: a frame of every clip, its evidence, gate, attention.",
 )
 @click.option("--truth", type=path_type(exists=True), metavar="FILE", help="Intervals to draw, ActivityNet-style JSON.")
+@sampling_option
 @devices_option
 @click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
 @click.option("-o", "--output", "out", type=path_type(), metavar="FILE.csv", help="Write a table, a row a video.")

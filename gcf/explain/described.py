@@ -84,9 +84,9 @@ def open_source(
     The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
     head "backbone" stands for the network's own classifier, on the mean of all clips. A feature file needs no network,
     no labels and none of the options; a head of joined files takes as many of them.
-    options: `device`, `workers`, `deadline` of ExtractConfig. Where this machine has not the half precision of the
-    head's features, float32 takes its place, with a warning. Raises RecipeError or HeadError where backbone, weights,
-    preprocessing or descriptors would not be those that the head was trained on.
+    options: `device`, `workers`, `deadline` of ExtractConfig, and with "backbone" its `sampling`. Where this machine
+    has not the half precision of the head's features, float32 takes its place, with a warning. Raises RecipeError or
+    HeadError where backbone, weights, preprocessing or descriptors would not be those that the head was trained on.
     """
     return source_of(trained(head), find_sources(sources), backbone=backbone, weights=weights, **options)
 
@@ -118,8 +118,11 @@ def source_of(
 
     found may be empty, for videos that come later. head "backbone": the classifier that the network brings along.
     """
+    options = {name: value for name, value in options.items() if value is not None}
     if head == OWN:
         return _with_own_classifier(found, backbone, weights, options)
+    if "sampling" in options:
+        raise UsageError("this head takes frames as it was trained to; sampling is for the word backbone in its place")
     if isinstance(found, FeatureFile | JoinedFeatures):
         return _of_features(head, found)
     if JOINED in head.recipe:

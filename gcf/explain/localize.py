@@ -83,7 +83,7 @@ def localize_videos(
     included. The same call goes on where it was stopped: what is drawn is not drawn again.
     truth: annotated intervals (ActivityNet-style JSON, with boxes as gcf demo-videos writes them), against which the
     result is measured, in a `subset` alone or wherever there are any. options: `backbone`, `weights` (to be named again
-    where they were files), `device`, `workers`, `deadline`.
+    where they were files), and those of `open_source`.
 
     Raises RecipeError or HeadError where the videos cannot be described as the head expects, UsageError for a class
     that it has not, AnnotationError for a truth of other videos or classes, RefusedError for a folder with something

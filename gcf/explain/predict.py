@@ -77,7 +77,7 @@ def stream_predictions(
     top: how many classes; where a video may have several, all that are more likely than not, if they are more.
     pictures: a folder that gets ID.png for each video, a frame of every clip over its evidence, gate and attention.
     truth: a file of annotated intervals (ActivityNet-style JSON) to be drawn, too.
-    options: `device`, `workers`, `deadline` of ExtractConfig. Raises RecipeError where the backbone, weights or
+    options: those of `open_source`. Raises RecipeError where the backbone, weights or
     preprocessing would not be those that the head was trained on. A broken video has `error` and no classes.
     """
     check_top(top)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from gcf.errors import UsageError
 from gcf.explain.doctor.environment import check_environment, environment_checks
 from gcf.explain.doctor.finding import FAULT, Finding
+from gcf.extract.config import ExtractConfig
 
 if TYPE_CHECKING:
     from gcf.explain.doctor.pixels import PixelTrial
@@ -61,6 +62,7 @@ def diagnose(
     videos: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     annotations: str | os.PathLike | None = None,
     device: str = "auto",
+    sampling: str = "native",
     num_clips: int = NUM_CLIPS,
     folder: str | os.PathLike = ".",
     progress: bool = False,
@@ -69,7 +71,8 @@ def diagnose(
 
     folder: where results are to be written. videos: as for `extract_videos`; num_clips of them, spread evenly, are
     decoded once and go through the network in every setting. annotations: labels, the better evidence where they are
-    among the network's classes; without them folders name classes. See `doctor.verdict` for the rule.
+    among the network's classes; without them folders name classes. sampling: of the clips, as `extract_videos` has it.
+    See `doctor.verdict` for the rule.
 
     Raises UsageError for arguments that do not go together, and what loading the backbone or the labels raises.
     """
@@ -87,22 +90,22 @@ def diagnose(
         return Diagnosis(findings)
     if any(finding.state == FAULT and finding.check in STANDS_ON for finding in findings):
         return Diagnosis(findings, pixels_skipped=True)
-    trial = _pixels(backbone, weights, videos, annotations, device=device, num_clips=num_clips, progress=progress)
+    config = ExtractConfig(device=device, sampling=sampling)
+    trial = _pixels(backbone, weights, videos, annotations, config=config, num_clips=num_clips, progress=progress)
     return Diagnosis(findings, trial)
 
 
-def _pixels(backbone, weights, videos, annotations, *, device: str, num_clips: int, progress: bool) -> "PixelTrial":
+def _pixels(backbone, weights, videos, annotations, *, config, num_clips: int, progress: bool) -> "PixelTrial":
     from gcf.data.annotations import label_videos, read_annotations
     from gcf.explain.doctor.clips import decode_trial, true_classes
     from gcf.explain.doctor.pixels import try_pixels
-    from gcf.extract.config import ExtractConfig
     from gcf.extract.decoding import ClipJob
     from gcf.extract.find import find_videos
     from gcf.extract.pipeline import load_network
 
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
     labelling = label_videos([v.id for v in found], read_annotations(annotations) if annotations else None)
-    network, recipe = load_network(os.fspath(backbone), os.fspath(weights), ExtractConfig(device=device))
+    network, recipe = load_network(os.fspath(backbone), os.fspath(weights), config)
     truth = true_classes(labelling, network.backbone.recipe["classes"])
     job = ClipJob.from_recipe(recipe)
     clips = decode_trial(found, truth, job, num_clips=num_clips, progress=progress)
