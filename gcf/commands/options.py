@@ -31,13 +31,17 @@ devices_option = click.option(
     "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, or several: cuda:0,cuda:1."
 )
 backbone_option = click.option(
-    "--backbone", default="resnext101", metavar="NAME|FILE.py", help="See `gcf backbones`; or a plug-in file."
+    "--backbone",
+    default="resnext101",
+    metavar="NAME|FILE.py|hf:REPO|hf:DIR",
+    help="See `gcf backbones`; or a plug-in file; or a Hugging Face video model, hf:OWNER/NAME or hf:./FOLDER.",
 )
 weights_option = click.option(
     "--weights",
     default="default",
     metavar="ID|PATH|random",
-    help="See `gcf weights list`; or a checkpoint file; `random` is for trying the pipeline only.",
+    help="See `gcf weights list`; or a checkpoint file; or the revision of an hf: repository; `random` is for trying "
+    "the pipeline only.",
 )
 
 

@@ -60,7 +60,8 @@ def job_from_json(fields: dict) -> ClipJob:
     """The ClipJob of a message's head, tuples restored."""
     geometry = fields["geometry"]
     resize = geometry["resize"] if isinstance(geometry["resize"], int) else tuple(geometry["resize"])
-    return ClipJob(**{**fields, "geometry": Geometry(resize, tuple(geometry["crop"]), geometry["rule"])})
+    sizes = {"resize": resize, "crop": tuple(geometry["crop"])}
+    return ClipJob(**{**fields, "geometry": Geometry(**{**geometry, **sizes})})
 
 
 def _decode(path: str, video_id: str, job: ClipJob, outbox: int, *, root: str) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from gcf.data.parts import PartFolder
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import GcfError
+from gcf.extract.backbones.huggingface_names import absolute_name, is_huggingface
 from gcf.extract.config import PRECISIONS, ExtractConfig
 from gcf.extract.engines.ray_cluster import Cluster
 from gcf.extract.engines.ray_drive import Drive, Worker
@@ -27,7 +28,7 @@ class RayEngine:
 
     def load(self, backbone: str, weights: str) -> tuple[dict, list[str] | None]:
         """The recipe that every worker must make too, and the names of the backbone's classes."""
-        self.backbone = os.path.abspath(backbone) if backbone.endswith(PLUGIN_SUFFIX) else backbone
+        self.backbone = _of_any_folder(backbone)
         self.weights = os.path.abspath(weights) if os.path.exists(weights) else weights
         device = "cuda" if self.cluster.gpus else "cpu"
         here = device if has_device(device) else "cpu"
@@ -88,6 +89,13 @@ class RayEngine:
         options = {"num_cpus": self.cluster.cpus, "num_gpus": int(self.cluster.gpus), "scheduling_strategy": "SPREAD"}
         actor = self.ray.remote(RayWorker).options(**options, max_concurrency=4, max_restarts=0).remote(job)
         return Worker(actor, writer, actor.prepare.remote())
+
+
+def _of_any_folder(backbone: str) -> str:
+    """The backbone's name for workers, which work in folders of their own."""
+    if is_huggingface(backbone):
+        return absolute_name(backbone)
+    return os.path.abspath(backbone) if backbone.endswith(PLUGIN_SUFFIX) else backbone
 
 
 @contextlib.contextmanager

@@ -1,0 +1,222 @@
+"""Video networks of the Hugging Face hub, or of folders that `save_pretrained` has made, through transformers."""
+
+import json
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from gcf.errors import UsageError, WeightsError
+from gcf.extract.backbones.huggingface_faults import quiet, told_plainly
+from gcf.extract.backbones.huggingface_models import FAMILIES, TokenNetwork
+from gcf.extract.backbones.huggingface_names import Place, place_of
+from gcf.extract.backbones.huggingface_pixels import pixels_of
+from gcf.extract.backbones.random_weights import SEED
+
+log = logging.getLogger("gcf")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+UNNAMED = re.compile(r"LABEL_\d+")  # what transformers calls a class that nobody named
+CONFIG, IMAGES, VIDEOS, BOTH = (
+    "config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+)
+SHOWN = 3  # keys that an error names before it only counts
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a place at one revision: a repository's commit, None for a folder."""
+
+    library: ModuleType
+    place: Place
+    revision: str | None
+
+    @property
+    def options(self) -> dict:
+        """What every `from_pretrained` is given; code that lies beside the files is never run."""
+        return {"revision": self.revision, "trust_remote_code": False}
+
+    def path(self, file: str) -> Path | None:
+        """Where a file is on this machine, fetched where it must be; None where there is none."""
+        found = self.library.utils.cached_file(
+            self.place.source, file, revision=self.revision, _raise_exceptions_for_missing_entries=False
+        )
+        return Path(found) if found else None
+
+    def json(self, file: str) -> dict | None:
+        """What a file says; None where there is none."""
+        path = self.path(file)
+        return json.loads(path.read_text("utf-8")) if path else None
+
+
+def load_huggingface(name: str | os.PathLike, weights: str | os.PathLike, temporal_stride: str) -> nn.Module:
+    """The network of `hf:...`, frozen, in eval mode, float32, with its recipe.
+
+    weights: "default"; a branch, tag or commit of a repository; or "random", of the configuration alone. Raises
+    UsageError where it cannot be used, WeightsError where its files are absent, damaged or of another network.
+    """
+    place = place_of(name)
+    if temporal_stride != "trained":
+        raise UsageError(f"{place.name} has no stride in time that can be removed: its tokens are made for it")
+    library = _transformers()
+    with quiet(library), told_plainly(place, weights):
+        files = _files(library, place, os.fspath(weights))
+        config = _config(files)
+        network = FAMILIES[config.model_type](_model(files, config, random=weights == "random"))
+        pixels = _pixels(files)
+    if tuple(pixels["crop"]) != network.clip_size[1:]:
+        wanted = "x".join(map(str, network.clip_size[1:]))
+        raise UsageError(f"{place.name}: its processor crops {pixels['crop']}, its network takes {wanted} pixels")
+    network.recipe = _recipe(files, network, config, pixels, random=weights == "random")
+    return network.eval().requires_grad_(False)
+
+
+def _transformers() -> ModuleType:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # else a thread asks the hub to convert old files
+    try:
+        import transformers
+    except ImportError as error:
+        raise UsageError("hf: networks need transformers: pip install 'gcf-net[hf]'") from error
+    return transformers
+
+
+def _files(library: ModuleType, place: Place, weights: str) -> Files:
+    """The files of the revision that `weights` means, pinned to its commit, so that all are of one state."""
+    if place.is_folder:
+        if weights not in ("default", "random", Path(place.source).name):
+            raise UsageError(f"{place.name} is a folder and has one state: weights {weights!r} cannot be asked of it")
+        return Files(library, place, None)
+    revision = "main" if weights in ("default", "random") else weights
+    path = Files(library, place, revision).path(CONFIG)
+    commit = path.parent.name if path else ""  # the cache keeps each commit's files in a folder of its name
+    return Files(library, place, commit if COMMIT.fullmatch(commit) else revision)
+
+
+def _config(files: Files):
+    """The configuration, of a kind that is known."""
+    place, said = files.place.name, files.json(CONFIG)
+    if said is None:
+        raise WeightsError(f"{place}: has no {CONFIG}; name a model's repository, or a folder made by save_pretrained")
+    kind = said.get("model_type")
+    if kind not in FAMILIES:
+        raise UsageError(f"{place}: is of type {kind!r}; known: {', '.join(FAMILIES)}")
+    config = files.library.AutoConfig.from_pretrained(files.place.source, **files.options)
+    channels = getattr(config, "num_channels", 3)
+    reason = FAMILIES[kind].impossible(config) or (f"it takes {channels} channels, not RGB" if channels != 3 else "")
+    if reason:
+        raise UsageError(f"{place}: this {kind} cannot be used: {reason}")
+    return config
+
+
+def _model(files: Files, config, *, random: bool) -> nn.Module:
+    """A classifier where the checkpoint is one's, else the bare encoder."""
+    library, architectures = files.library, config.architectures or [""]
+    classifies = architectures[0].endswith("ForVideoClassification")
+    auto = library.AutoModelForVideoClassification if classifies else library.AutoModel
+    if random:
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # the caller's random numbers stay as they are
+            torch.default_generator.manual_seed(SEED)
+            return auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    model, found = auto.from_pretrained(
+        files.place.source,
+        config=config,
+        dtype=torch.float32,  # whatever type the file keeps
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # to be told of them all, below
+        **files.options,
+    )
+    _check_filled(model, found, files.place, others=architectures[0] != type(model).__name__)
+    return model
+
+
+def _check_filled(model: nn.Module, found: dict, place: Place, *, others: bool) -> None:
+    """Refuse a checkpoint that leaves parameters to chance, or whose tensors have no place in the model.
+
+    others: the checkpoint is of a model around the encoder, such as one for pretraining, which has more parts.
+    """
+    prefix, unused = f"{model.base_model_prefix}.", FAMILIES[model.config.model_type].unused
+    parts = dict(model.base_model.named_children())
+
+    def part(key: str) -> str:
+        return key.removeprefix(prefix).split(".")[0]
+
+    missing = [key for key in found["missing_keys"] if part(key) not in unused]
+    extra = [key for key in found["unexpected_keys"] if part(key) not in unused and (not others or part(key) in parts)]
+    reshaped = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+    faults = {"missing": missing, "not of this network": extra, "of another shape": reshaped}
+    if any(faults.values()):
+        listed = "; ".join(f"{len(keys)} {what} ({_first(keys)})" for what, keys in faults.items() if keys)
+        raise WeightsError(f"{place.name}: its weights do not fit its {type(model).__name__}: {listed}")
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(sorted(keys)[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
+
+
+def _pixels(files: Files) -> dict:
+    """What the model's own processor does to frames."""
+    library, place, source = files.library, files.place.name, files.place.source
+    both = files.json(BOTH) or {}
+    if files.path(VIDEOS) or "video_processor" in both:
+        processor = library.AutoVideoProcessor.from_pretrained(source, **files.options)
+
+        def run(frames):
+            return _values(processor(frames, do_sample_frames=False, return_tensors="pt"))
+    elif files.path(IMAGES) or "image_processor" in both:
+        processor = library.AutoImageProcessor.from_pretrained(source, **files.options)
+
+        def run(frames):
+            return _values(processor(list(frames), return_tensors="pt"))
+    else:
+        raise WeightsError(
+            f"{place}: has neither {IMAGES} nor {VIDEOS}: which pixels it wants is not known; "
+            "save the processor that it was trained with beside it (processor.save_pretrained)"
+        )
+    return pixels_of(processor, run, place=place)
+
+
+def _values(batch: dict) -> torch.Tensor:
+    """The pixels (T, 3, h, w) of the one video of a processor's output."""
+    (values,) = (batch[name] for name in ("pixel_values", "pixel_values_videos") if name in batch)
+    return values[0].float()
+
+
+def _recipe(files: Files, network: TokenNetwork, config, pixels: dict, *, random: bool) -> dict:
+    from gcf.extract.backbones.loading import state_sha256  # late: it imports this
+
+    name = files.place.name
+    if random:
+        log.warning(
+            "%s has random weights: its descriptors and logits mean nothing, use them to try the pipeline", name
+        )
+    label = "random" if random else files.revision or Path(files.place.source).name
+    return {
+        "name": name,
+        "weights": label,
+        "weights_sha256": state_sha256(network.state_dict()),
+        "num_frames": network.clip_size[0],
+        "fixed_frames": network.fixed_frames,
+        "frames_step": network.patch[0],
+        **pixels,
+        "classes": None if random else _classes(network, config),
+        "temporal_stride": "trained",
+        "transformers": files.library.__version__,
+    }
+
+
+def _classes(network: TokenNetwork, config) -> list[str] | None:
+    """Names of the logits, in their order, where somebody has named them."""
+    if not hasattr(network, "classify"):
+        return None
+    count = network.classify.out_features
+    names = [str(config.id2label.get(number, "")) for number in range(count)]
+    named = len(set(names)) == count == len(config.id2label) and not any(map(UNNAMED.fullmatch, names))
+    return names if named and all(names) else None
