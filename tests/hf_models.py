@@ -79,13 +79,14 @@ def processor(kind):
 
 
 def built(cls, config):
-    """A model whose every parameter is random, zeros and ones of the usual initialisation too."""
+    """A model whose every parameter is random, those that usually begin as zeros and ones too."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         model = cls(config).eval()
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.normal_(std=0.2)
+            for name, parameter in model.named_parameters():
+                scale = parameter.ndim == 1 and name.endswith("weight")  # a norm's
+                parameter.normal_(mean=float(scale), std=0.2)
     return model
 
 

@@ -92,7 +92,7 @@ def _files(library: ModuleType, place: Place, weights: str) -> Files:
     """The files of the revision that `weights` means, pinned to its commit, so that all are of one state."""
     if place.is_folder:
         if weights not in ("default", "random", Path(place.source).name):
-            raise UsageError(f"{place.name} is a folder and has one state: weights {weights!r} cannot be asked of it")
+            raise UsageError(f"{place.name}: a folder has one state: weights {weights!r} cannot be asked of it")
         return Files(library, place, None)
     revision = "main" if weights in ("default", "random") else weights
     path = Files(library, place, revision).path(CONFIG)

@@ -54,7 +54,7 @@ def worst_difference(recipe: dict, run: Run) -> float:
     level = recipe["pixel_max"] / 255 / torch.tensor(recipe["std"]).view(1, 3, 1, 1)
     for seed, size in enumerate(TRIED_SIZES):
         frame = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-        pixels = np.ascontiguousarray(centre_view(frame, geometry))
+        pixels = centre_view(frame, geometry).copy()  # Pillow's own memory may not be written
         ours = normalise(torch.from_numpy(pixels)[None, None])[0].transpose(0, 1)  # (1, 3, h, w)
         theirs = run(frame[None])
         if ours.shape != theirs.shape:
