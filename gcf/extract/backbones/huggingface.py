@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gcf.errors import UsageError, WeightsError
-from gcf.extract.backbones.huggingface_faults import quiet, told_plainly
+from gcf.extract.backbones.huggingface_faults import NO_CONFIG, quiet, told_plainly
 from gcf.extract.backbones.huggingface_models import FAMILIES, TokenNetwork
 from gcf.extract.backbones.huggingface_names import Place, place_of
 from gcf.extract.backbones.huggingface_pixels import pixels_of
@@ -43,10 +43,16 @@ class Files:
         """What every `from_pretrained` is given; code that lies beside the files is never run."""
         return {"revision": self.revision, "trust_remote_code": False}
 
-    def path(self, file: str) -> Path | None:
-        """Where a file is on this machine, fetched where it must be; None where there is none."""
+    def path(self, file: str, *, needed: bool = False) -> Path | None:
+        """Where a file is on this machine, fetched where it must be; None where there is none.
+
+        needed: an error of transformers' where it cannot be told, such as without a network.
+        """
+        if self.place.is_folder:
+            path = Path(self.place.source, file)
+            return path if path.is_file() else None
         found = self.library.utils.cached_file(
-            self.place.source, file, revision=self.revision, _raise_exceptions_for_missing_entries=False
+            self.place.source, file, revision=self.revision, _raise_exceptions_for_missing_entries=needed
         )
         return Path(found) if found else None
 
@@ -95,8 +101,10 @@ def _files(library: ModuleType, place: Place, weights: str) -> Files:
             raise UsageError(f"{place.name}: a folder has one state: weights {weights!r} cannot be asked of it")
         return Files(library, place, None)
     revision = "main" if weights in ("default", "random") else weights
-    path = Files(library, place, revision).path(CONFIG)
-    commit = path.parent.name if path else ""  # the cache keeps each commit's files in a folder of its name
+    path = Files(library, place, revision).path(CONFIG, needed=True)
+    if path is None:
+        raise WeightsError(f"{place.name}: {NO_CONFIG}")
+    commit = path.parent.name  # the cache keeps each commit's files in a folder of its name
     return Files(library, place, commit if COMMIT.fullmatch(commit) else revision)
 
 
@@ -104,7 +112,7 @@ def _config(files: Files):
     """The configuration, of a kind that is known."""
     place, said = files.place.name, files.json(CONFIG)
     if said is None:
-        raise WeightsError(f"{place}: has no {CONFIG}; name a model's repository, or a folder made by save_pretrained")
+        raise WeightsError(f"{place}: {NO_CONFIG}")
     kind = said.get("model_type")
     if kind not in FAMILIES:
         raise UsageError(f"{place}: is of type {kind!r}; known: {', '.join(FAMILIES)}")

@@ -9,6 +9,7 @@ from types import ModuleType
 from gcf.errors import GcfError, WeightsError
 from gcf.extract.backbones.huggingface_names import Place
 
+NO_CONFIG = "has no config.json; name a model's repository, or a folder made by save_pretrained"
 # Of huggingface_hub.errors, by name, from the narrowest: transformers raises OSErrors of many words around them
 REASONS = {
     "GatedRepoError": "access must be asked for on its page on the hub; then log in with `hf auth login`",
@@ -18,6 +19,7 @@ REASONS = {
     "LocalEntryNotFoundError": "not in the cache, and the hub cannot be reached; fetch it where there is a network, or "
     "name a folder",
     "OfflineModeIsEnabled": "not in the cache, and offline mode (HF_HUB_OFFLINE) is on",
+    "EntryNotFoundError": NO_CONFIG,  # the one file that is not looked for before it is asked for
 }
 
 
