@@ -44,7 +44,7 @@ def vivit(**more):
 
 
 def vjepa2(**more):
-    predictor = {"pred_hidden_size": 12, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 2}
+    predictor = {"pred_hidden_size": 24, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 2}
     return VJEPA2Config(
         **SMALL
         | predictor

@@ -13,6 +13,7 @@ from transformers import TimesformerForVideoClassification
 
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones import load_backbone
+from gcf.extract.backbones.huggingface import _weights_digest
 
 
 @pytest.fixture
@@ -143,6 +144,31 @@ def test_a_network_that_answers_for_frames_and_not_for_clips_is_refused(tmp_path
     config = hf_models.timesformer(attention_type="space_only", **hf_models.LABELS)
     hf_models.saved(tmp_path / "tuned", TimesformerForVideoClassification, config, "timesformer")
     assert "it answers for each frame, not for the clip" in refused(UsageError, tmp_path / "tuned")
+
+
+@pytest.mark.parametrize("entry", [{"num_attention_heads": 4}, {"hidden_act": "relu"}, {"layer_norm_eps": 0.1}])
+def test_a_configuration_that_changes_the_numbers_and_no_tensor_changes_the_recipe(tuned, entry):
+    before = load_backbone(f"hf:{tuned}").recipe
+    change_config(tuned, **entry)
+    after = load_backbone(f"hf:{tuned}").recipe
+    assert after["weights_sha256"] == before["weights_sha256"]
+    assert after["config_sha256"] != before["config_sha256"]
+
+
+def test_names_of_classes_and_marks_of_versions_change_nothing_but_the_classes(tuned):
+    before = load_backbone(f"hf:{tuned}").recipe
+    change_config(tuned, id2label={"0": "a", "1": "b", "2": "c"}, transformers_version="5.0.0", new_entry=1)
+    assert load_backbone(f"hf:{tuned}").recipe == before | {"classes": ["a", "b", "c"]}
+
+
+def test_the_digest_of_weights_does_not_depend_on_what_a_version_calls_them(tuned):
+    network = load_backbone(f"hf:{tuned}")
+    digest = network.recipe["weights_sha256"]
+    assert _weights_digest(network) == digest
+    network.renamed, network.norm = network.norm, None
+    assert _weights_digest(network) == digest
+    network.renamed.bias[0] += 1
+    assert _weights_digest(network) != digest
 
 
 def test_a_revision_cannot_be_asked_of_a_folder(tuned):

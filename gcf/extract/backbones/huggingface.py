@@ -1,5 +1,6 @@
 """Video networks of the Hugging Face hub, or of folders that `save_pretrained` has made, through transformers."""
 
+import hashlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from torch import nn
 
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones.huggingface_faults import NO_CONFIG, quiet, told_plainly
-from gcf.extract.backbones.huggingface_models import FAMILIES, TokenNetwork
+from gcf.extract.backbones.huggingface_models import DECIDING, FAMILIES, TokenNetwork
 from gcf.extract.backbones.huggingface_names import Place, place_of
 from gcf.extract.backbones.huggingface_pixels import pixels_of
 from gcf.extract.backbones.random_weights import SEED
@@ -198,8 +199,6 @@ def _values(batch: dict) -> torch.Tensor:
 
 
 def _recipe(files: Files, network: TokenNetwork, config, pixels: dict, *, random: bool) -> dict:
-    from gcf.extract.backbones.loading import state_sha256  # late: it imports this
-
     name = files.place.name
     if random:
         log.warning(
@@ -209,7 +208,8 @@ def _recipe(files: Files, network: TokenNetwork, config, pixels: dict, *, random
     return {
         "name": name,
         "weights": label,
-        "weights_sha256": state_sha256(network.state_dict()),
+        "weights_sha256": _weights_digest(network),
+        "config_sha256": _config_digest(config),
         "num_frames": network.clip_size[0],
         "fixed_frames": network.fixed_frames,
         "frames_step": network.patch[0],
@@ -218,6 +218,20 @@ def _recipe(files: Files, network: TokenNetwork, config, pixels: dict, *, random
         "temporal_stride": "trained",
         "transformers": files.library.__version__,
     }
+
+
+def _weights_digest(network: TokenNetwork) -> str:
+    """Hex digest of all tensors, whatever they are called: transformers renames its modules from version to version."""
+    from gcf.extract.backbones.loading import state_sha256  # late: it imports this
+
+    each = sorted(state_sha256({"": tensor}) for tensor in network.state_dict().values())
+    return hashlib.sha256("\n".join(each).encode()).hexdigest()
+
+
+def _config_digest(config) -> str:
+    """Hex digest of what decides numbers beside the weights, whatever a version of transformers adds to it."""
+    said = {key: getattr(config, key, None) for key in (*DECIDING, "model_type")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _classes(network: TokenNetwork, config) -> list[str] | None:

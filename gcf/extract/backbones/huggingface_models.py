@@ -170,3 +170,8 @@ class VJEPA2(TokenNetwork):
 
 
 FAMILIES = {"videomae": VideoMAE, "timesformer": TimeSformer, "vivit": ViViT, "vjepa2": VJEPA2}  # by config.model_type
+# Entries of configurations that change what a network gives and none of its tensors
+DECIDING = (
+    *("num_frames", "frames_per_clip", "image_size", "crop_size", "tubelet_size", "patch_size", "num_attention_heads"),
+    *("hidden_act", "layer_norm_eps", "attention_type", "use_mean_pooling", "pooler_act"),
+)
