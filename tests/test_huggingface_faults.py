@@ -1,6 +1,7 @@
 """Names, folders and checkpoints that cannot be used: one line that says what, where, and what to do."""
 
 import json
+import logging
 import pickle
 from pathlib import Path
 
@@ -52,6 +53,22 @@ def test_a_parameter_that_the_checkpoint_lacks_is_an_error_and_not_left_to_chanc
     change_weights(tuned, without(name))
     said = refused(WeightsError, tuned)
     assert f"its weights do not fit its VideoMAEForVideoClassification: 1 missing ({name})" in said
+
+
+def test_transformers_own_report_of_missing_parameters_is_not_shown_and_its_level_is_put_back(tuned, monkeypatch):
+    change_weights(tuned, without("classifier.bias"))
+    shown, handler = [], logging.Handler()
+    handler.emit = shown.append
+    logger = logging.getLogger("transformers")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        refused(WeightsError, tuned)
+        assert shown == []
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(before)
 
 
 def test_a_tensor_that_has_no_place_in_the_network_is_an_error(tuned):

@@ -16,6 +16,7 @@ from transformers import (
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from gcf.errors import UsageError
+from gcf.explain.heat import crop_box
 from gcf.extract.backbones.huggingface_pixels import TOLERANCE, pixels_of
 from gcf.extract.decoding import ClipJob
 from gcf.extract.normalise import Normalise
@@ -121,6 +122,12 @@ def test_what_cannot_be_had_is_refused_in_one_line(processor, message):
     with pytest.raises(UsageError, match=f"hf:a/b: its .*{message}|hf:a/b: {message}") as refused:
         recipe_of(processor)
     assert "\n" not in str(refused.value)
+
+
+def test_heat_lies_on_the_part_of_the_frame_that_the_rule_crops():
+    for rule, left in (("floor", 17), ("round", 18)):  # half of the margin of 67 - 32
+        geometry = Geometry(36, (32, 32), crop_rule=rule)
+        assert crop_box((36, 67), geometry) == (2, left, 34, left + 32)
 
 
 def test_the_rules_reach_the_decoders_through_their_pipe():
