@@ -157,6 +157,12 @@ def test_what_a_folder_lacks_or_asks_is_said_in_one_line(tuned, spoil, error, me
     assert message in refused(error, tuned)
 
 
+def test_a_network_of_other_channels_is_refused_whatever_its_configuration_calls_them(tmp_path):
+    hf_models.saved(tmp_path / "tuned", *CLASSIFIERS["vjepa2"], "vjepa2")
+    change_config(tmp_path / "tuned", in_chans=1)
+    assert "it takes 1 channels, not RGB" in refused(UsageError, tmp_path / "tuned")
+
+
 def test_a_network_that_answers_for_frames_and_not_for_clips_is_refused(tmp_path):
     config = hf_models.timesformer(attention_type="space_only", **hf_models.LABELS)
     hf_models.saved(tmp_path / "tuned", TimesformerForVideoClassification, config, "timesformer")

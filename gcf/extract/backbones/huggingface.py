@@ -5,62 +5,22 @@ import json
 import logging
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
 
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones.huggingface_faults import NO_CONFIG, quiet, told_plainly
+from gcf.extract.backbones.huggingface_files import CONFIG, Files, open_files, processor_of, transformers_library
 from gcf.extract.backbones.huggingface_models import DECIDING, FAMILIES, TokenNetwork
 from gcf.extract.backbones.huggingface_names import Place, place_of
 from gcf.extract.backbones.huggingface_pixels import pixels_of
 from gcf.extract.backbones.random_weights import SEED
 
 log = logging.getLogger("gcf")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 UNNAMED = re.compile(r"LABEL_\d+")  # what transformers calls a class that nobody named
-CONFIG, IMAGES, VIDEOS, BOTH = (
-    "config.json",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "processor_config.json",
-)
 SHOWN = 3  # keys that an error names before it only counts
-
-
-@dataclass(frozen=True)
-class Files:
-    """The files of a place at one revision: a repository's commit, None for a folder."""
-
-    library: ModuleType
-    place: Place
-    revision: str | None
-
-    @property
-    def options(self) -> dict:
-        """What every `from_pretrained` is given; code that lies beside the files is never run."""
-        return {"revision": self.revision, "trust_remote_code": False}
-
-    def path(self, file: str, *, needed: bool = False) -> Path | None:
-        """Where a file is on this machine, fetched where it must be; None where there is none.
-
-        needed: an error of transformers' where it cannot be told, such as without a network.
-        """
-        if self.place.is_folder:
-            path = Path(self.place.source, file)
-            return path if path.is_file() else None
-        found = self.library.utils.cached_file(
-            self.place.source, file, revision=self.revision, _raise_exceptions_for_missing_entries=needed
-        )
-        return Path(found) if found else None
-
-    def json(self, file: str) -> dict | None:
-        """What a file says; None where there is none."""
-        path = self.path(file)
-        return json.loads(path.read_text("utf-8")) if path else None
 
 
 def load_huggingface(name: str | os.PathLike, weights: str | os.PathLike, temporal_stride: str) -> nn.Module:
@@ -72,41 +32,17 @@ def load_huggingface(name: str | os.PathLike, weights: str | os.PathLike, tempor
     place = place_of(name)
     if temporal_stride != "trained":
         raise UsageError(f"{place.name} has no stride in time that can be removed: its tokens are made for it")
-    library = _transformers()
+    library = transformers_library()
     with quiet(library), told_plainly(place, weights):
-        files = _files(library, place, os.fspath(weights))
+        files = open_files(library, place, os.fspath(weights))
         config = _config(files)
         network = FAMILIES[config.model_type](_model(files, config, random=weights == "random"))
-        pixels = _pixels(files)
+        pixels = pixels_of(*processor_of(files), place=place.name)
     if tuple(pixels["crop"]) != network.clip_size[1:]:
         wanted = "x".join(map(str, network.clip_size[1:]))
         raise UsageError(f"{place.name}: its processor crops {pixels['crop']}, its network takes {wanted} pixels")
     network.recipe = _recipe(files, network, config, pixels, random=weights == "random")
     return network.eval().requires_grad_(False)
-
-
-def _transformers() -> ModuleType:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # else a thread asks the hub to convert old files
-    try:
-        import transformers
-    except ImportError as error:
-        raise UsageError("hf: networks need transformers: pip install 'gcf-net[hf]'") from error
-    return transformers
-
-
-def _files(library: ModuleType, place: Place, weights: str) -> Files:
-    """The files of the revision that `weights` means, pinned to its commit, so that all are of one state."""
-    if place.is_folder:
-        if weights not in ("default", "random", Path(place.source).name):
-            raise UsageError(f"{place.name}: a folder has one state: weights {weights!r} cannot be asked of it")
-        return Files(library, place, None)
-    revision = "main" if weights in ("default", "random") else weights
-    path = Files(library, place, revision).path(CONFIG, needed=True)
-    if path is None:
-        raise WeightsError(f"{place.name}: {NO_CONFIG}")
-    commit = path.parent.name  # the cache keeps each commit's files in a folder of its name
-    return Files(library, place, commit if COMMIT.fullmatch(commit) else revision)
 
 
 def _config(files: Files):
@@ -118,7 +54,7 @@ def _config(files: Files):
     if kind not in FAMILIES:
         raise UsageError(f"{place}: is of type {kind!r}; known: {', '.join(FAMILIES)}")
     config = files.library.AutoConfig.from_pretrained(files.place.source, **files.options)
-    channels = getattr(config, "num_channels", 3)
+    channels = config.in_chans if kind == "vjepa2" else config.num_channels
     reason = FAMILIES[kind].impossible(config) or (f"it takes {channels} channels, not RGB" if channels != 3 else "")
     if reason:
         raise UsageError(f"{place}: this {kind} cannot be used: {reason}")
@@ -168,34 +104,6 @@ def _check_filled(model: nn.Module, found: dict, place: Place, *, others: bool) 
 
 def _first(keys: list[str]) -> str:
     return ", ".join(sorted(keys)[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
-
-
-def _pixels(files: Files) -> dict:
-    """What the model's own processor does to frames."""
-    library, place, source = files.library, files.place.name, files.place.source
-    both = files.json(BOTH) or {}
-    if files.path(VIDEOS) or "video_processor" in both:
-        processor = library.AutoVideoProcessor.from_pretrained(source, **files.options)
-
-        def run(frames):
-            return _values(processor(frames, do_sample_frames=False, return_tensors="pt"))
-    elif files.path(IMAGES) or "image_processor" in both:
-        processor = library.AutoImageProcessor.from_pretrained(source, **files.options)
-
-        def run(frames):
-            return _values(processor(list(frames), return_tensors="pt"))
-    else:
-        raise WeightsError(
-            f"{place}: has neither {IMAGES} nor {VIDEOS}: which pixels it wants is not known; "
-            "save the processor that it was trained with beside it (processor.save_pretrained)"
-        )
-    return pixels_of(processor, run, place=place)
-
-
-def _values(batch: dict) -> torch.Tensor:
-    """The pixels (T, 3, h, w) of the one video of a processor's output."""
-    (values,) = (batch[name] for name in ("pixel_values", "pixel_values_videos") if name in batch)
-    return values[0].float()
 
 
 def _recipe(files: Files, network: TokenNetwork, config, pixels: dict, *, random: bool) -> dict:
