@@ -2,14 +2,14 @@
 
 import click
 
-from gcf.commands.options import annotations_option, device_option, json_option, path_type, weights_option
+from gcf.commands.options import BACKBONE, annotations_option, device_option, json_option, path_type, weights_option
 from gcf.terminal import show
 
 FAILED = 1
 
 
 @click.command()
-@click.option("--backbone", metavar="NAME|FILE.py", help="Try this network's pixels, too; needs --videos.")
+@click.option("--backbone", metavar=BACKBONE, help="Try this network's pixels, too; needs --videos.")
 @weights_option
 @click.option(
     "--videos",

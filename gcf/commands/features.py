@@ -3,6 +3,7 @@
 import click
 
 from gcf.commands.options import (
+    BACKBONE,
     INCOMPLETE,
     Shard,
     annotations_option,
@@ -21,17 +22,17 @@ from gcf.terminal import show
     "backbones",
     multiple=True,
     default=["resnext101"],
-    metavar="NAME|FILE.py",
-    help="See `gcf backbones`; or a plug-in file. Several times: every video is decoded once, and each backbone has a "
-    "file of its own, OUT-NAME.h5.",
+    metavar=BACKBONE,
+    help="See `gcf backbones`; or a plug-in file; or a Hugging Face video model, hf:OWNER/NAME or hf:./FOLDER. Several "
+    "times: every video is decoded once, and each backbone has a file of its own, OUT-NAME.h5.",
 )
 @click.option(
     "--weights",
     multiple=True,
     default=["default"],
     metavar="ID|PATH|random",
-    help="See `gcf weights list`; or a checkpoint file; `random` is for trying the pipeline only. One for all "
-    "backbones, or one for each, in their order.",
+    help="See `gcf weights list`; or a checkpoint file; or the revision of an hf: repository; `random` is for trying "
+    "the pipeline only. One for all backbones, or one for each, in their order.",
 )
 @annotations_option
 @click.option("--views", default=1, help="Centre view plus VIEWS - 1 augmented ones (multi-scale crop, flip).")

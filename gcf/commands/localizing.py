@@ -2,7 +2,15 @@
 
 import click
 
-from gcf.commands.options import INCOMPLETE, devices_option, json_option, path_type, run_folder, sampling_option
+from gcf.commands.options import (
+    BACKBONE,
+    INCOMPLETE,
+    devices_option,
+    json_option,
+    path_type,
+    run_folder,
+    sampling_option,
+)
 from gcf.terminal import show
 
 
@@ -18,7 +26,7 @@ from gcf.terminal import show
     help="Folder for videos, sheets and tables.  [default: HEAD-localized, beside HEAD]",
 )
 @click.option(
-    "--backbone", metavar="FILE.py|NAME", help="The head's own, where it was a plug-in; or whose classifier to take."
+    "--backbone", metavar=BACKBONE, help="The head's own, where it was a file or folder; or whose classifier to take."
 )
 @click.option("--weights", metavar="PATH|ID", help="The head's own, where they were a file.")
 @click.option("--class", "label", metavar="NAME", help="The class to show.  [default: each video's most probable]")

@@ -30,6 +30,7 @@ device_option = click.option("--device", default="auto", help="auto (a GPU where
 devices_option = click.option(
     "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, or several: cuda:0,cuda:1."
 )
+BACKBONE = "NAME|FILE.py|hf:REPO|hf:DIR"  # what names one
 sampling_option = click.option(
     "--sampling",
     type=click.Choice(["native", "trained"]),
@@ -39,7 +40,8 @@ weights_option = click.option(
     "--weights",
     default="default",
     metavar="ID|PATH|random",
-    help="See `gcf weights list`; or a checkpoint file; `random` is for trying the pipeline only.",
+    help="See `gcf weights list`; or a checkpoint file; or the revision of an hf: repository; `random` is for trying "
+    "the pipeline only.",
 )
 
 

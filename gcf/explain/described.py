@@ -81,7 +81,8 @@ def open_source(
 ) -> Source:
     """Videos (a folder, files, a list) or one feature file, checked to be what the head was trained on.
 
-    The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
+    The backbone and its weights are those of the head's recipe; a plug-in's file, the folder of an hf: network or a
+    checkpoint must be named again.
     head "backbone" stands for the network's own classifier, on the mean of all clips. A feature file needs no network,
     no labels and none of the options; a head of joined files takes as many of them.
     options: `device`, `workers`, `deadline` of ExtractConfig, and with "backbone" its `sampling`. Where this machine

@@ -101,7 +101,7 @@ def _spread(cells: int, size: int, *, pixels: int, stride: int | None) -> np.nda
 def crop_box(size: tuple[int, int], geometry: Geometry) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) in pixels of a frame of `size` (H, W): the part of it that the network sees."""
     resized = resized_size(*size, geometry.resize)
-    corner = crop_corner(resized, geometry.crop)
+    corner = crop_corner(resized, geometry.crop, geometry.crop_rule)
     low = [round(c * full / small) for c, full, small in zip(corner, size, resized, strict=True)]
     high = [
         min(full, round((c + crop) * full / small))

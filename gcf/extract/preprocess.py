@@ -10,18 +10,24 @@ from PIL import Image
 SCALES = tuple(2 ** (-i / 4) for i in range(5))
 POSITIONS = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))  # (x, y) shares of the free margin
 
+RESIZE_RULES = ("pillow", "pillow-bicubic", "torchvision", "torchvision-antialias", "torchvision-antialias-bicubic")
+CROP_RULES = ("round", "floor")
+
 
 @dataclass(frozen=True)
 class Geometry:
     """How frames become network input: `resize` the short side (or to (H, W)), then the central `crop` (H, W).
 
     rule: "pillow" = Pillow's antialiased BILINEAR, the first five families' own; "torchvision" = tensors with
-    antialias=False, as the transforms of torchvision's video weights are written.
+    antialias=False, as the transforms of torchvision's video weights are written; "torchvision-antialias" = tensors
+    with antialias=True, within one grey level of Pillow. "-bicubic" after it: BICUBIC in the place of BILINEAR.
+    crop_rule: see `crop_corner`.
     """
 
     resize: int | tuple[int, int]
     crop: tuple[int, int]
     rule: str = "pillow"
+    crop_rule: str = "round"
 
     @classmethod
     def from_recipe(cls, recipe: dict) -> "Geometry":
@@ -31,6 +37,7 @@ class Geometry:
             resize=resize if isinstance(resize, int) else tuple(resize),
             crop=(crop, crop) if isinstance(crop, int) else tuple(crop),
             rule=recipe.get("resize_rule", "pillow"),
+            crop_rule=recipe.get("crop_rule", "round"),
         )
 
 
@@ -56,9 +63,16 @@ def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tupl
     return int(resize * height / width), resize
 
 
-def crop_corner(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
-    """(top, left) of the central crop: int(round(margin / 2)), half to even, as PIL- and torch-based tools agree."""
-    return round((size[0] - crop[0]) / 2), round((size[1] - crop[1]) / 2)
+def crop_corner(size: tuple[int, int], crop: tuple[int, int], rule: str = "round") -> tuple[int, int]:
+    """(top, left) of the central crop. "round": int(round(margin / 2)), half to even, as torchvision has it.
+
+    "floor": half of an odd margin is rounded down, as transformers has it (image_transforms.center_crop).
+
+    >>> crop_corner((115, 113), (112, 112)), crop_corner((115, 113), (112, 112), "floor")
+    ((2, 0), (1, 0))
+    """
+    margins = size[0] - crop[0], size[1] - crop[1]
+    return tuple(margin // 2 if rule == "floor" else round(margin / 2) for margin in margins)
 
 
 def centre_view(frame: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -66,8 +80,8 @@ def centre_view(frame: np.ndarray, geometry: Geometry) -> np.ndarray:
     height, width = frame.shape[:2]
     size = resized_size(height, width, geometry.resize)
     if size != (height, width):
-        frame = _resize_torchvision(frame, size) if geometry.rule == "torchvision" else _resize_pillow(frame, size)
-    top, left = crop_corner(size, geometry.crop)
+        frame = _resized(frame, size, geometry.rule)
+    top, left = crop_corner(size, geometry.crop, geometry.crop_rule)
     return frame[top : top + geometry.crop[0], left : left + geometry.crop[1]]
 
 
@@ -96,13 +110,29 @@ def draw_views(video_id: str, *, count: int, seed: int) -> list[View]:
     return views
 
 
-def _resize_pillow(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+def _resized(frame: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
+    """By one of RESIZE_RULES."""
+    library, *how = rule.split("-")
+    if library == "pillow":
+        return _resize_pillow(frame, size, Image.Resampling.BICUBIC if "bicubic" in how else Image.Resampling.BILINEAR)
+    return _resize_torchvision(frame, size, antialias="antialias" in how, bicubic="bicubic" in how)
 
 
-def _resize_torchvision(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_pillow(
+    frame: np.ndarray, size: tuple[int, int], resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
+    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), resample))
+
+
+def _resize_torchvision(frame: np.ndarray, size: tuple[int, int], *, antialias: bool, bicubic: bool) -> np.ndarray:
+    """Without antialias by the first version of the transforms, with it by the second: their rounding differs."""
     import torch
-    from torchvision.transforms import functional
+    from torchvision.transforms import InterpolationMode, functional
 
+    how = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
     pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
-    return functional.resize(pixels, list(size), antialias=False).permute(1, 2, 0).numpy()
+    if antialias:
+        from torchvision.transforms.v2 import functional
+
+        pixels = pixels.contiguous()  # as transformers' processors have them
+    return functional.resize(pixels, list(size), interpolation=how, antialias=antialias).permute(1, 2, 0).numpy()

@@ -66,7 +66,8 @@ def jobs_from_json(head: dict) -> list[ClipJob]:
 def _job_from_json(fields: dict) -> ClipJob:
     geometry = fields["geometry"]
     resize = geometry["resize"] if isinstance(geometry["resize"], int) else tuple(geometry["resize"])
-    return ClipJob(**{**fields, "geometry": Geometry(resize, tuple(geometry["crop"]), geometry["rule"])})
+    sizes = {"resize": resize, "crop": tuple(geometry["crop"])}
+    return ClipJob(**{**fields, "geometry": Geometry(**{**geometry, **sizes})})
 
 
 def _decode(path: str, video_id: str, jobs: Mapping[int, ClipJob], outbox: int, *, root: str) -> bool:

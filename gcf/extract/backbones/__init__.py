@@ -21,10 +21,12 @@ def load_backbone(
 ) -> "nn.Module":
     """A backbone in eval mode with its weights, frozen, on the CPU, float32; `.recipe` says how it was made.
 
-    It has `feature_map`, `descriptor` and `classify` (see base.Backbone). `name`: one of `list_backbones()`, or the
-    path of a plug-in FILE.py. `weights`: "default", the id of published ones, a checkpoint file, or "random" (seeded,
-    for trying things out). Width multiplier and number of classes are read from the file. temporal_stride="none": the
-    same weights with stride 1 in time, T' = T.
+    It has `feature_map`, `descriptor` and `classify` (see base.Backbone); an encoder of Hugging Face's has no
+    `classify`. `name`: one of `list_backbones()`, the path of a plug-in FILE.py, or "hf:" and a Hugging Face repository
+    or a folder that `save_pretrained` has made (needs gcf-net[hf]). `weights`: "default", the id of published ones, a
+    checkpoint file, or "random" (seeded, for trying things out); of a repository, a branch, tag or commit. Width
+    multiplier and number of classes are read from the file. temporal_stride="none": the same weights with stride 1 in
+    time, T' = T.
 
     >>> load_backbone("mobilenetv2_0.2x", weights="random").recipe["name"]
     'mobilenetv2_0.2x'

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gcf.errors import UsageError, WeightsError
+from gcf.extract.backbones.huggingface_names import is_huggingface
 from gcf.extract.backbones.plugin import build_plugin, find_plugin
 from gcf.extract.backbones.random_weights import SEED, fill_randomly
 from gcf.extract.backbones.registry import BACKBONES, FULL_NAMES, BackboneSpec, find_backbone, widths_of
@@ -47,6 +48,10 @@ def load(name: str | os.PathLike, weights: str | os.PathLike, temporal_stride: s
     """See `load_backbone`."""
     if temporal_stride not in TEMPORAL_STRIDES:
         raise UsageError(f"temporal stride {temporal_stride!r}; it can be {' or '.join(TEMPORAL_STRIDES)}")
+    if is_huggingface(name):
+        from gcf.extract.backbones.huggingface import load_huggingface  # late: nobody else needs it
+
+        return load_huggingface(name, weights, temporal_stride)
     plugin = None if FULL_NAMES.get(name, name) in BACKBONES else find_plugin(name)
     if plugin:
         return _load_plugin(*plugin, weights=weights, temporal_stride=temporal_stride)

@@ -10,12 +10,15 @@ from torch import nn
 from gcf.data.plugin_files import PLUGIN_SUFFIX, code_sha256, run_plugin_file, told
 from gcf.errors import UsageError
 from gcf.extract.backbones.listing import ENTRY_POINTS
+from gcf.extract.preprocess import CROP_RULES, RESIZE_RULES
 
 METHODS = ("feature_map", "descriptor", "classify")
 REQUIRED = ("num_frames", "resize", "crop", "channel_order", "pixel_max", "mean", "std")
-# Beside these, RECIPE may say trained_fps: frames a second that the weights were trained with; None for every frame
+# Beside these, RECIPE may say trained_fps: frames a second that the weights were trained with; None for every frame.
+# crop_rule, one of preprocess.CROP_RULES: "round" where it says nothing. fixed_frames: clips are as long as num_frames
+# says, always (True) or unless another multiple of frames_step is asked for (False); see recipe.py.
 DEFAULTS = {"weights": "plug-in", "resize_rule": "pillow", "classes": None}
-CHANNEL_ORDERS, RESIZE_RULES = ("RGB", "BGR"), ("pillow", "torchvision")
+CHANNEL_ORDERS = ("RGB", "BGR")
 
 
 def find_plugin(name: str | os.PathLike) -> tuple[str, object] | None:
@@ -86,8 +89,11 @@ def _sensible(recipe: dict) -> dict[str, bool]:
         "resize": _is_count(recipe["resize"]) or _is_list(recipe["resize"], 2, _is_count),
         "crop": _is_count(recipe["crop"]) or _is_list(recipe["crop"], 2, _is_count),
         "crop (it is larger than resize)": _covers(recipe["resize"], recipe["crop"]),
+        "fixed_frames": isinstance(recipe.get("fixed_frames", False), bool),
+        "frames_step": _is_count(recipe.get("frames_step", 1)),
         "channel_order": recipe["channel_order"] in CHANNEL_ORDERS,
         "resize_rule": recipe["resize_rule"] in RESIZE_RULES,
+        "crop_rule": recipe.get("crop_rule", "round") in CROP_RULES,
         "pixel_max": _is_number(recipe["pixel_max"]) and recipe["pixel_max"] > 0,
         "mean": _is_list(recipe["mean"], 3, _is_number),
         "std": _is_list(recipe["std"], 3, _is_number) and all(recipe["std"]),

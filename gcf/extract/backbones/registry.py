@@ -121,7 +121,8 @@ def find_backbone(name: str) -> BackboneSpec:
         near = difflib.get_close_matches(name, BACKBONES, n=3)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UsageError(
-            f"unknown backbone {name!r}; {hint}known: {', '.join(BACKBONES)}; or the path of a plug-in, FILE.py"
+            f"unknown backbone {name!r}; {hint}known: {', '.join(BACKBONES)}; or the path of a plug-in, FILE.py; "
+            "or hf: and a Hugging Face repository or folder"
         )
     return spec
 

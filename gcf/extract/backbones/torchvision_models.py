@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torchvision.models import get_model
 
 from gcf.extract.backbones.base import Backbone
+from gcf.extract.backbones.tokens import map_around
 
 
 class Adopted(Backbone):
@@ -55,8 +56,7 @@ class S3D(Adopted):
 class MViT(Adopted):
     """mvit_v1_b, mvit_v2_s: feature map (B, 768, 8, 7, 7) of clips (B, 3, 16, 224, 224) and of no other size.
 
-    The classifier reads one class token that belongs to no position. So the map is the patch tokens, all moved by one
-    vector per clip such that their mean is that token: positions differ as the tokens do, the descriptor is the token.
+    The classifier reads one class token that belongs to no position: see `tokens.map_around`.
     """
 
     def feature_map(self, clips: Tensor) -> Tensor:
@@ -70,9 +70,7 @@ class MViT(Adopted):
         for block in self.blocks:
             x, grid = block(x, grid)
         x = self.norm(x)
-        token, patches = x[:, :1], x[:, 1:]
-        moved = patches - patches.mean(dim=1, keepdim=True) + token
-        return moved.transpose(1, 2).unflatten(2, grid)
+        return map_around(x[:, :1], x[:, 1:], grid)
 
     def classify(self, descriptor: Tensor) -> Tensor:
         """(B, 768) -> (B, K)."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from gcf.data.parts import PartFolder
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import GcfError
+from gcf.extract.backbones.huggingface_names import absolute_name, is_huggingface
 from gcf.extract.config import PRECISIONS, ExtractConfig
 from gcf.extract.engines.ray_cluster import Cluster
 from gcf.extract.engines.ray_drive import Drive, Worker
@@ -40,6 +41,8 @@ class RayEngine:
         if here != device:
             model = Model(backbone, weights, replace(self.config, device=device))
             recipe = self._recipe_of_a_node(model, recipe, {*network.backbone.recipe, "versions"})
+        if is_huggingface(backbone):
+            weights = recipe["weights"]  # the commit, so that all nodes have it, even if the repository moves on
         pinned = replace(
             self.config,
             device=device,
@@ -95,7 +98,9 @@ class RayEngine:
 
 
 def _for_all_nodes(name: str) -> str:
-    """A backbone or weights; where it is a file, its whole path."""
+    """A backbone or weights as workers must name them, which work in folders of their own."""
+    if is_huggingface(name):
+        return absolute_name(name)
     return os.path.abspath(name) if name.endswith(PLUGIN_SUFFIX) or os.path.isfile(name) else name
 
 

@@ -1,0 +1,60 @@
+"""What `hf:...` means: a repository of the Hugging Face hub, or a folder that `save_pretrained` made. Without torch."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcf.errors import UsageError
+
+PREFIX = "hf:"
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # name or owner/name, as huggingface_hub has them
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network's files are: `source` is what transformers takes, a repository's id or a folder's path.
+
+    name: what recipes call it. A repository's is "hf:owner/name", with which it can be loaded again. A folder's is
+    "hf:./" and the last part of its path, as a plug-in's is its file's name: wherever the folder lies, and never to be
+    taken for a repository.
+    """
+
+    name: str
+    source: str
+    is_folder: bool
+
+
+def is_huggingface(name: str | os.PathLike) -> bool:
+    """Whether the name of a backbone is one of these.
+
+    >>> is_huggingface("hf:MCG-NJU/videomae-base"), is_huggingface("resnext101")
+    (True, False)
+    """
+    return os.fspath(name).startswith(PREFIX)
+
+
+def place_of(name: str | os.PathLike) -> Place:
+    """The place that a name means; a folder that is there comes before a repository of that name.
+
+    >>> place_of("hf:MCG-NJU/videomae-base").name
+    'hf:MCG-NJU/videomae-base'
+
+    Raises UsageError for what is neither.
+    """
+    given = os.fspath(name).removeprefix(PREFIX)
+    path = Path(given).expanduser()
+    if given and path.is_dir():
+        return Place(f"{PREFIX}./{path.resolve().name}", str(path.resolve()), is_folder=True)
+    if REPOSITORY.fullmatch(given):
+        return Place(PREFIX + given, given, is_folder=False)
+    raise UsageError(
+        f"{os.fspath(name)}: no such folder, and no repository's name; give hf:OWNER/NAME as on the Hugging Face hub, "
+        "or hf: and the folder that save_pretrained has made"
+    )
+
+
+def absolute_name(name: str) -> str:
+    """The same name for a process that works in another folder."""
+    place = place_of(name)
+    return PREFIX + place.source
