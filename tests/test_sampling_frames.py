@@ -211,8 +211,28 @@ def test_trained_sampling_takes_the_rate_and_length_of_training_native_neither()
     native = recipe_for(swin, ExtractConfig())
     assert (native["sampling"], native["num_frames"]) == ("native", 16)
     assert not {"sampling_fps", "trained_fps"} & native.keys()
-    with pytest.raises(UsageError, match="sampling is one of native, trained, not 'uniform'"):
-        ExtractConfig(sampling="uniform")
+    for wrong in ("uniform", "0", "-3", "nan", "inf", 0, ""):
+        with pytest.raises(UsageError, match=f"a number of frames a second, not {wrong!r}"):
+            ExtractConfig(sampling=wrong)
+
+
+def test_a_rate_that_is_given_samples_as_weights_that_say_it_do(trained, thinned, folder, tmp_path, invoke):
+    options = ["--workers", 2, "--batch-size", 4, "--precision", "fp32"]
+    code, _, err = invoke("extract", folder, tmp_path / "f.h5", "--backbone", TINY, "--sampling", "12.50", *options)
+    assert code == 0, err
+    features, said = FeatureFile(tmp_path / "f.h5"), FeatureFile(trained)
+    assert {"sampling": "12.5", "sampling_fps": 12.5, "num_frames": 16}.items() <= features.recipe.items()
+    assert "clips of 16 frames, 12.5 a second as asked, without overlap" in describe(features)
+    np.testing.assert_array_equal(features.descriptors, said.descriptors)
+    np.testing.assert_array_equal(features.clips.end_time, said.clips.end_time)
+    assert not verify_features(features.path).faults
+    head = load_head(gcf.train_head(features.path, tmp_path / "run", epochs=1).path)
+    fresh = dict(open_source(head, folder, backbone=TINY, device="cpu"))
+    for video_id, kept in dict(open_source(head, features.path)).items():
+        np.testing.assert_array_equal(fresh[video_id].descriptors, kept.descriptors)
+    swin = find_weights("swin3d_t", "kinetics400-v1").pixels
+    assert recipe_for(swin, ExtractConfig(sampling=30000 / 1001))["sampling_fps"] == 30000 / 1001
+    assert recipe_for(swin, ExtractConfig(sampling=7.5))["num_frames"] == 32
 
 
 def test_weights_trained_on_every_frame_are_sampled_natively_either_way(caplog):
@@ -285,6 +305,7 @@ def test_what_was_never_said_is_refused_in_one_line_and_nonsense_in_a_recipe_too
     code, _, err = invoke("extract", folder, tmp_path / "f.h5", "--backbone", TINY, "--sampling", "trained")
     assert (code, err.count("\n")) == (2, 1)
     assert "tiny does not say how many frames a second it was trained with" in err
+    assert "say the number, such as sampling 7.5" in err
     for wrong in (0, -15, "15", True):
         with pytest.raises(UsageError, match="RECIPE's trained_fps cannot be used"):
             complete_recipe("x", {**tiny_backbone.RECIPE, "trained_fps": wrong})

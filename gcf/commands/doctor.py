@@ -22,8 +22,8 @@ FAILED = 1
 @click.option(
     "--sampling",
     default="native",
-    type=click.Choice(["native", "trained"]),
-    help="Clips of every frame, or at the frame rate of the weights' training.",
+    metavar="native|trained|FPS",
+    help="Clips of every frame, at the frame rate of the weights' training, or of so many frames a second.",
 )
 @click.option("--num-clips", default=32, help="Clips to try it on, two or more a video.")
 @click.option("--folder", default=".", metavar="DIR", help="Where results are to go: its room and file locks.")

@@ -47,8 +47,9 @@ from gcf.terminal import show
 @click.option(
     "--sampling",
     default="native",
+    metavar="native|trained|FPS",
     help="native: every frame. trained: the frame rate, and by default the frames a clip, that the weights were "
-    "trained with, chosen by the frames' times.",
+    "trained with, chosen by the frames' times. A number: so many frames a second.",
 )
 @click.option("--dtype", default="float16", help="Of the stored descriptors: float16 or float32.")
 @click.option(

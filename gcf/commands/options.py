@@ -33,8 +33,9 @@ devices_option = click.option(
 BACKBONE = "NAME|FILE.py|hf:REPO|hf:DIR"  # what names one
 sampling_option = click.option(
     "--sampling",
-    type=click.Choice(["native", "trained"]),
-    help="With the word backbone as HEAD: every frame, or the frame rate of the weights' training.  [default: native]",
+    metavar="native|trained|FPS",
+    help="With the word backbone as HEAD: every frame, the frame rate of the weights' training, or so many frames a "
+    "second.  [default: native]",
 )
 weights_option = click.option(
     "--weights",

@@ -70,7 +70,10 @@ def _stride(recipe: dict) -> str:
 
 
 def _sampling(recipe: dict) -> str:
-    return f", {recipe['sampling_fps']:g} a second as trained," if recipe.get("sampling_fps") else ""
+    if not recipe.get("sampling_fps"):
+        return ""
+    why = "as trained" if recipe["sampling"] == "trained" else "as asked"
+    return f", {recipe['sampling_fps']:g} a second {why},"
 
 
 def _precision(recipe: dict) -> str:

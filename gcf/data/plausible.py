@@ -48,7 +48,7 @@ def clip_faults(features: FeatureFile) -> Iterator[str]:
     first[offsets[:-1]] = True
     frames, longest = clips.num_frames, features.recipe.get("num_frames")
     longest = longest if type(longest) is int else np.iinfo(frames.dtype).max
-    by_times = features.recipe.get("sampling") == "trained"
+    by_times = "sampling_fps" in features.recipe
     length = np.repeat(features.videos.num_frames, np.diff(offsets))  # (T,) frames of the clip's video
     masks = {
         "a time that is not finite": ~(np.isfinite(clips.start_time) & np.isfinite(clips.end_time)),

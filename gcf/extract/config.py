@@ -4,21 +4,22 @@ from dataclasses import dataclass
 
 from gcf.errors import UsageError
 from gcf.extract.clips import TAILS
-from gcf.extract.sampling import SAMPLINGS
+from gcf.extract.sampling import rate_of
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = ("float16", "float32")
 ENGINES = ("local", "ray")
-CHOICES = {"tail": TAILS, "sampling": SAMPLINGS, "precision": PRECISIONS, "dtype": DTYPES, "engine": ENGINES}
+CHOICES = {"tail": TAILS, "precision": PRECISIONS, "dtype": DTYPES, "engine": ENGINES}
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
     """Settings of one extraction; those that decide numbers go into the recipe.
 
-    sampling: native takes every frame, as the paper does; trained as many a second as the weights were trained with.
+    sampling: native takes every frame, as the paper does; trained as many a second as the weights were trained with; a
+    number so many a second, for weights of which gcf does not know it.
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
-    with fewer; with trained sampling as many as they were trained with. workers None: one decoder process per
+    with fewer; with any sampling but native as many as they were trained with. workers None: one decoder process per
     processor. batch_size None: as gcf.extract.batch_size has it.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
@@ -30,7 +31,7 @@ class ExtractConfig:
     """
 
     temporal_stride: str = "trained"
-    sampling: str = "native"
+    sampling: str | float = "native"
     views: int = 1
     views_seed: int = 0
     device: str = "auto"
@@ -53,6 +54,12 @@ class ExtractConfig:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        try:
+            rate_of(self.sampling)
+        except ValueError:
+            raise UsageError(
+                f"sampling is native, trained, or a number of frames a second, not {self.sampling!r}"
+            ) from None
         for name in ("views", "batch_size", "workers", "clip_frames", "max_frames", "worker_cpus"):
             value = getattr(self, name)
             if value is not None and value < 1:

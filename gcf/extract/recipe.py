@@ -10,6 +10,7 @@ from gcf._version import __version__
 from gcf.errors import UsageError
 from gcf.extract.backbones.huggingface_names import is_huggingface
 from gcf.extract.config import ExtractConfig
+from gcf.extract.sampling import rate_of
 
 log = logging.getLogger("gcf")
 # Of a backbone's recipe: under another name here, kept elsewhere in the file, or said by num_frames
@@ -47,11 +48,13 @@ def _sampling(backbone: dict, config: ExtractConfig) -> dict:
     num_frames = _clip_length(backbone, config)
     if config.sampling == "native":
         return {"num_frames": num_frames, "sampling": "native"}
+    if rate := rate_of(config.sampling):
+        return {"num_frames": num_frames, "sampling": str(rate), "sampling_fps": rate}
     if "trained_fps" not in backbone:
-        advice = "" if is_huggingface(backbone["name"]) else "add trained_fps to its RECIPE (None for every frame), or "
+        advice = "" if is_huggingface(backbone["name"]) else ", or add trained_fps to its RECIPE (None for every frame)"
         raise UsageError(
             f"{backbone['name']} does not say how many frames a second it was trained with, so that sampling trained "
-            f"cannot be had: {advice}take sampling native"
+            f"cannot be had: say the number, such as sampling 7.5, take sampling native{advice}"
         )
     fps = backbone["trained_fps"]
     if fps is None:

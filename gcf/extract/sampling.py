@@ -5,6 +5,7 @@ seconds, never going back. `prepare` turns an item into what a clip keeps of it 
 is shown: what is not shown is never prepared, and no more than one clip is held.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -13,6 +14,22 @@ SAMPLINGS = ("native", "trained")
 ROUNDING = 1e-9  # seconds: time stamps are fractions, their sums are not
 
 Item, Kept = TypeVar("Item"), TypeVar("Kept")
+
+
+def rate_of(sampling: str | float) -> float | None:
+    """The frames a second that a sampling names; None for native and trained, which name none.
+
+    >>> rate_of("trained"), rate_of("7.5")
+    (None, 7.5)
+
+    Raises ValueError for what is neither.
+    """
+    if sampling in SAMPLINGS:
+        return None
+    rate = float(sampling)
+    if not 0 < rate < math.inf:
+        raise ValueError(f"need a positive rate, got {sampling!r}")
+    return rate
 
 
 @dataclass
