@@ -28,6 +28,9 @@ def network(name, *, without_stride=False):
         ("mobilenetv2_0.2x", (16, 112, 112), (16, 32, 32)),
         ("resnext101", (16, 112, 112), (16, 32, 32)),
         ("r2plus1d_18", (16, 112, 112), (8, 16, 16)),
+        ("slow_r50", (8, 224, 224), (1, 32, 32)),
+        ("slowfast_r50", (16, 224, 224), (1, 32, 32)),  # lateral connections step by 4, its map does not
+        ("r2plus1d_r50", (16, 224, 224), (4, 32, 32)),
         ("mvit_v2_s", (16, 224, 224), (2, 32, 32)),
         ("swin3d_t", (16, 224, 224), (None, None, None)),  # patches are cut out, not padded
         ("s3d", (16, 224, 224), (None, None, None)),  # one pool of 2 is not padded

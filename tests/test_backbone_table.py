@@ -64,7 +64,9 @@ def test_a_table_written_now_would_say_the_same_but_for_speeds(page):
     assert all(f"{number}. {note}\n" in now + "\n" for number, note in page[1].items())
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_0.2x", "shufflenetv2_0.25x", "x3d_xs", "x3d_s", "mc3_18", "s3d"])
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_0.2x", "shufflenetv2_0.25x", "x3d_xs", "x3d_s", "slow_r50", "slowfast_r50", "mc3_18", "s3d"]
+)
 def test_the_clip_of_the_page_is_the_one_that_an_extraction_feeds(page, name):
     recipe = make_recipe(load_backbone(name, "random").recipe, ExtractConfig(), device="cpu")
     crop = recipe["crop"] if isinstance(recipe["crop"], int) else recipe["crop"][0]

@@ -124,23 +124,26 @@ def _hara(backbone: str, file: str) -> WeightsSpec:
     return WeightsSpec(backbone, "kinetics700-hara", Source(file, (), HARA_FOLDER), 700, "", HARA, None, HARA_TOP1)
 
 
-X3D_TOP1 = "pytorchvideo docs/source/model_zoo.md: videos, 10 clips x 3 crops"
+PYTORCHVIDEO_TOP1 = "pytorchvideo docs/source/model_zoo.md: videos, 10 clips x 3 crops"
 PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
 
 
-def _x3d(size: str, *, sides: tuple[int, int], clip: tuple[int, int], top1: float) -> WeightsSpec:
+def _pytorchvideo(
+    backbone: str, model: str, *, sides: tuple[int, int] = (256, 224), clip: tuple[int, int], top1: float
+) -> WeightsSpec:
     """sides: short side and crop; clip: frames and the stride between them at 30 frames a second.
 
-    facebookresearch/SlowFast configs/Kinetics/pytorchvideo/X3D_*.yaml: the least short side of training, which tests
-    take too, and the crop of training, which tests with one crop take; there the network pools its whole map. Clips
-    last frames x stride / 30 s. Resized without antialiasing: pytorchvideo transforms/functional.py short_side_scale.
-    Top-1: pytorchvideo docs/source/model_zoo.md, 10 clips x 3 crops, each as large as the short side.
+    facebookresearch/SlowFast configs/Kinetics/pytorchvideo/*.yaml: the least short side of training, which tests take
+    too, and the crop of training, which X3D's tests with one crop take; there the networks pool their whole map. Clips
+    last frames x stride / 30 s; SlowFast's are the fast pathway's. Resized without antialiasing: pytorchvideo
+    transforms/functional.py short_side_scale. Top-1: pytorchvideo docs/source/model_zoo.md, 10 clips x 3 crops, each as
+    large as the short side.
     """
-    file = f"X3D_{size}.pyth"
+    file = f"{model}.pyth"
     grey = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
     pixels = Pixels("RGB", 1.0, *grey, *sides, resize_rule="torchvision", num_frames=clip[0], frame_rate=30 / clip[1])
     source = Source(file, (PYTORCHVIDEO + file,))
-    return WeightsSpec(f"x3d_{size.lower()}", "kinetics400", source, 400, "kinetics400", pixels, top1, X3D_TOP1)
+    return WeightsSpec(backbone, "kinetics400", source, 400, "kinetics400", pixels, top1, PYTORCHVIDEO_TOP1)
 
 
 RESNEXT_MIRROR = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/models/resnext101.pth"  # a bare state dict
@@ -174,10 +177,13 @@ PUBLISHED = (
     _hara("r2plus1d_50", "r2p1d50_K_200ep.pth"),
     _hara("r3d_50", "r3d50_K_200ep.pth"),
     _hara("r3d_101", "r3d101_K_200ep.pth"),
-    _x3d("XS", sides=(182, 160), clip=(4, 12), top1=0.6912),
-    _x3d("S", sides=(182, 160), clip=(13, 6), top1=0.7333),
-    _x3d("M", sides=(256, 224), clip=(16, 5), top1=0.7594),
-    _x3d("L", sides=(356, 312), clip=(16, 5), top1=0.7744),
+    _pytorchvideo("x3d_xs", "X3D_XS", sides=(182, 160), clip=(4, 12), top1=0.6912),
+    _pytorchvideo("x3d_s", "X3D_S", sides=(182, 160), clip=(13, 6), top1=0.7333),
+    _pytorchvideo("x3d_m", "X3D_M", sides=(256, 224), clip=(16, 5), top1=0.7594),
+    _pytorchvideo("x3d_l", "X3D_L", sides=(356, 312), clip=(16, 5), top1=0.7744),
+    _pytorchvideo("slow_r50", "SLOW_8x8_R50", clip=(8, 8), top1=0.7458),
+    _pytorchvideo("slowfast_r50", "SLOWFAST_8x8_R50", clip=(32, 2), top1=0.7694),
+    _pytorchvideo("r2plus1d_r50", "R2PLUS1D_16x4_R50", clip=(16, 4), top1=0.7601),
 )
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 # torchvision's: (backbone, id) -> file and top-1, so that a listing need not import torchvision; a test holds them to

@@ -8,6 +8,7 @@ from gcf.errors import UsageError
 S3D_POOL = "its last pool spans two frames, without padding"
 FIXED_GRID = "its position codes are made for the strided grid"
 PATCHES = "its patches are two frames long"
+SLOW_FRAMES = "its slow pathway is made of every fourth frame"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ def _x3d(size: str, parameters: int) -> BackboneSpec:
     return BackboneSpec(f"x3d_{size}", "x3d", 2048, "blocks.5.proj.weight", 400, parameters)
 
 
+def _pathway(name: str, parameters: int) -> BackboneSpec:
+    return BackboneSpec(name, "pathway", 2048, "blocks.5.proj.weight", 400, parameters)
+
+
 def _torchvision(name: str, width: int, classifier: str, parameters: int, stride_stays: str = "") -> BackboneSpec:
     return BackboneSpec(name, "torchvision_models", width, classifier, 400, parameters, stride_stays=stride_stays)
 
@@ -94,6 +99,9 @@ SPECS = (
     _x3d("s", 3_794_274),
     _x3d("m", 3_794_274),
     _x3d("l", 6_153_384),
+    _pathway("slow_r50", 32_454_096),
+    BackboneSpec("slowfast_r50", "slowfast", 2304, "blocks.6.proj.weight", 400, 34_566_488, stride_stays=SLOW_FRAMES),
+    _pathway("r2plus1d_r50", 28_107_600),
     _torchvision("r3d_18", 512, "fc.weight", 33_371_472),
     _torchvision("mc3_18", 512, "fc.weight", 11_695_440),
     _torchvision("r2plus1d_18", 512, "fc.weight", 31_505_325),
