@@ -29,7 +29,7 @@ FAULTS = {"crash": "decoder crashed (signal 11)", "hang": "deadline: no progress
 JOB = ClipJob(16, "loop", Geometry(4, (4, 4)))
 
 
-def decode_each(path, video_id, jobs):  # noqa: ARG001 - the signature of what it stands for
+def decode_each(path, video_id, jobs, **_):  # noqa: ARG001 - the signature of what it stands for
     """Clips (1, T, 4, 4, 3) that show the numbers of video and clip, 10 ms each; a fault after the first."""
     ((place, job),) = jobs.items()
     number, kind, num_clips = video_id.split("-")

@@ -54,7 +54,7 @@ FAULTS = {
 }
 
 
-def decode_each(path, video_id, jobs):
+def decode_each(path, video_id, jobs, **_):
     """In place of gcf.extract.decoding.decode_each: as many clips as the file says, then the facts, or the fault."""
     ((place, job),) = jobs.items()
     with open(path, "rb") as file:

@@ -12,8 +12,8 @@ from gcf.extract import worker
 original = worker.decode_each
 
 
-def decode_each(path, video_id, jobs):
-    clips = original(path, video_id, jobs)
+def decode_each(path, video_id, jobs, **options):
+    clips = original(path, video_id, jobs, **options)
     yield next(clips)
     if "crash" in video_id:
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -262,6 +262,21 @@ def test_a_worker_whose_run_is_over_commits_nothing(tmp_path, folder):
     assert len(list(parts.glob("part*"))) == 1
 
 
+def test_a_worker_commits_to_no_output_that_another_run_has_taken_over(tmp_path, folder):
+    outs = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for out in outs:
+        (tmp_path / f"{out.name}.parts").mkdir()
+        (tmp_path / f"{out.name}.parts" / "ray-r").touch()
+    model = Model(TINY, "default", ExtractConfig())
+    late = RayWorker(WorkerJob([str(out) for out in outs], "r", "w", [model, model], threads=1, sample=str(folder)))
+    assert isinstance(late.prepare(), dict)
+    (tmp_path / "b.h5.parts" / "ray-r").unlink()
+    found = [VideoPath(str(p), p.name) for p in sorted(folder.rglob("*.avi"))]
+    assert late.extract(found, [{v.id for v in found}] * 2) is None
+    assert not list((tmp_path / "b.h5.parts").glob("part*"))
+    assert "b.h5.parts; put the output on storage" in late.prepare().message
+
+
 def test_videos_that_go_out_of_sight_with_their_disk_are_not_failures(tmp_path, folder):
     source, parts = tmp_path / "videos", tmp_path / "f.h5.parts"
     shutil.copytree(folder, source)

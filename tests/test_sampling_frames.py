@@ -1,5 +1,6 @@
 """Which frames clips show at a wanted rate: arithmetic on random times, real time stamps, pixels, recipes."""
 
+import re
 from bisect import bisect_left
 from itertools import pairwise
 from pathlib import Path
@@ -211,8 +212,10 @@ def test_trained_sampling_takes_the_rate_and_length_of_training_native_neither()
     native = recipe_for(swin, ExtractConfig())
     assert (native["sampling"], native["num_frames"]) == ("native", 16)
     assert not {"sampling_fps", "trained_fps"} & native.keys()
-    for wrong in ("uniform", "0", "-3", "nan", "inf", 0, ""):
-        with pytest.raises(UsageError, match=f"a number of frames a second, not {wrong!r}"):
+    for wrong in ("uniform", "0", "-3", "nan", "inf", "1001", 1e300, 0, "", True, None, [7.5]):
+        with pytest.raises(
+            UsageError, match=rf"a number of frames a second, at most 1000, not {re.escape(repr(wrong))}"
+        ):
             ExtractConfig(sampling=wrong)
 
 

@@ -12,7 +12,7 @@ from stage_one import TINY
 
 from gcf import FeatureFile, extract_together, extract_videos
 from gcf.data.schema import VideoFeatures, VideoInfo
-from gcf.errors import UsageError, VideoError
+from gcf.errors import RefusedError, UsageError, VideoError
 from gcf.extract import decoding, pool, run
 from gcf.extract.assembly import Desk, assemble
 from gcf.extract.decoding import Clip, ClipJob, decode_clips, decode_each
@@ -149,14 +149,6 @@ def test_what_breaks_a_decoder_is_every_backbones_failure_and_no_other_videos(tm
     assert ends == {(video_id, job): end for video_id, end in expected.items() for job in (0, 1)}
 
 
-@pytest.mark.parametrize("number", [2, "0", None, -1])
-def test_a_message_about_a_job_that_is_not_at_work_is_none(number):
-    with pytest.raises(ValueError, match="a message about job"):
-        pool._about({"kind": "clip", "job": number}, [0, 1])
-    assert pool._about({"kind": "failed"}, [0, 1]) == [0, 1]
-    assert pool._about({"kind": "done", "job": 1}, [0, 1]) == [1]
-
-
 def test_jobs_that_differ_in_how_many_frames_a_video_may_have_are_a_programming_error(tmp_path):
     with pytest.raises(ValueError, match="unpack"):
         next(decode_each(tmp_path / "v.avi", "v", {0: LONG, 1: ClipJob(4, "loop", LONG.geometry, max_frames=9)}))
@@ -242,18 +234,21 @@ def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, 
         assert summary.path.read_bytes() == alone.path.read_bytes()
 
 
-def test_one_file_that_cannot_be_committed_does_not_cost_the_other_its_rows(folder, tmp_path, pair, monkeypatch):
+@pytest.mark.parametrize(("failing", "other"), [("short", "tiny"), ("tiny", "short")])
+def test_one_file_that_cannot_be_committed_does_not_cost_the_other_its_rows(
+    folder, tmp_path, pair, monkeypatch, failing, other
+):
     plain = run.Run.commit
 
     def commit(self):
-        if self.parts.out.name == "f-short.h5":
+        if self.parts.out.name == f"f-{failing}.h5":
             raise OSError("this one cannot be written")
         plain(self)
 
     monkeypatch.setattr(run.Run, "commit", commit)
     with pytest.raises(OSError, match="this one"):
         extract_together(folder, tmp_path / "f.h5", backbones=pair, **SETTINGS)
-    assert list((tmp_path / "f-tiny.h5.parts").glob("part-*"))
+    assert list((tmp_path / f"f-{other}.h5.parts").glob("part-*"))
 
 
 def test_the_bar_counts_a_video_when_the_last_backbone_has_it(folder, tmp_path, pair, monkeypatch):
@@ -269,6 +264,8 @@ def test_the_bar_counts_a_video_when_the_last_backbone_has_it(folder, tmp_path, 
     [
         ([("x3d_s", "default"), ("mobilenetv2_0.2x", "a.pth")], ["f-x3d_s", "f-mobilenetv2_0.2x"]),
         ([("nets/mine.py", "default"), ("hf:org/video-model", "default")], ["f-mine", "f-video-model"]),
+        ([("hf:org/model.small", "default"), ("hf:org/model.large", "default")], ["f-model.small", "f-model.large"]),
+        ([("hf:.", "default"), ("s3d", "default")], [f"f-{Path.cwd().name}", "f-s3d"]),
         (
             [("r3d_18", "random"), ("r3d_18", "dir/best.pth"), ("s3d", "default")],
             ["f-r3d_18-random", "f-r3d_18-best", "f-s3d"],
@@ -287,8 +284,10 @@ def test_two_backbones_of_one_name_or_weights_that_do_not_match_are_refused_befo
         extract_together(folder, tmp_path / "f.h5", backbones=[backbones["tiny"], "elsewhere/tiny.py"])
     with pytest.raises(UsageError, match="3 backbones and 2 weights"):
         extract_together(folder, tmp_path / "f.h5", backbones=list(backbones)[:3], weights=["default", "random"])
-    with pytest.raises(UsageError, match="name at least one"):
+    with pytest.raises(UsageError, match="0 backbones and 0 weights"):
         extract_together(folder, tmp_path / "f.h5", backbones=[])
+    with pytest.raises(RefusedError, match="is a folder"):
+        extract_together(folder, ".", backbones=list(backbones))
     assert not list(tmp_path.glob("f*"))
 
 

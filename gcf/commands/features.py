@@ -43,7 +43,12 @@ from gcf.terminal import show
 @click.option("--batch-size", type=int, help="Clips a forward pass; fixed for a file.  [default: 2 to 8, on GPUs 32]")
 @click.option("--shard", type=Shard(), help="Only the i-th of n shares of the videos; then `gcf merge`.")
 @click.option("--tail", default="loop", help="The last short clip: loop, repeat-last, drop.")
-@click.option("--clip-frames", type=int, help="Frames a clip.  [default: 16, fewer where trained with fewer]")
+@click.option(
+    "--clip-frames",
+    type=int,
+    help="Frames a clip.  [default: 16, fewer where trained with fewer; as trained for hf: and for any --sampling but "
+    "native]",
+)
 @click.option(
     "--sampling",
     default="native",
@@ -92,7 +97,8 @@ def extract(videos, out, backbones, weights, as_json, **options):
         weights = weights[0] if len(weights) == 1 else weights
         summaries = extract_together(videos, out, backbones=backbones, weights=weights, progress=True, **options)
         facts = {"files": summaries}
-    show(facts, "\n".join(summary.describe() for summary in summaries), as_json)
+    last = len(summaries) - 1  # labels belong to the videos, and are told of once
+    show(facts, "\n".join(one.describe(labels=n == last) for n, one in enumerate(summaries)), as_json)
     return 0 if all(summary.complete for summary in summaries) else INCOMPLETE
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gcf.errors import UsageError
 from gcf.extract.clips import TAILS
-from gcf.extract.sampling import rate_of
+from gcf.extract.sampling import MOST_FPS, rate_of
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = ("float16", "float32")
@@ -56,9 +56,10 @@ class ExtractConfig:
                 raise UsageError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         try:
             rate_of(self.sampling)
-        except ValueError:
+        except (ValueError, TypeError):
             raise UsageError(
-                f"sampling is native, trained, or a number of frames a second, not {self.sampling!r}"
+                f"sampling is native, trained, or a number of frames a second, at most {MOST_FPS:g}, not "
+                f"{self.sampling!r}"
             ) from None
         for name in ("views", "batch_size", "workers", "clip_frames", "max_frames", "worker_cpus"):
             value = getattr(self, name)

@@ -1,7 +1,7 @@
 """One video to clips of ready uint8 pixels, decoded once for all that is to be made of it, holding one clip of each."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +57,16 @@ def decode_clips(path: str | os.PathLike, video_id: str, job: ClipJob) -> Iterat
 
 
 def decode_each(
-    path: str | os.PathLike, video_id: str, jobs: Mapping[int, ClipJob]
+    path: str | os.PathLike,
+    video_id: str,
+    jobs: Mapping[int, ClipJob],
+    *,
+    after_frame: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Clip | VideoInfo | VideoError]]:
     """The same for several jobs, the video decoded once: a job's number and its clips in order, then its end.
 
     The end is the VideoInfo, or a VideoError where this job has no clip. Raises VideoError where none can have any.
+    after_frame is called after each frame: it may be long until one more clip is full.
     """
     (max_frames,) = {job.max_frames for job in jobs.values()}  # of a video, not of what is made of it
     video = Video(path, max_frames=max_frames)
@@ -71,6 +76,7 @@ def decode_each(
         for number, job in at_work.items():
             for clip in job.take(frame, begins, ends):
                 yield number, clip
+        after_frame()
     for number, job in at_work.items():
         for item in job.finish(video.info):
             yield number, item

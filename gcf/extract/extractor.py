@@ -1,7 +1,6 @@
 """Extraction: find the videos, skip what is done, run the rest through decoders and networks, commit parts, merge."""
 
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +11,16 @@ from pathlib import Path
 from gcf.data.annotations import Annotations, Labelling, label_videos, read_annotations
 from gcf.data.features import FeatureFile
 from gcf.data.parts import PartFolder
+from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.data.writer import require_output
 from gcf.errors import UsageError
+from gcf.extract.backbones.huggingface_names import is_huggingface, place_of
 from gcf.extract.config import ExtractConfig
 from gcf.extract.engines import open_engine
 from gcf.extract.find import find_videos
 from gcf.extract.progress import Progress
 from gcf.extract.run import Run, lacking
+from gcf.extract.weights_cache import FILE_SUFFIXES
 
 PathLike = str | os.PathLike
 
@@ -47,12 +49,14 @@ class ExtractSummary:
         """Every video gave all it has."""
         return not self.failures and not self.partial
 
-    def describe(self) -> str:
-        """The same in words."""
+    def describe(self, *, labels: bool = True) -> str:
+        """The same in words; labels: what the annotations and the videos lack of each other, too."""
         rate = f", {self.extracted:,} of them now, in {self.seconds:.0f} s" if self.extracted else ", all from before"
         lines = [f"{self.path}: {self.videos:,} videos, {self.clips:,} clips{rate}"]
         lines += [f"  partial  {video_id!r}: {note}" for video_id, note in self.partial]
         lines += [f"  failed   {video_id!r}: {error}" for video_id, error in self.failures]
+        if not labels:
+            return "\n".join(lines)
         if self.missing:
             lines.append(f"  annotated, but not found: {len(self.missing):,} videos, such as {self.missing[0]!r}")
         if self.unlabelled:
@@ -65,8 +69,8 @@ def extract_videos(
     videos: PathLike | Sequence[PathLike],
     out: PathLike,
     *,
-    backbone: str = "resnext101",
-    weights: str = "default",
+    backbone: PathLike = "resnext101",
+    weights: PathLike = "default",
     annotations: PathLike | Annotations | None = None,
     progress: bool = False,
     **options,
@@ -77,7 +81,7 @@ def extract_videos(
     again resumes: videos that are done and unchanged are not decoded again. A broken video is recorded under
     `failures` and costs nobody else anything. Raises GcfError children; see `gcf.errors` for what each means.
     """
-    models = {Path(out): (backbone, weights)}
+    models = {Path(out): (os.fspath(backbone), os.fspath(weights))}
     return _extract(videos, models, annotations=annotations, progress=progress, config=ExtractConfig(**options))[0]
 
 
@@ -85,8 +89,8 @@ def extract_together(
     videos: PathLike | Sequence[PathLike],
     out: PathLike,
     *,
-    backbones: Sequence[str],
-    weights: str | Sequence[str] = "default",
+    backbones: Sequence[PathLike],
+    weights: PathLike | Sequence[PathLike] = "default",
     annotations: PathLike | Annotations | None = None,
     progress: bool = False,
     **options,
@@ -96,12 +100,15 @@ def extract_together(
     weights: one for all backbones, or one for each. Each file is, byte for byte, what `extract_videos` alone would
     have made, so either can go on where the other stopped. Their names: see `outputs_of`.
     """
-    if not backbones:
-        raise UsageError("no backbone given: name at least one")
-    weights = [weights] * len(backbones) if isinstance(weights, str) else list(weights)
-    if len(weights) != len(backbones):
-        raise UsageError(f"{len(backbones)} backbones and {len(weights)} weights: give one for all, or one for each")
-    models = list(zip(backbones, weights, strict=True))
+    require_output(Path(out))
+    backbones = [backbones] if isinstance(backbones, PathLike) else backbones
+    weights = [weights] * len(backbones) if isinstance(weights, PathLike) else weights
+    if not backbones or len(weights) != len(backbones):
+        raise UsageError(
+            f"{len(backbones)} backbones and {len(weights)} weights: name the weights once for all, or each backbone "
+            "with its own, one that has several again for each"
+        )
+    models = [(os.fspath(backbone), os.fspath(each)) for backbone, each in zip(backbones, weights, strict=True)]
     named = dict(zip(outputs_of(Path(out), models), models, strict=True))
     return _extract(videos, named, annotations=annotations, progress=progress, config=ExtractConfig(**options))
 
@@ -125,8 +132,10 @@ def outputs_of(out: Path, models: Sequence[tuple[str, str]]) -> list[Path]:
 
 
 def _short(name: str) -> str:
-    """A backbone or weights as part of a file name: what follows the last slash or colon, without a file's suffix."""
-    return re.sub(r"\.[a-z]{2,11}$", "", re.split("[/:]", name.rstrip("/"))[-1])
+    """A backbone or weights as part of a file name: what follows the last slash, without a file's suffix."""
+    last = (place_of(name).name if is_huggingface(name) else name).rstrip("/").split("/")[-1]
+    suffix = next((each for each in (PLUGIN_SUFFIX, *FILE_SUFFIXES) if last.endswith(each)), "")
+    return last.removesuffix(suffix)
 
 
 def _extract(

@@ -34,6 +34,8 @@ def receive(descriptor: int, *, deadline: float | None = None) -> tuple[dict, by
     if head_size > MAX_HEAD or payload_size > MAX_PAYLOAD:
         raise ValueError(f"a message of {head_size} and {payload_size} bytes")
     head = json.loads(_read_exactly(descriptor, head_size, deadline))
+    if not isinstance(head, dict):
+        raise ValueError(f"a message that is a {type(head).__name__}")
     return head, _read_exactly(descriptor, payload_size, deadline)
 
 

@@ -8,15 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from gcf.data.schema import VideoInfo
+from gcf.data.text import printable
 from gcf.errors import GcfError
 from gcf.extract import messages
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
+from gcf.extract.heard import Failed, Hearing
 from gcf.extract.input_disk import InputDisk
 from gcf.extract.worker import jobs_to_json
 
@@ -26,14 +25,6 @@ WORKER = "gcf.extract.worker"
 START_DEADLINE = 120.0  # seconds for a decoder to start on a busy machine
 KILL_SECONDS = 2.0
 DEADLINE = 60.0  # seconds without a byte from a decoder that is being listened to
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A video gave nothing, and why; errno: how the file system failed it, 0 where it did not."""
-
-    error: str
-    errno: int = 0
 
 
 class DecoderPool:
@@ -126,29 +117,30 @@ class DecoderPool:
 
     def _listen(self, decoder: "_Decoder", video: VideoPath) -> bool:
         """Pass on what the decoder makes of a video; False when the decoder is not fit for another."""
-        at_work = list(self.wanted[video.id])
+        hearing = Hearing(self.jobs, self.wanted[video.id])
         try:
-            decoder.start(video, at_work)
-            while not self.stopping.is_set():
+            decoder.start(video, hearing.at_work)
+            while hearing.at_work and not self.stopping.is_set():
                 head, payload = messages.receive(decoder.inbox, deadline=self.deadline)
-                if head["kind"] == "log":
-                    log.warning("%s", head["text"])
+                if head.get("kind") == "alive":
                     continue
-                item = _unpack(head, payload)
+                if head.get("kind") == "log":
+                    log.warning("%s", printable(str(head.get("text"))))
+                    continue
+                about, item = hearing.take(head, payload)
                 if isinstance(item, Failed) and item.errno:
                     self.disk.require_present()
-                about = _about(head, at_work)
                 self._give(video, about, item)
-                if head["kind"] != "clip":
-                    at_work = [number for number in at_work if number not in about]
-                    if not at_work:
-                        return not head.get("worn")
+                if head.get("worn"):
+                    return False
         except messages.StalledError:
-            self._give(video, at_work, Failed(f"deadline: no progress for {self.deadline:g} s"))
+            self._give(video, hearing.at_work, Failed(f"deadline: no progress for {self.deadline:g} s"))
         except (messages.ClosedError, BrokenPipeError):
-            self._give(video, at_work, Failed(decoder.cause_of_death()))
-        except (ValueError, KeyError, TypeError):
-            self._give(video, at_work, Failed("the decoder sent what is no message"))
+            self._give(video, hearing.at_work, Failed(decoder.cause_of_death()))
+        except ValueError:
+            self._give(video, hearing.at_work, Failed("the decoder sent what is no message"))
+        else:
+            return True
         return False
 
     def _give(self, video: VideoPath, numbers: Sequence[int], item: Clip | VideoInfo | Failed) -> None:
@@ -198,21 +190,3 @@ class _Decoder:
             self.process.wait(timeout=KILL_SECONDS)
         os.close(self.inbox)
         os.close(self.outbox)
-
-
-def _about(head: dict, at_work: Sequence[int]) -> Sequence[int]:
-    """The jobs that a message is about: the one that it names, else all that are at work."""
-    if "job" not in head:
-        return at_work
-    if head["job"] not in at_work:
-        raise ValueError(f"a message about job {head['job']!r}")
-    return [head["job"]]
-
-
-def _unpack(head: dict, payload: bytearray) -> Clip | VideoInfo | Failed:
-    if head["kind"] == "failed":
-        return Failed(head["error"], head.get("errno", 0))
-    if head["kind"] == "done":
-        return VideoInfo(**head["info"])
-    pixels = np.frombuffer(payload, np.uint8).reshape(head["shape"])
-    return Clip(pixels, head["start_frame"], head["num_real"], head["start_time"], head["end_time"])

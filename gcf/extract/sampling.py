@@ -5,19 +5,19 @@ seconds, never going back. `prepare` turns an item into what a clip keeps of it 
 is shown: what is not shown is never prepared, and no more than one clip is held.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 SAMPLINGS = ("native", "trained")
+MOST_FPS = 1000.0  # beyond any camera whose videos are watched, far above what the rounding of times can tell apart
 ROUNDING = 1e-9  # seconds: time stamps are fractions, their sums are not
 
 Item, Kept = TypeVar("Item"), TypeVar("Kept")
 
 
 def rate_of(sampling: str | float) -> float | None:
-    """The frames a second that a sampling names; None for native and trained, which name none.
+    """The frames a second that a sampling names, at most 1000; None for native and trained, which name none.
 
     >>> rate_of("trained"), rate_of("7.5")
     (None, 7.5)
@@ -26,9 +26,9 @@ def rate_of(sampling: str | float) -> float | None:
     """
     if sampling in SAMPLINGS:
         return None
-    rate = float(sampling)
-    if not 0 < rate < math.inf:
-        raise ValueError(f"need a positive rate, got {sampling!r}")
+    rate = float("nan" if isinstance(sampling, bool) else sampling)
+    if not 0 < rate <= MOST_FPS:
+        raise ValueError(f"need a rate from above 0 to {MOST_FPS:g}, got {sampling!r}")
     return rate
 
 

@@ -15,6 +15,7 @@ from gcf.extract.download import Source, by_hand, download, file_sha256
 
 log = logging.getLogger("gcf")
 PLACED_BY_HAND = "placed by hand"
+FILE_SUFFIXES = (".pth", ".pyth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
 PACKAGED = Path(__file__).parent / "backbones" / "packaged"
 
 

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -17,6 +18,7 @@ from gcf.extract.decoding import Clip, ClipJob, decode_each
 from gcf.extract.preprocess import Geometry
 from gcf.extract.source import UnreadableError, require_inside
 
+ALIVE_SECONDS = 1.0  # between two signs of life
 MEMORY_LIMIT = 4 << 30  # bytes of private memory; an 8192 x 8192 frame takes 200 MB as RGB
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -82,7 +84,7 @@ def _decode(path: str, video_id: str, jobs: Mapping[int, ClipJob], outbox: int, 
     try:
         if root:
             require_inside(path, root)
-        for number, item in decode_each(path, video_id, jobs):
+        for number, item in decode_each(path, video_id, jobs, after_frame=_Alive(outbox)):
             _send(outbox, number, item)
     except VideoError as error:
         fail(str(error), errno=error.errno if isinstance(error, UnreadableError) else 0)
@@ -94,6 +96,18 @@ def _decode(path: str, video_id: str, jobs: Mapping[int, ClipJob], outbox: int, 
     except Exception as error:  # one odd video must not end the run: what it raised is its reason
         fail(f"{type(error).__name__}: {error}")
     return True
+
+
+class _Alive:
+    """Tells the extraction now and then that frames are coming, however long a clip takes to be full."""
+
+    def __init__(self, outbox: int):
+        self.outbox, self.told = outbox, time.monotonic()
+
+    def __call__(self) -> None:
+        if (now := time.monotonic()) - self.told >= ALIVE_SECONDS:
+            self.told = now
+            messages.send(self.outbox, {"kind": "alive"})
 
 
 def _send(outbox: int, number: int, item: Clip | VideoInfo | VideoError) -> None:

@@ -80,6 +80,7 @@ def diagnose(
         raise UsageError("name both a backbone and videos to try its pixels, or neither to check this machine")
     if num_clips < 2:
         raise UsageError(f"num_clips must be at least 2, not {num_clips}")
+    config = ExtractConfig(device=device, sampling=sampling)
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; name the one where results are to be written")
@@ -90,7 +91,6 @@ def diagnose(
         return Diagnosis(findings)
     if any(finding.state == FAULT and finding.check in STANDS_ON for finding in findings):
         return Diagnosis(findings, pixels_skipped=True)
-    config = ExtractConfig(device=device, sampling=sampling)
     trial = _pixels(backbone, weights, videos, annotations, config=config, num_clips=num_clips, progress=progress)
     return Diagnosis(findings, trial)
 

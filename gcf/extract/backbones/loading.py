@@ -27,11 +27,10 @@ from gcf.extract.weights import (
     weights_ids,
     weights_of_file,
 )
-from gcf.extract.weights_cache import obtain
+from gcf.extract.weights_cache import FILE_SUFFIXES, obtain
 
 log = logging.getLogger("gcf")
 TEMPORAL_STRIDES = ("trained", "none")
-FILE_SUFFIXES = (".pth", ".pyth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)

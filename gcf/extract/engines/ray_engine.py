@@ -69,7 +69,10 @@ class RayEngine:
 
     def work(self, runs: Sequence[Run], bar) -> None:
         """Bring what the runs lack to a committed state on the cluster; stopped, the workers commit what they have."""
-        with _marked(runs[0].parts) as token:
+        token = secrets.token_hex(8)
+        with contextlib.ExitStack() as stack:
+            for run in runs:
+                stack.enter_context(_marked(run.parts, token))
             start = functools.partial(self._start, runs, token)
             drive = Drive(self.cluster, runs, lacking(runs), bar, start, least=2 * self.models[0].config.workers)
             try:
@@ -105,16 +108,15 @@ def _for_all_nodes(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _marked(parts: PartFolder) -> Iterator[str]:
+def _marked(parts: PartFolder, token: str) -> Iterator[None]:
     """A marker file that the workers of this run, and only those, look for; markers of runs that died are removed."""
-    token = secrets.token_hex(8)
     for path in parts.folder.glob(f"{MARKER}*"):
         path.unlink(missing_ok=True)
     marker = parts.folder / f"{MARKER}{token}"
     with parts.room_needed(0):
         marker.touch()
     try:
-        yield token
+        yield
     finally:
         marker.unlink(missing_ok=True)
 

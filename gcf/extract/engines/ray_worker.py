@@ -31,7 +31,7 @@ class Model:
 class WorkerJob:
     """What a worker needs to know.
 
-    outs: the output of each of the models; run: names the marker file beside the first; writer: this worker's parts;
+    outs: the output of each of the models; run: names the marker file beside each; writer: this worker's parts;
     threads: lanes of its networks on a processor; sample: a video that every node must see.
     """
 
@@ -78,8 +78,9 @@ class RayWorker:
     def _prepare(self) -> dict:
         import torch
 
-        if not self.current():
-            raise RefusedError(f"does not see {self.parts[0].folder}; put the output on storage that all nodes share")
+        for parts in self.parts:
+            if not self.current(parts):
+                raise RefusedError(f"does not see {parts.folder}; put the output on storage that all nodes share")
         if not os.path.lexists(self.job.sample):
             raise RefusedError(f"does not see {self.job.sample}; put the videos on storage that all nodes share")
         torch.set_num_threads(self.job.threads)
@@ -98,9 +99,9 @@ class RayWorker:
         """One more video is settled: the part of a progress bar."""
         self.clips.append(clips)
 
-    def current(self) -> bool:
-        """Whether the run that this worker belongs to goes on."""
-        return (self.parts[0].folder / f"{MARKER}{self.job.run}").exists()
+    def current(self, parts: PartFolder) -> bool:
+        """Whether the run that this worker belongs to still makes this output."""
+        return (parts.folder / f"{MARKER}{self.job.run}").exists()
 
 
 class Share(Run):
@@ -120,7 +121,7 @@ class Share(Run):
 
     def commit(self) -> None:
         """The same, unless the run is over, or the videos are gone with their disk."""
-        if not self.worker.current():  # whoever goes on from here does not expect us any more
+        if not self.worker.current(self.parts):  # whoever goes on from here does not expect us any more
             self.videos, self.failures = [], []
             raise WorkEnded
         lost = bool(self.failures) and not os.path.lexists(self.worker.job.sample)
