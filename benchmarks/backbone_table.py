@@ -1,5 +1,6 @@
 """The table of backbones of docs/backbones.md: its rows from the code, its speeds from benchmarks/backbones.py."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ HEADER = (*FACTS, "top-1 %", "data", "note", "download", "clips/s")
 NUMBERS = ("params M", "GMACs", "width", "top-1 %", "clips/s")  # aligned to the right
 NATIVE_FRAMES = 16  # of a clip with native sampling, or fewer where the weights were trained with fewer
 NONE_PUBLIC = "no weights are public"
+KIND = ("torch", "processors", "units", "videos", "frames", "seconds")  # of a measurement
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,11 @@ def _aligned(cells: Sequence[Sequence[str]]) -> str:
 
 def _conditions(measured: Mapping[str, Mapping]) -> str:
     """Where the speeds come from, one sentence for each kind of run."""
-    kinds: dict[tuple, int] = {}
-    for speed in measured.values():
-        if "clips_a_second" in speed:
-            kind = (speed["torch"], speed["processors"], speed["videos"], speed["frames"], speed["seconds"])
-            kinds[kind] = kinds.get(kind, 0) + 1
+    kinds = Counter(tuple(speed[name] for name in KIND) for speed in measured.values() if "clips_a_second" in speed)
     said = [
-        f"{count} networks for {seconds:g} s each with torch {torch} on {processors} processors, on {videos} videos of "
-        f"{frames:g} frames in the median"
-        for (torch, processors, videos, frames, seconds), count in kinds.items()
+        f"{count} networks for {seconds:g} s each with torch {torch} on {processors} processors with {units}, on "
+        f"{videos} videos of {frames:g} frames in the median"
+        for (torch, processors, units, videos, frames, seconds), count in kinds.items()
     ]
     return f"Clips a second were measured so: {'; '.join(said)}; bf16 where nothing else is said." if said else ""
 

@@ -102,7 +102,14 @@ def measure(name: str, folder: Path, seconds: float) -> dict:
         "peak_rss_mib": _peak_mib(),
         "torch": torch.__version__,
         "processors": len(os.sched_getaffinity(0)),
+        "units": _bfloat16_units(),
     }
+
+
+def _bfloat16_units() -> str:
+    """What the processors multiply bfloat16 with, which decides most of the time."""
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "no unit for bfloat16")
 
 
 def _peak_mib() -> int:

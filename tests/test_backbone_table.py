@@ -95,7 +95,7 @@ def test_a_page_without_its_two_markers_is_refused_by_name(text):
 
 
 def test_speeds_are_in_their_rows_with_their_precision_and_how_they_were_measured():
-    facts = {"torch": "2.9", "processors": 2, "videos": 8, "frames": 240.0, "seconds": 8.0}
+    facts = {"torch": "2.9", "processors": 2, "units": "amx_bf16", "videos": 8, "frames": 240.0, "seconds": 8.0}
     kept = {
         "s3d": facts | {"clips_a_second": 7.123, "precision": "fp32"},
         "x3d_xs": facts | {"clips_a_second": 1234.5, "precision": "bf16"},
@@ -104,7 +104,7 @@ def test_speeds_are_in_their_rows_with_their_precision_and_how_they_were_measure
     said = backbone_table.markdown(backbone_table.rows(["s3d", "x3d_xs", "r3d_18", "shufflenetv2_0.5x"]), kept)
     lines = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in said.splitlines() if line[:1] == "|"}
     assert (lines["s3d"], lines["r3d_18"], lines["shufflenetv2_0.5x"]) == ("7.12 (fp32)", "-", "-")
-    assert "2 networks for 8 s each with torch 2.9 on 2 processors, on 8 videos of 240 frames" in said
+    assert "2 networks for 8 s each with torch 2.9 on 2 processors with amx_bf16, on 8 videos of 240 frames" in said
     widths = {len(line) for line in said.splitlines() if line[:1] == "|"}
     assert len(widths) == 1  # as text, too, it is a table
 
@@ -127,7 +127,15 @@ def test_one_network_that_fails_does_not_end_the_run_and_is_kept_as_failed(monke
     assert said[1] == "2/2 b: 2 clips/s, bf16, 7 MiB; about 0.0 min left"
 
 
-FACTS = {"torch": "2.9", "processors": 2, "videos": 8, "frames": 240.0, "seconds": 8.0, "precision": "bf16"}
+FACTS = {
+    "torch": "2.9",
+    "processors": 2,
+    "units": "amx_bf16",
+    "videos": 8,
+    "frames": 240.0,
+    "seconds": 8.0,
+    "precision": "bf16",
+}
 
 
 def run_script(*arguments):
