@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +95,50 @@ def test_what_the_head_was_not_trained_on_is_refused(head, folder, features, tmp
     silent = replace(head, recipe={k: v for k, v in head.recipe.items() if k not in ("tail", "weights")})
     with pytest.raises(RecipeError, match="does not say tail, weights: gcf extract has not made them"):
         open_source(silent, folder, **MINE)
+
+
+def with_network(head, name):
+    """The head as if it came from elsewhere, with that name for its network."""
+    return replace(head, recipe=head.recipe | {"backbone": name})
+
+
+STRANGERS = (
+    "stranger/net.py",
+    "net.py",
+    "hf:./stranger",
+    "hf:stranger/..",
+    "hf:/stranger",
+    "./stranger",
+    ["net.py"],
+    None,
+)
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_file_or_folder_that_only_a_head_names_is_neither_run_nor_read(name, head, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stranger").mkdir()
+    for place in ("stranger/net.py", "net.py"):
+        (tmp_path / place).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + Path(TINY).read_text())
+    with pytest.raises(UsageError, match=r"was a file or folder .*; name it with --backbone"):
+        open_source(with_network(head, name), folder, device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_a_head_has_from_the_hub_is_said_before_it_is_fetched(head, folder, monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr(described, "load_network", lambda *given: asked.append(given[:2]) or (None, head.recipe))
+    caplog.set_level("INFO", logger="gcf")
+    trained = replace(head, recipe=head.recipe | {"backbone": "hf:someone/net", "weights": "1" * 40})
+    with pytest.raises(RecipeError, match="not what this head was trained on"):
+        open_source(trained, folder, device="cpu")
+    assert asked == [("hf:someone/net", "1" * 40)]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert said[0].startswith(f"this head's network is hf:someone/net at {'1' * 40}: what the cache lacks")
+    caplog.clear()
+    open_source(replace(head, recipe=head.recipe), folder, backbone="hf:someone/net", device="cpu")
+    assert not caplog.records
 
 
 def test_float32_stands_in_for_a_precision_that_this_machine_has_not(head, folder, monkeypatch, caplog):

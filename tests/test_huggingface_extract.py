@@ -96,19 +96,21 @@ def head(folder, tuned, tmp_path_factory):
     return gcf.train_head(out, out.with_name("run"), epochs=1).path
 
 
-def test_a_head_finds_its_network_by_name_and_refuses_one_with_other_weights(head, tuned, clips, tmp_path, monkeypatch):
+def test_a_head_wants_its_folder_named_and_refuses_one_with_other_weights(
+    head, tuned, clips, tmp_path, monkeypatch, invoke
+):
     video = clips / "wide.mp4"
-    named = gcf.predict_videos(head, video, backbone=f"hf:{tuned}", device="cpu")[0]
-    monkeypatch.chdir(tuned.parent)  # the name that the recipe has is a place here
-    assert repr(gcf.predict_videos(head, video, device="cpu")[0]) == repr(named)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"hf:\./tuned: no such folder"):
-        gcf.predict_videos(head, video, device="cpu")
+    gcf.predict_videos(head, video, backbone=f"hf:{tuned}", device="cpu")
+    monkeypatch.chdir(tuned.parent)  # where the name that the recipe has is a place: it may be a stranger's
+    code, out, err = invoke("predict", head, video, "--device", "cpu")
+    assert (code, out) == (2, "")
+    assert err.endswith("this head's network was a file or folder (hf:./tuned); name it with --backbone\n")
+    assert len(err.splitlines()) == 1
     model = hf_models.saved(tmp_path / "tuned", *CLASSIFIERS["vivit"], "vivit")
     model.vivit.layernorm.bias.data[0] += 1
     model.save_pretrained(tmp_path / "tuned")
     with pytest.raises(RecipeError, match="weights_sha256"):
-        gcf.predict_videos(head, video, device="cpu")
+        gcf.predict_videos(head, video, backbone=f"hf:{tmp_path / 'tuned'}", device="cpu")
 
 
 def test_the_networks_own_classifier_and_heat_maps_work(tuned, clips, tmp_path):

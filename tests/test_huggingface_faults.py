@@ -1,8 +1,8 @@
 """Names, folders and checkpoints that cannot be used: one line that says what, where, and what to do."""
 
+import hashlib
 import json
 import logging
-import pickle
 from pathlib import Path
 
 import hf_models
@@ -14,7 +14,6 @@ from transformers import TimesformerForVideoClassification
 
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones import load_backbone
-from gcf.extract.backbones.huggingface import _weights_digest
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_what_the_descriptor_does_not_need_may_be_missing(tmp_path):
 def test_a_damaged_file_of_weights_is_named(tuned):
     path = tuned / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    assert "cannot be loaded (" in refused(WeightsError, tuned)
+    assert "model.safetensors: not a readable safetensors file (" in refused(WeightsError, tuned)
 
 
 def test_code_in_a_checkpoint_is_not_run(tuned, tmp_path):
@@ -109,8 +108,8 @@ def test_code_in_a_checkpoint_is_not_run(tuned, tmp_path):
             return Path.touch, (tmp_path / "sprung",)
 
     (tuned / "model.safetensors").unlink()
-    (tuned / "pytorch_model.bin").write_bytes(pickle.dumps({"classifier.bias": Trap()}))
-    assert "cannot be loaded (" in refused(WeightsError, tuned)
+    torch.save({"classifier.bias": Trap()}, tuned / "pytorch_model.bin")
+    assert "pytorch_model.bin: refused: it asks to run " in refused(WeightsError, tuned)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -133,8 +132,13 @@ def test_weights_that_are_pickled_tensors_are_read(tuned):
     [
         (lambda d: (d / "config.json").unlink(), WeightsError, "has no config.json; name a model's repository"),
         (lambda d: (d / "config.json").write_text("{"), WeightsError, "cannot be loaded (JSONDecodeError"),
-        (lambda d: (d / "config.json").write_text("[]"), WeightsError, "cannot be loaded ("),
-        (lambda d: (d / "model.safetensors").unlink(), WeightsError, "cannot be loaded (OSError"),
+        (lambda d: (d / "config.json").write_text("[]"), WeightsError, "config.json holds no JSON object; it should"),
+        (lambda d: (d / "config.json").write_text("3"), WeightsError, "config.json holds no JSON object; it should"),
+        (
+            lambda d: (d / "model.safetensors").unlink(),
+            WeightsError,
+            "has no weights: neither model.safetensors nor pyt",
+        ),
         (lambda d: (d / "preprocessor_config.json").unlink(), WeightsError, "which pixels it wants is not known"),
         (lambda d: (d / "preprocessor_config.json").write_text("{"), WeightsError, "cannot be loaded ("),
         (
@@ -144,6 +148,7 @@ def test_weights_that_are_pickled_tensors_are_read(tuned):
         ),
         (lambda d: change_config(d, model_type="mine"), UsageError, "is of type 'mine'; known: "),
         (lambda d: change_config(d, model_type=None), UsageError, "is of type None; known: "),
+        (lambda d: change_config(d, transformers_weights="other.safetensors"), UsageError, "(transformers_weights)"),
         (lambda d: change_config(d, num_channels=1), UsageError, "it takes 1 channels, not RGB"),
         (
             lambda d: hf_models.VideoMAEImageProcessor(size={"shortest_edge": 48}, crop_size=40).save_pretrained(d),
@@ -184,21 +189,40 @@ def test_names_of_classes_and_marks_of_versions_change_nothing_but_the_classes(t
     assert load_backbone(f"hf:{tuned}").recipe == before | {"classes": ["a", "b", "c"]}
 
 
-def test_the_digest_of_weights_does_not_depend_on_what_a_version_calls_them(tuned):
-    network = load_backbone(f"hf:{tuned}")
-    digest = network.recipe["weights_sha256"]
-    assert _weights_digest(network) == digest
-    network.renamed, network.norm = network.norm, None
-    assert _weights_digest(network) == digest
-    network.renamed.bias[0] += 1
-    assert _weights_digest(network) != digest
+def test_the_digest_of_weights_is_that_of_the_file_whatever_the_modules_are_called_and_tells_where_tensors_sit(tuned):
+    """Restated: names, types, shapes and bytes in the order of the names in the file, which no version changes."""
+    state, expected = load_file(tuned / "model.safetensors"), hashlib.sha256()
+    for name in sorted(state):
+        expected.update(f"{name}\0torch.float32\0{tuple(state[name].shape)}\0".encode() + state[name].numpy().tobytes())
+    digest = load_backbone(f"hf:{tuned}").recipe["weights_sha256"]
+    assert digest == expected.hexdigest()
+    query, key = (f"videomae.encoder.layer.0.attention.attention.{part}.weight" for part in ("query", "key"))
+    change_weights(tuned, lambda state: state | {query: state[key], key: state[query]})
+    assert load_backbone(f"hf:{tuned}").recipe["weights_sha256"] != digest
+
+
+def test_shards_have_the_digest_of_the_whole_and_one_that_is_not_there_is_named(tuned):
+    digest = load_backbone(f"hf:{tuned}").recipe["weights_sha256"]
+    model = hf_models.built(*CLASSIFIERS["videomae"])
+    (tuned / "model.safetensors").unlink()
+    model.save_pretrained(tuned, max_shard_size="20KB")
+    shards = sorted(tuned.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    assert load_backbone(f"hf:{tuned}").recipe["weights_sha256"] == digest
+    shards[1].unlink()
+    assert f"has no {shards[1].name}, which its model.safetensors.index.json names" in refused(WeightsError, tuned)
 
 
 def test_a_revision_cannot_be_asked_of_a_folder(tuned):
     assert "weights 'v2' cannot be asked of it" in refused(UsageError, tuned, weights="v2")
 
 
-@pytest.mark.parametrize("name", ["hf:", "hf:./none", "hf:/no/where", "hf:a/b/c", "hf:~/none here", "hf:-x/y"])
+UNUSABLE = ("hf:~nouser/x", f"hf:./{'x' * 300}", f"hf:{'x' * 300}", "hf:a\0b", "hf:a/..")
+
+
+@pytest.mark.parametrize(
+    "name", ["hf:", "hf:./none", "hf:/no/where", "hf:a/b/c", "hf:~/none here", "hf:-x/y", *UNUSABLE]
+)
 def test_a_name_that_is_neither_folder_nor_repository_is_refused_without_asking_anybody(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="no such folder, and no repository's name; give hf:OWNER/NAME"):
@@ -230,6 +254,43 @@ def test_a_folder_is_called_by_its_own_name_from_wherever_it_is_asked_for(tuned,
     assert load_backbone("hf:.", weights="tuned").recipe == expected  # as the recipe calls them
 
 
-def test_where_nobody_says_that_there_is_a_classifier_there_is_an_encoder(tuned):
-    change_config(tuned, architectures=None)
+@pytest.mark.parametrize("said", [None, [], ["VideoMAEForPreTraining"], ["VideoMAEModel"], ["Mine"]])
+def test_a_classifier_is_not_dropped_where_the_configuration_does_not_speak_of_one(said, tuned):
+    change_config(tuned, architectures=said)
+    advice = (
+        '; if they are a classifier\'s, "architectures": ["VideoMAEForVideoClassification"] must stand in its config'
+    )
+    for name in (None, "classifier.weight", "classifier.bias"):
+        change_weights(tuned, without(name))
+        assert advice in refused(WeightsError, tuned)
+    change_weights(tuned, without("fc_norm.weight"))
+    assert "its VideoMAEModel: 1 not of this network (fc_norm.bias)" + advice in refused(WeightsError, tuned)
+    change_weights(tuned, without("fc_norm.bias"))
     assert not hasattr(load_backbone(f"hf:{tuned}"), "classify")
+
+
+def test_other_parts_than_a_classifier_are_known_by_what_the_configuration_says(tmp_path):
+    hf_models.saved(tmp_path / "tuned", *ENCODERS["videomae-pretraining"], "videomae")
+    change_config(tmp_path / "tuned", architectures=None)
+    said = refused(WeightsError, tmp_path / "tuned")
+    assert "its weights do not fit its VideoMAEModel: 21 not of this network (decoder." in said
+    assert "classifier" not in said
+
+
+UNEVEN = [
+    ("videomae", {"num_frames": 5}, "(T, H, W) = (5, 32, 32) are no whole number of its patches of (2, 8, 8)"),
+    ("videomae", {"image_size": 36}, "(T, H, W) = (4, 36, 36) are no whole number of its patches of (2, 8, 8)"),
+    ("timesformer", {"image_size": 36}, "(T, H, W) = (3, 36, 36) are no whole number of its patches of (1, 8, 8)"),
+    ("vivit", {"num_frames": 7}, "(T, H, W) = (7, 32, 32) are no whole number of its patches of (2, 8, 8)"),
+    ("vivit", {"image_size": 36}, "(T, H, W) = (6, 36, 36) are no whole number of its patches of (2, 8, 8)"),
+    ("vjepa2", {"frames_per_clip": 5}, "(T, H, W) = (5, 32, 32) are no whole number of its patches of (2, 8, 8)"),
+    ("vjepa2", {"crop_size": 36}, "(T, H, W) = (4, 36, 36) are no whole number of its patches of (2, 8, 8)"),
+    ("vjepa2", {"frames_per_clip": 0}, "(T, H, W) = (0, 32, 32) are no whole number of its patches of (2, 8, 8)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "entries", "message"), UNEVEN)
+def test_clips_that_patches_do_not_fill_are_refused_at_loading(kind, entries, message, tmp_path):
+    hf_models.saved(tmp_path / "tuned", *CLASSIFIERS[kind], kind)
+    change_config(tmp_path / "tuned", **entries)
+    assert f"this {kind} cannot be used: its clips of {message}" in refused(UsageError, tmp_path / "tuned")

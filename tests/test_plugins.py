@@ -141,6 +141,8 @@ def test_the_digest_of_its_code_is_in_the_recipe_too(plugin):
         (RECIPE.replace("(36, 48)", "(36, 48, 3)") + NETWORK, "RECIPE's resize cannot be used"),
         (RECIPE.replace("1.0", "float('nan')") + NETWORK, "RECIPE must be plain JSON"),
         (RECIPE.replace("1.0", "'1'") + NETWORK, "RECIPE's pixel_max cannot be used"),
+        (RECIPE + NETWORK + "RECIPE['frames_step'] = 4", r"RECIPE's frames_step \(it needs fixed_frames: false\)"),
+        (RECIPE + NETWORK + "RECIPE.update(frames_step=4, fixed_frames=True)", r"RECIPE's frames_step \(it needs"),
         (RECIPE + NETWORK + "RECIPE['classes'] = [1, 2]", "RECIPE's classes cannot be used"),
         (RECIPE + NETWORK.replace("return Net()", "return 1 / 0"), r"build\(\) failed \(ZeroDivisionError"),
         (RECIPE + NETWORK.replace("return Net()", "return 3"), r"build\(\) gave int"),

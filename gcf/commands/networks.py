@@ -9,7 +9,8 @@ from gcf.terminal import columns, show
 
 NOTES = """\
 unstrided: can be used without stride in time. top-1: of the default weights, as their authors measured it, each their
-own way: `gcf weights show` says how. docs/backbones.md has the clip sizes, costs and speeds."""
+own way: `gcf weights show` says how. docs/backbones.md has the clip sizes, costs and speeds.
+Beside these, --backbone takes a plug-in (mine.py) and Hugging Face video models (hf:OWNER/NAME, hf:./FOLDER)."""
 
 
 @click.command()

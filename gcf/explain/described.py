@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from gcf.data.features import FeatureFile
 from gcf.data.joined import JoinedFeatures, open_features
+from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.data.recipe import INCIDENTAL, JOINED, differences
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
 from gcf.errors import RecipeError, UsageError
 from gcf.explain.own_classifier import OWN, own_classifier
+from gcf.extract.backbones.huggingface_names import is_huggingface, is_repository
 from gcf.extract.config import ExtractConfig
 from gcf.extract.find import VideoPath, find_videos
 from gcf.extract.pipeline import load_network, stream_features
@@ -82,7 +84,7 @@ def open_source(
     """Videos (a folder, files, a list) or one feature file, checked to be what the head was trained on.
 
     The backbone and its weights are those of the head's recipe; a plug-in's file, the folder of an hf: network or a
-    checkpoint must be named again.
+    checkpoint must be named again, or UsageError is raised.
     head "backbone" stands for the network's own classifier, on the mean of all clips. A feature file needs no network,
     no labels and none of the options; a head of joined files takes as many of them.
     options: `device`, `workers`, `deadline` of ExtractConfig, and with "backbone" its `sampling`. Where this machine
@@ -144,10 +146,24 @@ def network_of(
 ) -> "tuple[ClipNetwork, dict]":
     """The network that a recipe names, with the recipe of what it will make now, which may be another.
 
-    backbone, weights: where they were files, their places now.
+    backbone, weights: where they were files, their places now. A head may be a stranger's: no file or folder that only
+    its recipe names is ever opened or run. Raises UsageError where the recipe names one.
     """
-    weights = weights or ("default" if backbone else recipe["weights"])
-    return load_network(backbone or recipe["backbone"], weights, config)
+    if backbone is None:
+        backbone, weights = _recorded(recipe), weights or recipe["weights"]
+    return load_network(backbone, weights or "default", config)
+
+
+def _recorded(recipe: dict) -> str:
+    """The name of a network of gcf's, of an installed package or of the hub, as a head has it."""
+    name = recipe["backbone"]
+    if isinstance(name, str) and is_repository(name):
+        told = "this head's network is %s at %s: what the cache lacks of it is fetched from the Hugging Face hub"
+        log.info(told, name, recipe["weights"])
+        return name
+    if not isinstance(name, str) or name.endswith(PLUGIN_SUFFIX) or is_huggingface(name) or set(name) & set("/\\"):
+        raise UsageError(f"this head's network was a file or folder ({name}); name it with --backbone")
+    return name
 
 
 def _with_own_classifier(found: Found, backbone: str | None, weights: str | None, options: dict) -> Source:

@@ -8,19 +8,19 @@ import re
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones.huggingface_faults import NO_CONFIG, quiet, told_plainly
 from gcf.extract.backbones.huggingface_files import CONFIG, Files, open_files, processor_of, transformers_library
 from gcf.extract.backbones.huggingface_models import DECIDING, FAMILIES, TokenNetwork
-from gcf.extract.backbones.huggingface_names import Place, place_of
+from gcf.extract.backbones.huggingface_names import place_of
 from gcf.extract.backbones.huggingface_pixels import pixels_of
+from gcf.extract.backbones.huggingface_weights import CLASSIFIER, check_filled, named_tensors, read_weights
 from gcf.extract.backbones.random_weights import SEED
 
 log = logging.getLogger("gcf")
 UNNAMED = re.compile(r"LABEL_\d+")  # what transformers calls a class that nobody named
-SHOWN = 3  # keys that an error names before it only counts
 
 
 def load_huggingface(name: str | os.PathLike, weights: str | os.PathLike, temporal_stride: str) -> nn.Module:
@@ -36,12 +36,13 @@ def load_huggingface(name: str | os.PathLike, weights: str | os.PathLike, tempor
     with quiet(library), told_plainly(place, weights):
         files = open_files(library, place, os.fspath(weights))
         config = _config(files)
-        network = FAMILIES[config.model_type](_model(files, config, random=weights == "random"))
+        model, tensors = _model(files, config, random=weights == "random")
+        network = FAMILIES[config.model_type](model)
         pixels = pixels_of(*processor_of(files), place=place.name)
     if tuple(pixels["crop"]) != network.clip_size[1:]:
         wanted = "x".join(map(str, network.clip_size[1:]))
         raise UsageError(f"{place.name}: its processor crops {pixels['crop']}, its network takes {wanted} pixels")
-    network.recipe = _recipe(files, network, config, pixels, random=weights == "random")
+    network.recipe = _recipe(files, network, config, tensors, random=weights == "random") | pixels
     return network.eval().requires_grad_(False)
 
 
@@ -53,6 +54,10 @@ def _config(files: Files):
     kind = said.get("model_type")
     if kind not in FAMILIES:
         raise UsageError(f"{place}: is of type {kind!r}; known: {', '.join(FAMILIES)}")
+    if said.get("transformers_weights"):
+        raise UsageError(
+            f"{place}: its config.json names a file of weights (transformers_weights), and none may be named"
+        )
     config = files.library.AutoConfig.from_pretrained(files.place.source, **files.options)
     channels = config.in_chans if kind == "vjepa2" else config.num_channels
     reason = FAMILIES[kind].impossible(config) or (f"it takes {channels} channels, not RGB" if channels != 3 else "")
@@ -61,52 +66,33 @@ def _config(files: Files):
     return config
 
 
-def _model(files: Files, config, *, random: bool) -> nn.Module:
-    """A classifier where the checkpoint is one's, else the bare encoder."""
-    library, architectures = files.library, config.architectures or [""]
-    classifies = architectures[0].endswith("ForVideoClassification")
-    auto = library.AutoModelForVideoClassification if classifies else library.AutoModel
+def _model(files: Files, config, *, random: bool) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A classifier where the checkpoint is one's, else the bare encoder; and the named tensors that a digest is of."""
+    library, architecture = files.library, (config.architectures or [""])[0]
+    classifies = architecture.endswith(CLASSIFIER)
     if random:
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # the caller's random numbers stay as they are
             torch.default_generator.manual_seed(SEED)
-            return auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    model, found = auto.from_pretrained(
-        files.place.source,
+            auto = library.AutoModelForVideoClassification if classifies else library.AutoModel
+            model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            return model, named_tensors(model.state_dict(), model)
+    state = read_weights(files)
+    known = library.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING if classifies else library.MODEL_MAPPING
+    model, found = known[type(config)].from_pretrained(
+        None,  # the weights are given
         config=config,
+        state_dict=dict(state),
         dtype=torch.float32,  # whatever type the file keeps
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # to be told of them all, below
-        **files.options,
     )
-    _check_filled(model, found, files.place, others=architectures[0] != type(model).__name__)
-    return model
+    check_filled(model, found, files.place, architecture=architecture)
+    return model, named_tensors(state, model)
 
 
-def _check_filled(model: nn.Module, found: dict, place: Place, *, others: bool) -> None:
-    """Refuse a checkpoint that leaves parameters to chance, or whose tensors have no place in the model.
+def _recipe(files: Files, network: TokenNetwork, config, tensors: dict[str, Tensor], *, random: bool) -> dict:
+    from gcf.extract.backbones.loading import state_sha256  # late: it imports this
 
-    others: the checkpoint is of a model around the encoder, such as one for pretraining, which has more parts.
-    """
-    prefix, unused = f"{model.base_model_prefix}.", FAMILIES[model.config.model_type].unused
-    parts = dict(model.base_model.named_children())
-
-    def part(key: str) -> str:
-        return key.removeprefix(prefix).split(".")[0]
-
-    missing = [key for key in found["missing_keys"] if part(key) not in unused]
-    extra = [key for key in found["unexpected_keys"] if part(key) not in unused and (not others or part(key) in parts)]
-    reshaped = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
-    faults = {"missing": missing, "not of this network": extra, "of another shape": reshaped}
-    if any(faults.values()):
-        listed = "; ".join(f"{len(keys)} {what} ({_first(keys)})" for what, keys in faults.items() if keys)
-        raise WeightsError(f"{place.name}: its weights do not fit its {type(model).__name__}: {listed}")
-
-
-def _first(keys: list[str]) -> str:
-    return ", ".join(sorted(keys)[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
-
-
-def _recipe(files: Files, network: TokenNetwork, config, pixels: dict, *, random: bool) -> dict:
     name = files.place.name
     if random:
         log.warning(
@@ -116,24 +102,15 @@ def _recipe(files: Files, network: TokenNetwork, config, pixels: dict, *, random
     return {
         "name": name,
         "weights": label,
-        "weights_sha256": _weights_digest(network),
+        "weights_sha256": state_sha256(tensors),
         "config_sha256": _config_digest(config),
         "num_frames": network.clip_size[0],
         "fixed_frames": network.fixed_frames,
         "frames_step": network.patch[0],
-        **pixels,
         "classes": None if random else _classes(network, config),
         "temporal_stride": "trained",
         "transformers": files.library.__version__,
     }
-
-
-def _weights_digest(network: TokenNetwork) -> str:
-    """Hex digest of all tensors, whatever they are called: transformers renames its modules from version to version."""
-    from gcf.extract.backbones.loading import state_sha256  # late: it imports this
-
-    each = sorted(state_sha256({"": tensor}) for tensor in network.state_dict().values())
-    return hashlib.sha256("\n".join(each).encode()).hexdigest()
 
 
 def _config_digest(config) -> str:

@@ -50,9 +50,12 @@ class Files:
         return Path(found) if found else None
 
     def json(self, file: str) -> dict | None:
-        """What a file says; None where there is none."""
+        """What a file says; None where there is none. Raises WeightsError where it is no JSON object."""
         path = self.path(file)
-        return json.loads(path.read_text("utf-8")) if path else None
+        said = json.loads(path.read_text("utf-8")) if path else None
+        if path and not isinstance(said, dict):
+            raise WeightsError(f"{self.place.name}: {file} holds no JSON object; it should begin with {{")
+        return said
 
 
 def transformers_library() -> ModuleType:

@@ -44,10 +44,13 @@ class TokenNetwork(nn.Module):
         """(T, H, W) of the part of a clip that becomes one token."""
         return config.tubelet_size, *_pair(config.patch_size)
 
-    @staticmethod
-    def impossible(config) -> str:  # noqa: ARG004 - asked of every kind
+    @classmethod
+    def impossible(cls, config) -> str:
         """Why such a configuration cannot be used; '' where it can."""
-        return ""
+        clip, patch = cls.clip_size_of(config), cls.tubelet_of(config)
+        if all(part > 0 and full > 0 and full % part == 0 for full, part in zip(clip, patch, strict=True)):
+            return ""
+        return f"its clips of (T, H, W) = {clip} are no whole number of its patches of {patch}: some would be cut"
 
     def feature_map(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) -> (B, M, T', h, w). Raises ValueError for a size that the network does not take."""
@@ -102,14 +105,14 @@ class TimeSformer(TokenNetwork):
         """A token shows one frame."""
         return 1, *_pair(config.patch_size)
 
-    @staticmethod
-    def impossible(config) -> str:
+    @classmethod
+    def impossible(cls, config) -> str:
         """Where transformers' own code gives no answer for a clip."""
         if config.attention_type == "space_only":
             return "with space_only attention it answers for each frame, not for the clip"
         if not isinstance(config.image_size, int) or not isinstance(config.patch_size, int):
             return "transformers runs it on square frames and patches only"
-        return ""
+        return super().impossible(config)
 
     def laid_out(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """(B, 1 + N, M) -> (B, M, *grid); the tokens of a place lie side by side, in the order of their frames."""

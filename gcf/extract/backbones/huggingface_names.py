@@ -8,7 +8,8 @@ from pathlib import Path
 from gcf.errors import UsageError
 
 PREFIX = "hf:"
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # name or owner/name, as huggingface_hub has them
+# name or owner/name, at most 96 characters, no "..": huggingface_hub utils/_validators.py, validate_repo_id
+REPOSITORY = re.compile(r"(?!.*\.\.)(?!.{97})[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ def is_huggingface(name: str | os.PathLike) -> bool:
     return os.fspath(name).startswith(PREFIX)
 
 
+def is_repository(name: str) -> bool:
+    """Whether a name can only mean a repository of the hub, unless a folder of that name lies here.
+
+    >>> is_repository("hf:MCG-NJU/videomae-base"), is_repository("hf:./tuned"), is_repository("mine.py")
+    (True, False, False)
+    """
+    return name.startswith(PREFIX) and REPOSITORY.fullmatch(name.removeprefix(PREFIX)) is not None
+
+
 def place_of(name: str | os.PathLike) -> Place:
     """The place that a name means; a folder that is there comes before a repository of that name.
 
@@ -43,15 +53,23 @@ def place_of(name: str | os.PathLike) -> Place:
     Raises UsageError for what is neither.
     """
     given = os.fspath(name).removeprefix(PREFIX)
-    path = Path(given).expanduser()
-    if given and path.is_dir():
-        return Place(f"{PREFIX}./{path.resolve().name}", str(path.resolve()), is_folder=True)
+    if given and (path := _folder(given)):
+        return Place(f"{PREFIX}./{path.name}", str(path), is_folder=True)
     if REPOSITORY.fullmatch(given):
         return Place(PREFIX + given, given, is_folder=False)
     raise UsageError(
         f"{os.fspath(name)}: no such folder, and no repository's name; give hf:OWNER/NAME as on the Hugging Face hub, "
         "or hf: and the folder that save_pretrained has made"
     )
+
+
+def _folder(given: str) -> Path | None:
+    """The whole path of a folder that is there; None where there is none."""
+    try:
+        path = Path(given).expanduser()
+        return path.resolve() if path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long, a ~ of nobody, a zero byte: no folder's name
+        return None
 
 
 def absolute_name(name: str) -> str:

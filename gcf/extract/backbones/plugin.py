@@ -91,6 +91,8 @@ def _sensible(recipe: dict) -> dict[str, bool]:
         "crop (it is larger than resize)": _covers(recipe["resize"], recipe["crop"]),
         "fixed_frames": isinstance(recipe.get("fixed_frames", False), bool),
         "frames_step": _is_count(recipe.get("frames_step", 1)),
+        "frames_step (it needs fixed_frames: false)": recipe.get("fixed_frames") is False
+        or "frames_step" not in recipe,
         "channel_order": recipe["channel_order"] in CHANNEL_ORDERS,
         "resize_rule": recipe["resize_rule"] in RESIZE_RULES,
         "crop_rule": recipe.get("crop_rule", "round") in CROP_RULES,
