@@ -110,7 +110,7 @@ def test_a_head_wants_its_folder_named_and_refuses_one_with_other_weights(
     model.vivit.layernorm.bias.data[0] += 1
     model.save_pretrained(tmp_path / "tuned")
     with pytest.raises(RecipeError, match="weights_sha256"):
-        gcf.predict_videos(head, video, device="cpu")
+        gcf.predict_videos(head, video, backbone=f"hf:{tmp_path / 'tuned'}", device="cpu")
 
 
 def test_the_networks_own_classifier_and_heat_maps_work(tuned, clips, tmp_path):
