@@ -67,3 +67,14 @@ def test_shards_in_half_precision_merge_to_the_bytes_of_one_run(in_half, folder,
         extract(folder, part, precision="bf16", shard=(i, 2))
     merge_features(parts, tmp_path / "f.h5")
     assert (tmp_path / "f.h5").read_bytes() == in_half.read_bytes()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_shards_whose_machines_saw_other_cosines_merge_to_the_worst(folder, tmp_path, monkeypatch, order):
+    parts = [tmp_path / f"{i}.h5" for i in (1, 2)]
+    for i, (part, worst) in enumerate(zip(parts, (0.9995, 0.9991), strict=True), start=1):
+        monkeypatch.setattr(precision, "worst_cosine", lambda *_, worst=worst: worst)
+        extract(folder, part, precision="bf16", shard=(i, 2))
+    merged = merge_features([parts[n] for n in order], tmp_path / "f.h5")
+    assert merged.recipe == FeatureFile(parts[1]).recipe
+    assert merged.recipe["precision_cosine"] == 0.9991

@@ -9,6 +9,7 @@ import numpy as np
 from gcf.data.features import FeatureFile
 from gcf.data.gathered import gather
 from gcf.data.parts import PartFolder, check_recipe
+from gcf.data.recipe import MEASURED
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import require_output, write_features
 from gcf.errors import RefusedError, UsageError
@@ -47,6 +48,12 @@ def _require_disjoint(files: Sequence[FeatureFile]) -> None:
             owner[video_id] = file
 
 
+def _recipe(files: Sequence[FeatureFile]) -> dict:
+    """The recipe that all have; of what each machine measured for itself, the worst."""
+    seen = {key: [f.recipe[key] for f in files if f.recipe.get(key) is not None] for key in MEASURED}
+    return files[0].recipe | {key: min(values) for key, values in seen.items() if values}
+
+
 def _content(files: Sequence[FeatureFile]) -> FeatureContent:
     """What the merged file holds."""
     videos = gather(files)
@@ -59,7 +66,7 @@ def _content(files: Sequence[FeatureFile]) -> FeatureContent:
         return own[file.labels]
 
     return FeatureContent(
-        recipe=files[0].recipe,
+        recipe=_recipe(files),
         videos=videos,
         failures=sorted((f for file in files for f in file.failures), key=lambda f: id_key(f[0])),
         backbone_classes=files[0].backbone_classes,
