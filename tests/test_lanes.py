@@ -213,7 +213,7 @@ def test_over_several_devices_the_larger_files_come_first(tmp_path, monkeypatch,
     monkeypatch.setattr(local, "work", lambda *given: begun.append(given))
     engine = LocalEngine(ExtractConfig(device=device))
     engine.networks = ["network"]
-    engine.work([run], "bar")
+    engine.work([run], run.todo, "bar")
     ((runs, networks, todo, bar),) = begun
     assert (runs, networks, bar) == ([run], ["network"], "bar")
     assert "".join(video.id for video in todo) == order

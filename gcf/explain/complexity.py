@@ -9,8 +9,9 @@ from gcf.head.config import PRESETS
 
 NUM_FRAMES, NUM_CLIPS, KINETICS_600 = 16, 10, 600
 # pixels a side, as trained; 112 for all others
-SIZES = {"x3d_xs": 160, "x3d_s": 160, "x3d_m": 224, "x3d_l": 312, "s3d": 224, "mvit": 224, "swin": 224}
-SIZES |= {"slow": 224, "r2plus1d_r50": 224}
+SIZES = {"x3d_xs": 160, "x3d_s": 160, "x3d_l": 312} | dict.fromkeys(
+    ("x3d_m", "slow", "r2plus1d_r50", "s3d", "mvit", "swin"), 224
+)
 # Table 3 of the paper (doi 10.1007/978-3-030-68238-5_46): millions of parameters and of "FLOPs"
 PAPER = {
     "mobilenetv2": (3.12, 446),

@@ -168,7 +168,7 @@ def _extract(
         begun, todo = time.monotonic(), lacking(runs)
         if todo:
             with Progress(total=len(found), done=len(found) - len(todo), shown=progress) as bar:
-                engine.work(runs, bar)
+                engine.work(runs, todo, bar)
         seconds = time.monotonic() - begun
         for run, parts in zip(runs, folders, strict=True):
             run.merge(labelling, row_of)

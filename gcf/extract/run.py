@@ -39,7 +39,6 @@ class Run:
         self.todo = found
         self.videos: list[VideoFeatures] = []
         self.failures: list[tuple[str, str]] = []
-        self.committed = time.monotonic()
 
     def begin(self) -> None:
         """Learn which videos no part and no finished file has, or have changed since: those are left in `todo`."""

@@ -11,7 +11,7 @@ from gcf.extract.engines.local import LocalEngine
 def open_engine(config: ExtractConfig) -> Iterator:
     """What loads networks and brings videos to a committed state; the bytes do not depend on which it is.
 
-    An engine has `load([(backbone, weights), ...]) -> [(recipe, backbone classes), ...]` and `work(runs, bar)`.
+    An engine has `load([(backbone, weights), ...]) -> [(recipe, backbone classes), ...]` and `work(runs, todo, bar)`.
     """
     if config.engine == "local":
         yield LocalEngine(config)

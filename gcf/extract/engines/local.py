@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from gcf.extract.config import ExtractConfig
-from gcf.extract.find import size_on_disk
+from gcf.extract.find import VideoPath, size_on_disk
 from gcf.extract.pipeline import load_network
-from gcf.extract.run import Run, lacking, work
+from gcf.extract.run import Run, work
 
 
 class LocalEngine:
@@ -20,9 +20,8 @@ class LocalEngine:
         self.networks = [network for network, _ in loaded]
         return [(recipe, network.backbone.recipe.get("classes")) for network, recipe in loaded]
 
-    def work(self, runs: Sequence[Run], bar) -> None:
-        """Extract and commit what the runs lack; over several devices largest files first, so that none ends alone."""
-        videos = lacking(runs)
+    def work(self, runs: Sequence[Run], todo: list[VideoPath], bar) -> None:
+        """Extract and commit `todo`; over several devices the largest files first, so that none ends alone."""
         if len(self.config.devices) > 1:
-            videos.sort(key=lambda video: -size_on_disk(video.path))
-        work(runs, self.networks, videos, bar)
+            todo = sorted(todo, key=lambda video: -size_on_disk(video.path))
+        work(runs, self.networks, todo, bar)

@@ -16,8 +16,9 @@ from gcf.extract.engines.ray_cluster import Cluster
 from gcf.extract.engines.ray_drive import Drive, Worker
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
 from gcf.extract.engines.ray_worker import MARKER, Model, RayWorker, WorkerJob, recipe_on_node
+from gcf.extract.find import VideoPath
 from gcf.extract.pipeline import load_network
-from gcf.extract.run import Run, lacking
+from gcf.extract.run import Run
 
 
 class RayEngine:
@@ -28,11 +29,8 @@ class RayEngine:
 
     def load(self, models: Sequence[tuple[str, str]]) -> list[tuple[dict, list[str] | None]]:
         """Of every (backbone, weights) the recipe that all workers must make too, and the backbone's class names."""
-        self.models, loaded = [], []
-        for model in models:
-            recipe, classes = self._load(*map(_for_all_nodes, model))
-            loaded.append((recipe, classes))
-        return loaded
+        self.models = []
+        return [self._load(*map(_for_all_nodes, model)) for model in models]
 
     def _load(self, backbone: str, weights: str) -> tuple[dict, list[str] | None]:
         device = "cuda" if self.cluster.gpus else "cpu"
@@ -67,14 +65,14 @@ class RayEngine:
         check_same("a node with a GPU", theirs, {key: value for key, value in ours.items() if key in shared})
         return made
 
-    def work(self, runs: Sequence[Run], bar) -> None:
-        """Bring what the runs lack to a committed state on the cluster; stopped, the workers commit what they have."""
+    def work(self, runs: Sequence[Run], todo: list[VideoPath], bar) -> None:
+        """Bring `todo` to a committed state on the cluster; stopped, the workers commit what they have."""
         token = secrets.token_hex(8)
         with contextlib.ExitStack() as stack:
             for run in runs:
                 stack.enter_context(_marked(run.parts, token))
             start = functools.partial(self._start, runs, token)
-            drive = Drive(self.cluster, runs, lacking(runs), bar, start, least=2 * self.models[0].config.workers)
+            drive = Drive(self.cluster, runs, todo, bar, start, least=2 * self.models[0].config.workers)
             try:
                 drive.loop()
             except BaseException:
