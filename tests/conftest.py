@@ -1,6 +1,9 @@
 """Reference data that lies beside the project; tests that need it skip with a reason where it is absent."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,12 @@ import gcf.cli
 # Tests run in several processes at once; threads that fight for processors made them three times slower. Set before
 # torch is loaded, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What gcf keeps on a machine: a folder of this run's own, the same for all of its processes, so that a network is
+# converted for OpenVINO once.
+if "GCF_HOME" not in os.environ:
+    os.environ["GCF_HOME"] = tempfile.mkdtemp(prefix="gcf-tests-")
+    atexit.register(shutil.rmtree, os.environ["GCF_HOME"], ignore_errors=True)
 
 SHARED = Path(os.environ.get("GCF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -67,6 +76,15 @@ def features(reference, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("features") / "f.h5"
     path.write_bytes(reference)
     return path
+
+
+@pytest.fixture(scope="session")
+def openvino_bf16():
+    """Skips where OpenVINO runs no small convolution in bfloat16: the processor is asked, not its name."""
+    from runtimes import bf16_fault
+
+    if fault := bf16_fault():
+        pytest.skip(f"no bfloat16 by OpenVINO on this processor: {fault}")
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import remove_temporal_stride, temporal_stride_layers, triple
 from gcf.extract.checkpoints import load_strictly
 
+pytestmark = pytest.mark.processor
+
 NAMES = {
     "resnext101": "resnext101",
     "mobilenetv2_1.0x": "mobilenetv2",

@@ -21,6 +21,8 @@ from gcf.extract.find import VideoPath
 from gcf.extract.network import ClipNetwork
 from gcf.extract.pool import Failed
 
+pytestmark = pytest.mark.processor
+
 MINE = {"backbone": TINY, "device": "cpu"}
 
 
@@ -208,3 +210,31 @@ def test_other_videos_go_through_the_network_that_is_loaded(head, folder, monkey
 def test_an_empty_cache_of_another_width_is_no_match(head, tmp_path):
     with pytest.raises(RecipeError, match="another recipe"):
         open_source(head, easy_cache(tmp_path / "g.h5", width=24))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "runtime", "batch_size"),
+    [
+        ({"runtime": "torch", "batch_size": 4}, "torch", 4),  # its bits can be repeated
+        ({"runtime": "openvino", "batch_size": 1}, "auto", 1),
+        ({"runtime": "openvino", "batch_size": 1, "device": "cuda"}, "auto", None),
+        ({"runtime": "torch", "batch_size": 32, "device": "cuda"}, "auto", None),
+        ({"batch_size": 2}, "auto", None),  # of a version that knew one runtime
+        ({"runtime": "openvino", "batch_size": 1, "precision": "bf16"}, "openvino", 1),
+    ],
+)
+def test_the_network_of_a_head_is_computed_as_its_features_were_where_that_can_be(head, recorded, runtime, batch_size):
+    recipe = {name: value for name, value in head.recipe.items() if name != "runtime"}
+    config = described._config(recipe | {"device": "cpu", "precision": "fp32"} | recorded, {"device": "cpu"})
+    assert (config.runtime, config.batch_size) == (runtime, batch_size)
+
+
+def test_float32_by_the_other_runtime_is_said(head, folder, features, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(described, "_in_float32", lambda _, config: replace(config, runtime="openvino"))
+    source = open_source(head, folder, **MINE)
+    assert source.recipe["runtime"] == "openvino"
+    assert 'runtime: "openvino" against "torch", these videos before the head' in caplog.text
+    stored = dict(open_source(head, features))
+    for video_id, video in source:
+        np.testing.assert_allclose(video.descriptors, stored[video_id].descriptors, rtol=2e-3, atol=1e-5)  # float16

@@ -24,8 +24,9 @@ from gcf.explain.doctor.words import describe_trial, trial_json
 from gcf.extract.decoding import ClipJob
 from gcf.extract.find import find_videos
 from gcf.extract.network import ClipNetwork
-from gcf.extract.precision import natural_precision
 from gcf.extract.preprocess import Geometry
+
+pytestmark = pytest.mark.processor
 
 FILE = Path(colour_backbone.__file__)
 WRONG = {"BGR": {"channel_order": "BGR"}, "0..255": {"pixel_max": 255.0}}
@@ -252,7 +253,7 @@ def x3d(real):
     job = ClipJob(16, "loop", Geometry(128, (112, 112)))  # half the pixels of its own 160 x 160, for time's sake
     clips = decode_trial(found, truth, job, num_clips=16)
     device = torch.device("cpu")
-    network = ClipNetwork(backbone, device=device, precision=natural_precision(device), batch_size=4)
+    network = ClipNetwork(backbone, device=device, precision="fp32", batch_size=4)
     declared = declared_setting(backbone.recipe)
     settings = [Setting(name, declared.pixels | WRONG[name]) for name in ("BGR", "0..255")]
     return try_pixels(network, clips, settings=settings, orders=())

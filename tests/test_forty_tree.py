@@ -52,6 +52,8 @@ def run(tree):
         TINY,
         "--precision",
         "fp32",
+        "--runtime",
+        "torch",
     ]
     command += ["--max-frames", str(BOUND), "--stay-inside", "--workers", "2", "--batch-size", "4", "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -22,6 +22,8 @@ from gcf.extract.find import VideoPath
 from gcf.extract.lanes import Lanes
 from gcf.extract.network import ClipNetwork
 
+pytestmark = pytest.mark.processor
+
 CPU = torch.device("cpu")
 
 

@@ -17,12 +17,13 @@ from gcf.extract.backbones.slowfast import slow_frames
 from gcf.extract.backbones.temporal import remove_temporal_stride, temporal_stride_layers
 from gcf.extract.checkpoints import load_strictly
 from gcf.extract.complexity import backbone_complexity
-from gcf.extract.convolution import FusedConvolution
 from gcf.extract.folding import FoldedNetwork
 from gcf.extract.network import ClipNetwork
 from gcf.extract.normalise import Normalise
-from gcf.extract.precision import WORST_COSINE, precise_network
+from gcf.extract.precision import WORST_COSINE
 from gcf.extract.weights import class_names, find_weights
+
+pytestmark = pytest.mark.processor
 
 NAMES = ("slow_r50", "slowfast_r50", "r2plus1d_r50")
 URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
@@ -117,15 +118,9 @@ def test_the_folded_network_gives_the_same_map_with_every_norm_folded(network):
     pixels = small_pixels(network)
     with torch.inference_mode():
         expected = network.feature_map(Normalise(network.recipe)(pixels))
-        for fuse in (True, False):
-            folded = FoldedNetwork(network, dtype=torch.float32, device=CPU, fuse=fuse)
-            assert relative_error(folded(pixels), expected) < 2 * FLOAT32_FORWARD  # other weights, other sums
-            assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.traced.modules())
-            if fuse:
-                fused = [module for module in folded.traced.modules() if isinstance(module, FusedConvolution)]
-                assert len(fused) == sum(isinstance(module, nn.Conv3d) for module in network.modules())
-                blocks = 32 if network.recipe["name"] == "slowfast_r50" else 16
-                assert sum(bool(module.adds) for module in fused) == blocks
+        folded = FoldedNetwork(network, dtype=torch.float32, device=CPU)
+        assert relative_error(folded(pixels), expected) < 2 * FLOAT32_FORWARD  # other weights, other sums
+        assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.traced.modules())
 
 
 def test_in_bfloat16_descriptors_point_where_they_pointed(network):
@@ -133,17 +128,7 @@ def test_in_bfloat16_descriptors_point_where_they_pointed(network):
         ClipNetwork(network, device=CPU, precision=precision, batch_size=2) for precision in ("fp32", "bf16")
     )
     found = [torch.from_numpy(each(small_pixels(network).numpy())[0]) for each in (exact, fast)]
-    assert fast.folded
     assert torch.nn.functional.cosine_similarity(*found).min() > WORST_COSINE
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_trial_of_precision_takes_the_folded_network_with_random_weights_as_the_speeds_are_measured(name):
-    network = load_backbone(name, weights="random")
-    network.recipe["crop"] = 64
-    chosen, said = precise_network(network, device=CPU, precision="bf16", batch_size=2, num_frames=8)
-    assert (chosen.precision, said["folded"]) == ("bf16", True)
-    assert said["precision_cosine"] >= WORST_COSINE
 
 
 def test_the_slow_pathway_takes_the_documented_frames_each_out_of_its_four():
@@ -165,7 +150,7 @@ def test_slowfast_refuses_a_number_of_frames_that_is_no_multiple_of_four(frames)
 
 def test_a_folded_slowfast_takes_and_refuses_what_the_network_does():
     network = load_backbone("slowfast_r50", weights="random")
-    folded = FoldedNetwork(network, dtype=torch.float32, device=CPU, fuse=False)
+    folded = FoldedNetwork(network, dtype=torch.float32, device=CPU)
     with torch.inference_mode():
         assert folded(torch.zeros(1, 4, 32, 32, 3, dtype=torch.uint8)).shape == (1, 2304, 4, 1, 1)
         with pytest.raises(UsageError, match=r"not of 6"):

@@ -1,6 +1,9 @@
 """Half precision: when it is taken, what a recipe says of it, and that its bytes are as reproducible as float32's."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,24 +14,27 @@ from compare import assert_bitwise_equal
 from gcf.data.parts import check_recipe
 from gcf.errors import RecipeError, UsageError
 from gcf.extract import precision
+from gcf.extract.agreement import drawn_clips, largest_difference, worst_cosine
 from gcf.extract.network import ClipNetwork
-from gcf.extract.precision import drawn_clips, natural_precision, precise_network, worst_cosine
+from gcf.extract.precision import natural_precision, precise_network
+
+pytestmark = pytest.mark.processor
 
 CPU = torch.device("cpu")
-IN_FLOAT32 = {"precision": "fp32", "folded": False, "batch_size": 3, "precision_cosine": None}
-
-
-@pytest.fixture(scope="module")
-def bf16():
-    """Skips where the processor has no bfloat16."""
-    if natural_precision(CPU) != "bf16":
-        pytest.skip("this processor does not multiply in bfloat16")
+IN_FLOAT32 = {"runtime": "torch", "precision": "fp32", "folded": False, "batch_size": 3, "precision_cosine": None}
 
 
 def network_of(backbone, asked="bf16", **settings):
+    """By PyTorch, which emulates bfloat16 where the processor has none."""
     backbone.recipe = backbone.recipe if hasattr(backbone, "recipe") else tiny_backbone.RECIPE
-    settings = {"device": CPU, "batch_size": 3, "num_frames": 4} | settings
+    settings = {"device": CPU, "batch_size": 3, "num_frames": 4, "runtime": "torch"} | settings
     return precise_network(backbone.eval(), precision=asked, **settings)
+
+
+@pytest.fixture
+def bf16(monkeypatch):
+    """A processor that multiplies in bfloat16."""
+    monkeypatch.setattr(precision, "_multiplies_bf16", lambda: True)
 
 
 class Shifted(tiny_backbone.Tiny):
@@ -48,13 +54,6 @@ class Unsupported(tiny_backbone.Tiny):
         return found
 
 
-class Choosy(tiny_backbone.Tiny):
-    """Cannot be traced, so that autocast runs it."""
-
-    def feature_map(self, clips):
-        return super().feature_map(clips) if clips.abs().max() > 0 else super().feature_map(clips + 1)
-
-
 class Probe:
     """Descriptors as given, from a network of this batch size."""
 
@@ -67,13 +66,26 @@ class Probe:
 
 
 @pytest.mark.parametrize(
-    ("amx", "avx512", "expected"), [(1, 1, "bf16"), (1, 0, "bf16"), (0, 1, "bf16"), (0, 0, "fp32")]
+    ("amx", "avx512", "held", "expected"),
+    [(1, 1, 0, "bf16"), (1, 0, 0, "bf16"), (0, 1, 0, "bf16"), (0, 0, 0, "fp32"), (1, 1, 1, "fp32")],
 )
-def test_a_processor_that_multiplies_in_bfloat16_is_asked_to(monkeypatch, amx, avx512, expected):
+def test_a_processor_that_multiplies_in_bfloat16_is_asked_to(monkeypatch, amx, avx512, held, expected):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx), raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512), raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not held)
     assert natural_precision(CPU) == expected
     assert natural_precision(torch.device("meta")) == "fp32"
+
+
+def test_a_processor_held_to_older_instructions_multiplies_in_float32():
+    code = "import torch; from gcf.extract.precision import natural_precision as p; print(p(torch.device('cpu')))"
+    held = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    assert subprocess.run([sys.executable, "-c", code], env=held, capture_output=True, check=True).stdout == b"fp32\n"
+
+
+@pytest.mark.parametrize(("device", "expected"), [("mps", "fp16"), ("xpu", "bf16")])
+def test_other_accelerators_have_half_precision_to_try(device, expected):
+    assert natural_precision(torch.device(device)) == expected
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")])
@@ -90,22 +102,15 @@ def test_processors_of_a_torch_that_cannot_say_use_float32(monkeypatch):
     assert natural_precision(CPU) == "fp32"
 
 
-@pytest.mark.parametrize("kind", [tiny_backbone.Tiny, Choosy])
 @pytest.mark.parametrize("asked", ["bf16", "auto"])
-def test_half_precision_that_agrees_is_used_and_its_cosine_told(bf16, caplog, kind, asked):
+def test_half_precision_that_agrees_is_used_and_its_cosine_told(bf16, caplog, asked):
     torch.manual_seed(0)
-    network, measured = network_of(kind(), asked)
+    network, measured = network_of(tiny_backbone.Tiny(), asked)
     assert network.precision == "bf16"
     assert network.batch_size == 3
-    assert measured == {
-        "precision": "bf16",
-        "folded": kind is tiny_backbone.Tiny,
-        "batch_size": 3,
-        "precision_cosine": measured["precision_cosine"],
-    }
-    assert network.folded == measured["folded"]
+    assert measured == IN_FLOAT32 | {"precision": "bf16", "precision_cosine": measured["precision_cosine"]}
     assert not caplog.records
-    clips = drawn_clips(4, 32)
+    clips = drawn_clips(4, 32, 6)  # whole batches
     exact, _ = network_of(network.backbone, "fp32")
     cosines = []
     for clip in clips:
@@ -125,7 +130,7 @@ def test_a_network_that_half_precision_spoils_runs_in_float32_with_one_warning(b
     assert "bf16 is not exact enough for this network (a descriptor's cosine to float32's is " in record.message
     assert "float32 is used instead" in record.message
     plain = ClipNetwork(network.backbone, device=CPU, precision="fp32", batch_size=3)
-    clips = drawn_clips(4, 32)[:3]
+    clips = drawn_clips(4, 32, 3)
     assert_bitwise_equal(network(clips)[0], plain(clips)[0])
 
 
@@ -194,17 +199,44 @@ def test_descriptors_of_nothing_agree_with_each_other_alone():
 
 
 @pytest.mark.parametrize(("frames", "crop"), [(16, 32), (1, 112), (3, [24, 40]), (2, 1)])
-def test_drawn_clips_are_the_same_whatever_was_drawn_before_and_unlike_each_other(frames, crop):
-    clips = drawn_clips(frames, crop)
+@pytest.mark.parametrize("count", [4, 32])
+def test_drawn_clips_are_the_same_whatever_was_drawn_before_and_unlike_each_other(frames, crop, count):
+    clips = drawn_clips(frames, crop, count)
     np.random.default_rng().random(3)
     torch.manual_seed(5)
-    assert_bitwise_equal(drawn_clips(frames, crop), clips)
+    assert_bitwise_equal(drawn_clips(frames, crop, count), clips)
     height, width = (crop, crop) if isinstance(crop, int) else crop
-    assert clips.shape == (4, frames, height, width, 3)
+    assert clips.shape == (count, frames, height, width, 3)
     assert clips.dtype == np.uint8
     if crop != 1:
-        assert len({clip.tobytes() for clip in clips}) == 4
+        assert len({clip.tobytes() for clip in clips}) == count
         assert all(len({frame.tobytes() for frame in clip}) == frames for clip in clips)
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [([3, 4], 0.0), ([3, 4.5], 0.125), ([2, 4], 0.25), ([np.nan, 4], np.inf), ([3, np.inf], np.inf)],
+)
+@pytest.mark.parametrize("place", range(4))
+def test_the_largest_difference_is_relative_to_the_largest_value_wherever_it_is(ours, expected, place):
+    theirs = np.tile([3.0, 4.0], (4, 1))
+    found = theirs.copy()
+    found[place] = ours
+    for sizes in ((4, 4), (3, 4), (4, 1)):
+        assert largest_difference(Probe(found, sizes[0]), Probe(theirs, sizes[1]), np.arange(4)) == pytest.approx(
+            expected
+        )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 6, 32])
+def test_a_trial_fills_whole_batches(bf16, monkeypatch, batch_size):
+    drawn = []
+    monkeypatch.setattr(precision, "drawn_clips", lambda *a: drawn.append(drawn_clips(*a)) or drawn[-1])
+    network, _ = network_of(tiny_backbone.build(), "auto", batch_size=batch_size)
+    assert network.batch_size == batch_size
+    ((count, *_),) = (clips.shape for clips in drawn)
+    assert count >= 4
+    assert count % batch_size == 0
 
 
 def test_recipes_are_compared_by_what_was_asked_not_by_what_was_seen():

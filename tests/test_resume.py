@@ -27,7 +27,8 @@ from gcf.extract import network, run
 run.PART_VIDEOS = 1
 plain = network.ClipNetwork.__call__
 network.ClipNetwork.__call__ = lambda self, pixels: (time.sleep(0.2), plain(self, pixels))[1]  # time to be killed in
-extract_videos(sys.argv[1], sys.argv[2], backbone=sys.argv[3], batch_size=4, workers=2, precision="fp32")
+options = {"batch_size": 4, "workers": 2, "precision": "fp32", "runtime": "torch"}
+extract_videos(sys.argv[1], sys.argv[2], backbone=sys.argv[3], **options)
 """
 
 
@@ -197,9 +198,11 @@ with PartFolder(Path({str(out)!r})).locked():
 
 def test_another_precision_is_refused_with_the_option_that_helps():
     half, full = {"precision": "bf16", "folded": True}, {"precision": "fp32", "folded": False}
-    with pytest.raises(RecipeError, match='"bf16" against "fp32"\\); name the --precision that it was made in'):
+    with pytest.raises(RecipeError, match='"bf16" against "fp32"\\); name the --precision and --runtime that it was'):
         parts.check_recipe("f.h5", half, full)
-    with pytest.raises(RecipeError, match=r"on here: would make other numbers.*; give --precision fp32, which every"):
+    with pytest.raises(
+        RecipeError, match=r"on here: would make other numbers.*; give --runtime torch --precision fp32, which"
+    ):
         check_same("here", full, half)
 
 

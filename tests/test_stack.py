@@ -19,6 +19,8 @@ from gcf.head.precision import TOLERANCE, try_bfloat16
 from gcf.head.products import FoldedProduct, Products
 from gcf.head.stack import Stack
 
+pytestmark = pytest.mark.processor
+
 WIDTH, CLASSES, SEEDS = 24, 4, 3
 CONFIGS = [
     head_config(name, width=16, key_width=8)

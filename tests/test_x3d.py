@@ -12,11 +12,12 @@ from gcf.extract.backbones.temporal import temporal_stride_layers
 from gcf.extract.backbones.x3d import Bottleneck, SqueezeExcite
 from gcf.extract.checkpoints import load_strictly
 from gcf.extract.complexity import backbone_complexity
-from gcf.extract.convolution import FusedConvolution
 from gcf.extract.folding import FoldedNetwork
 from gcf.extract.network import ClipNetwork
 from gcf.extract.normalise import Normalise
 from gcf.extract.weights import class_names, find_weights, list_weights
+
+pytestmark = pytest.mark.processor
 
 NAMES = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l")
 URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
@@ -133,23 +134,12 @@ def test_the_descriptor_is_the_projected_mean_of_the_map_not_the_mean_of_project
         assert relative_error(small.descriptor(feature_map), expected) < 1e-5  # the same sums in another order
 
 
-@pytest.mark.parametrize("fuse", [False, True])
-def test_the_folded_network_gives_the_feature_maps_of_the_plain_one(small, pixels, fuse):
+def test_the_folded_network_gives_the_feature_maps_of_the_plain_one(small, pixels):
     with torch.inference_mode():
-        folded = FoldedNetwork(small, dtype=torch.float32, device=torch.device("cpu"), fuse=fuse)
+        folded = FoldedNetwork(small, dtype=torch.float32, device=torch.device("cpu"))
         expected = small.feature_map(Normalise(small.recipe)(pixels))
         assert relative_error(folded(pixels), expected) < FLOAT32_FORWARD
     assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.traced.modules())
-
-
-def test_on_processors_every_convolution_is_fused_with_its_addition_and_its_activation_where_nothing_is_between(small):
-    folded = FoldedNetwork(small, dtype=torch.float32, device=torch.device("cpu"), fuse=True)
-    fused = [module for module in folded.traced.modules() if isinstance(module, FusedConvolution)]
-    convolutions = [module for module in small.blocks[:5].modules() if isinstance(module, nn.Conv3d)]
-    assert len(fused) == len(convolutions) + 1  # and the one before the pool
-    assert sum(bool(module.adds) for module in fused) == 26  # the blocks
-    assert sum(module.activation[0] == "swish" for module in fused) == 11  # those that do not squeeze and excite
-    assert folded.blocks is not None
 
 
 def test_in_bfloat16_descriptors_point_where_they_pointed(small, pixels):

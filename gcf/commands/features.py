@@ -39,8 +39,14 @@ from gcf.terminal import show
 @click.option("--views-seed", default=0, help="Seed of the augmented views.")
 @devices_option
 @click.option("--precision", default="auto", help="auto (half, where the device has it), fp32, bf16, fp16.")
+@click.option(
+    "--runtime",
+    default="auto",
+    help="Who computes the network: auto (OpenVINO for convolutional networks on processors), torch, openvino. "
+    "--runtime torch --precision fp32 is the network as published, to the bit.",
+)
 @click.option("--workers", type=int, help="Decoder processes.  [default: processors]")
-@click.option("--batch-size", type=int, help="Clips a forward pass; fixed for a file.  [default: 2 to 8, on GPUs 32]")
+@click.option("--batch-size", type=int, help="Clips a forward pass; fixed for a file.  [default: 1, on GPUs 32]")
 @click.option("--shard", type=Shard(), help="Only the i-th of n shares of the videos; then `gcf merge`.")
 @click.option("--tail", default="loop", help="The last short clip: loop, repeat-last, drop.")
 @click.option(

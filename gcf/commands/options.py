@@ -28,7 +28,9 @@ multi_label_option = click.option(
 )
 device_option = click.option("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
 devices_option = click.option(
-    "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, or several: cuda:0,cuda:1."
+    "--device",
+    default="auto",
+    help="auto (a GPU where there is one), cpu, cuda, cuda:1, mps, xpu, or several: cuda:0,cuda:1.",
 )
 BACKBONE = "NAME|FILE.py|hf:REPO|hf:DIR"  # what names one
 sampling_option = click.option(

@@ -14,7 +14,7 @@ from gcf.data.disagreements import (
     failures_apart,
 )
 from gcf.data.features import FeatureFile
-from gcf.data.recipe import INCIDENTAL, differences
+from gcf.data.recipe import differences, misfits
 from gcf.data.verify import open_suspect, progress_bar
 
 FEW = 5  # lines a topic, in words
@@ -78,7 +78,7 @@ def diff_features(a: str | os.PathLike, b: str | os.PathLike, *, progress: bool 
     pairs = [(n, places[name]) for n, name in enumerate(ours.ids) if name in places]
     known = set(ours.ids)
     descriptors, logits = _compare_rows(ours, theirs, pairs, progress=progress)
-    real = differences(ours.recipe, theirs.recipe, ignore=INCIDENTAL)
+    real = misfits(ours.recipe, theirs.recipe)
     return FeatureDifference(
         a=ours.path,
         b=theirs.path,

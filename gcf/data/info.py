@@ -79,7 +79,8 @@ def _sampling(recipe: dict) -> str:
 def _precision(recipe: dict) -> str:
     worst = recipe.get("precision_cosine")
     tried = f" (cosine to fp32 at least {worst:g} when tried)" if worst else ""
-    return f", in {recipe['precision']}{tried}" if "precision" in recipe else ""
+    runtime = f" by {recipe['runtime']}" if "runtime" in recipe else ""
+    return f", in {recipe['precision']}{runtime}{tried}" if "precision" in recipe else ""
 
 
 def _logits(facts: dict) -> str:

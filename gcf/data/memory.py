@@ -1,10 +1,11 @@
 """How much memory this process may still take, in the machine and in the control groups around it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-MEMINFO, MEMBERSHIP, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+import psutil
+
+MEMBERSHIP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 GROUP_FILES = {  # by controllers: "" is version 2
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -13,11 +14,7 @@ GROUP_FILES = {  # by controllers: "" is version 2
 
 def free_memory() -> int:
     """Bytes that this process may still take: what is free, or what a control group around it leaves where less."""
-    found = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if MEMINFO.exists():  # counts the page cache as free, which it is
-        fields = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
-        found = int(fields.get("MemAvailable", f"{found // 1024} kB").split()[0]) * 1024
-    return min([found, *_group_rooms(MEMBERSHIP, GROUPS)])
+    return min([psutil.virtual_memory().available, *_group_rooms(MEMBERSHIP, GROUPS)])
 
 
 def _group_rooms(membership: Path, mount: Path) -> Iterator[int]:

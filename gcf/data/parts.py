@@ -181,8 +181,8 @@ def check_recipe(path: Path, found: dict, wanted: dict) -> None:
     """Raise RecipeError unless two recipes ask for the same to the last entry."""
     if recipe_sha256(found) != recipe_sha256(wanted) and (wrong := differences(found, wanted, ignore=MEASURED)):
         listed, remedy = "; ".join(wrong[:6]), "choose another output, or remove this one"
-        if found.get("precision") != wanted.get("precision"):
-            remedy = f"name the --precision that it was made in where the machine has it, {remedy}"
+        if any(found.get(name) != wanted.get(name) for name in ("precision", "runtime")):
+            remedy = f"name the --precision and --runtime that it was made with where the machine has them, {remedy}"
         raise RecipeError(f"{path}: made by another recipe ({listed}); {remedy}")
 
 

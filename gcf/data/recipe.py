@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 
 # They change the last bits or what is stored beside the centre view, not what a descriptor means; the weights' name
 # is a label, their sha256 decides.
@@ -11,6 +12,9 @@ INCIDENTAL = frozenset(
 
 # What was seen when the network was tried, not what was asked: machines that share a run may see other last digits
 MEASURED = frozenset({"precision_cosine"})
+
+# What a recipe means that does not say it: files made before there was a choice
+UNSAID = {"runtime": "torch"}
 
 JOINED = "joined"  # the recipe of joined files is the list of theirs, under this key
 
@@ -35,12 +39,49 @@ def differences(ours: dict, theirs: dict, *, ignore: frozenset[str] = frozenset(
     >>> differences({"crop": 112, "views": 1}, {"crop": 160, "views": 3}, ignore=INCIDENTAL)
     ['crop: 112 against 160']
     """
+
+    def compare(ours: dict, theirs: dict) -> list[str]:
+        ours, theirs = UNSAID | ours, UNSAID | theirs
+        keys = sorted((ours.keys() | theirs.keys()) - ignore)
+        return [f"{k}: {_shown(ours, k)} against {_shown(theirs, k)}" for k in keys if ours.get(k) != theirs.get(k)]
+
+    return _file_by_file(ours, theirs, compare)
+
+
+def misfits(ours: dict, theirs: dict, *, ignore: frozenset[str] = frozenset()) -> list[str]:
+    """What makes descriptors of two recipes mean different things, so that no head reads both; as `differences`.
+
+    Float32 is float32 whoever computes it: runtimes agree to 1e-5.
+
+    >>> misfits({"precision": "fp32", "runtime": "openvino"}, {"precision": "fp32", "runtime": "torch"})
+    []
+    """
+
+    def compare(ours: dict, theirs: dict) -> list[str]:
+        exact = ours.get("precision") == theirs.get("precision") == "fp32"
+        either = {"runtime"} if exact else set()
+        return differences(ours, theirs, ignore=INCIDENTAL | ignore | either)
+
+    return _file_by_file(ours, theirs, compare)
+
+
+def other_runtime(ours: dict, theirs: dict) -> list[str]:
+    """Where two recipes differ in who computed the network; as `differences`."""
+    return differences(ours, theirs, ignore=frozenset(_keys(ours) | _keys(theirs)) - {"runtime"})
+
+
+def _keys(recipe: dict) -> set[str]:
+    """The keys of a recipe, or of all those of joined files."""
+    return {*recipe, *(key for part in recipe.get(JOINED, ()) for key in part)}
+
+
+def _file_by_file(ours: dict, theirs: dict, compare: Callable[[dict, dict], list[str]]) -> list[str]:
+    """Compare two recipes, or the recipes of joined files one after another."""
     parts = [recipe.get(JOINED) for recipe in (ours, theirs)]
     if all(isinstance(part, list) for part in parts) and len(parts[0]) == len(parts[1]):
         pairs = enumerate(zip(*parts, strict=True), start=1)
-        return [f"file {n}: {line}" for n, pair in pairs for line in differences(*pair, ignore=ignore)]
-    keys = sorted((ours.keys() | theirs.keys()) - ignore)
-    return [f"{k}: {_shown(ours, k)} against {_shown(theirs, k)}" for k in keys if ours.get(k) != theirs.get(k)]
+        return [f"file {n}: {line}" for n, pair in pairs for line in compare(*pair)]
+    return compare(ours, theirs)
 
 
 def _shown(recipe: dict, key: str) -> str:

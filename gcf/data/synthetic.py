@@ -21,6 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import joblib
 import numpy as np
 from tqdm import tqdm
 
@@ -152,7 +153,7 @@ def _make(folder: Path, plans: Sequence[Plan], *, progress: bool) -> dict[str, d
     """Render and encode plans; id -> truth."""
     made = {}
     hidden = not (progress and plans)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow and FFmpeg work outside Python's lock
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # Pillow and FFmpeg work outside Python's lock
         jobs = {pool.submit(_write_video, folder, plan): plan for plan in plans}
         try:
             for job in tqdm(as_completed(jobs), total=len(plans), unit="video", disable=hidden, dynamic_ncols=True):

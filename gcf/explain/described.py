@@ -4,14 +4,14 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcf.data.features import FeatureFile
 from gcf.data.joined import JoinedFeatures, open_features
 from gcf.data.plugin_files import PLUGIN_SUFFIX
-from gcf.data.recipe import INCIDENTAL, JOINED, differences
+from gcf.data.recipe import JOINED, misfits, other_runtime
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
 from gcf.errors import RecipeError, UsageError
 from gcf.explain.own_classifier import OWN, own_classifier
@@ -135,9 +135,11 @@ def source_of(
         )
     config = _config(head.recipe, options)
     network, recipe = network_of(head.recipe, config, backbone=backbone, weights=weights)
-    exact = {"precision"} if recipe["precision"] == "fp32" else set()  # what half precision was held against
-    if wrong := differences(recipe, head.recipe, ignore=INCIDENTAL | exact):
+    exact = {"precision", "runtime"} if recipe["precision"] == "fp32" else set()  # what half precision was held against
+    if wrong := misfits(recipe, head.recipe, ignore=exact):
         raise RecipeError(f"not what this head was trained on: {'; '.join(wrong)}; name its --backbone and --weights")
+    if computed := other_runtime(recipe, head.recipe):
+        log.info("%s, these videos before the head's; in float32 they agree to 1e-5", computed[0])
     return Source(head, tuple(found), recipe, network=network, config=config)
 
 
@@ -186,7 +188,22 @@ def _config(recipe: dict, options: dict) -> ExtractConfig:
             f"the recipe of this head's features does not say {', '.join(silent)}: gcf extract has not made them; "
             "name a feature file made as they were"
         )
-    return ExtractConfig(**{name: recipe[name] for name in SETTINGS}, clip_frames=recipe["num_frames"], **options)
+    settings = {name: recipe[name] for name in SETTINGS}
+    config = ExtractConfig(
+        **settings, runtime=recipe.get("runtime", "torch"), clip_frames=recipe["num_frames"], **options
+    )
+    return config if recipe["precision"] != "fp32" else _in_float32(recipe, config)
+
+
+def _in_float32(recipe: dict, config: ExtractConfig) -> ExtractConfig:
+    """The runtime and batch size that repeat the features to the bit where that can be, the fastest ones elsewhere."""
+    from gcf.extract.network import choose_device  # late: torch
+
+    same_kind = recipe.get("device") == choose_device(config.devices[0]).type
+    if same_kind and recipe.get("runtime") == "torch":
+        return config
+    batch_size = config.batch_size if same_kind and "runtime" in recipe else None
+    return replace(config, runtime="auto", batch_size=batch_size)
 
 
 def _of_features(head: SavedHead, features: FeatureFile | JoinedFeatures) -> Source:

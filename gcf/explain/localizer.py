@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from gcf.data.recipe import INCIDENTAL, differences
+from gcf.data.recipe import misfits
 from gcf.data.schema import VideoFeatures
 from gcf.data.segments import Segment
 from gcf.errors import RecipeError, UsageError, VideoError
@@ -169,6 +169,6 @@ def map_network(source: Source, config: LocalizeConfig, options: dict) -> ClipNe
     settings = replace(source.config, temporal_stride=config.temporal_stride)
     names = {name: options.get(name) for name in ("backbone", "weights")}
     network, recipe = network_of(source.recipe, settings, **names)
-    if wrong := differences(recipe, source.recipe, ignore=INCIDENTAL | {"temporal_stride"}):
+    if wrong := misfits(recipe, source.recipe, ignore={"temporal_stride"}):
         raise RecipeError(f"the network without strides in time is another one: {'; '.join(wrong)}")
     return network

@@ -1,7 +1,9 @@
 """Heat maps of one video: its clips decoded again, and Grad-CAM on the feature maps of those that the head looks at."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from itertools import islice
 
@@ -15,6 +17,7 @@ from gcf.explain.gradcam import descriptor_gradients, grad_cam
 from gcf.explain.heat import HeatMaps
 from gcf.extract.decoding import ClipJob
 from gcf.extract.find import VideoPath
+from gcf.extract.lanes import Lanes
 from gcf.extract.network import ClipNetwork
 from gcf.extract.pool import DecoderPool, Failed
 from gcf.head.saved import SavedHead
@@ -64,12 +67,26 @@ def _heat(
     clips: Iterator[tuple[int, np.ndarray]], network: ClipNetwork, gradients: Tensor, windows: int, positive: bool
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Clips in batches: which they are, and their heat (n, T', h, w)."""
-    while batch := list(islice(clips, network.batch_size)):
-        indices = [index for index, _ in batch]
-        pixels = np.stack([pixels for _, pixels in batch])  # (n, T, H, W, 3)
-        maps = (network.feature_map(pixels[:, window]) for window in moved_windows(pixels.shape[1], windows))
-        heat = [grad_cam(network.backbone, each, gradients[indices], positive=positive).cpu().numpy() for each in maps]
-        yield indices, heat[0] if windows == 1 else np.stack([each.mean(axis=1) for each in heat], axis=1)
+
+    def made(maps: Sequence[Future], indices: list[int]) -> np.ndarray:
+        heat = [
+            grad_cam(network.backbone, one.result(), gradients[indices], positive=positive).cpu().numpy()
+            for one in maps
+        ]
+        return heat[0] if windows == 1 else np.stack([one.mean(axis=1) for one in heat], axis=1)
+
+    with Lanes([network]) as lanes:
+        under_way: deque[tuple[list[int], list[Future]]] = deque()
+        while batch := list(islice(clips, network.batch_size)):
+            pixels = np.stack([pixels for _, pixels in batch])  # (n, T, H, W, 3)
+            moved = [pixels[:, window] for window in moved_windows(pixels.shape[1], windows)]
+            maps = [lanes.submit(one, method="feature_map") for one in moved]
+            under_way.append(([index for index, _ in batch], maps))
+            if len(under_way) > lanes.count:
+                indices, maps = under_way.popleft()
+                yield indices, made(maps, indices)
+        for indices, maps in under_way:
+            yield indices, made(maps, indices)
 
 
 def moved_windows(num_frames: int, count: int) -> list[np.ndarray]:

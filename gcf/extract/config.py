@@ -7,9 +7,10 @@ from gcf.extract.clips import TAILS
 from gcf.extract.sampling import MOST_FPS, rate_of
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+RUNTIMES = ("auto", "torch", "openvino")
 DTYPES = ("float16", "float32")
 ENGINES = ("local", "ray")
-CHOICES = {"tail": TAILS, "precision": PRECISIONS, "dtype": DTYPES, "engine": ENGINES}
+CHOICES = {"tail": TAILS, "precision": PRECISIONS, "runtime": RUNTIMES, "dtype": DTYPES, "engine": ENGINES}
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class ExtractConfig:
     number so many a second, for weights of which gcf does not know it.
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
     with fewer; with any sampling but native as many as they were trained with. workers None: one decoder process per
-    processor. batch_size None: as gcf.extract.batch_size has it.
+    processor. batch_size None: one clip on processors, 32 on GPUs.
+    precision, runtime: with what numbers the network is computed, and by whom (see gcf.extract.precision); fp32 by
+    torch is the network as it was published, to the bit.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
     after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours
@@ -36,6 +39,7 @@ class ExtractConfig:
     views_seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    runtime: str = "auto"
     workers: int | None = None
     batch_size: int | None = None
     shard: tuple[int, int] | None = None

@@ -1,4 +1,4 @@
-"""Batches side by side: on a processor one thread each, on GPUs two a device, so that one is copied while one runs."""
+"""Batches side by side: on a processor one thread each, two a CUDA device, so that one is copied while one runs."""
 
 import copy
 import queue
@@ -8,10 +8,11 @@ from typing import Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gcf.extract.network import ClipNetwork, choose_device
 
-GPU_LANES = 2
+LANES = {"cuda": 2, "mps": 1, "xpu": 1}  # of a device; a processor has one for each thread
 
 Rows = tuple[np.ndarray, np.ndarray | None]
 
@@ -26,10 +27,11 @@ class Lanes:
 
     def __init__(self, networks: Sequence[ClipNetwork], devices: Sequence[str] = ()):
         self.threads = torch.get_num_threads()
-        on_gpu = networks[0].device.type == "cuda"
-        self.free = [_places(network, devices[1:], GPU_LANES if on_gpu else self.threads) for network in networks]
+        kind = networks[0].device.type
+        each = LANES.get(kind, self.threads)
+        self.free = [_places(network, devices[1:], each) for network in networks]
         self.count = self.free[0].qsize()
-        self.pool = ThreadPoolExecutor(self.count, initializer=_begin, initargs=(on_gpu,))
+        self.pool = ThreadPoolExecutor(self.count, initializer=_begin, initargs=(kind == "cpu",))
 
     def __enter__(self) -> Self:
         return self
@@ -38,18 +40,24 @@ class Lanes:
         self.pool.shutdown(cancel_futures=True)
         torch.set_num_threads(self.threads)  # the last word of any thread is what later threads begin with
 
-    def submit(self, pixels: np.ndarray, network: int = 0) -> "Future[Rows]":
-        """Run a batch (n, T, H, W, 3) uint8 through the network of that index when a lane is free."""
-        return self.pool.submit(self._run, pixels, self.free[network])
+    def submit(self, pixels: np.ndarray, network: int = 0, *, method: str = "__call__") -> Future:
+        """Give a batch (n, T, H, W, 3) uint8 to the network of that index when a lane is free.
 
-    def _run(self, pixels: np.ndarray, free: "queue.SimpleQueue[ClipNetwork]") -> Rows:
+        method: what is asked for, rows by `__call__` or maps by `feature_map`.
+        """
+        return self.pool.submit(self._run, pixels, self.free[network], method)
+
+    def _run(self, pixels: np.ndarray, free: "queue.SimpleQueue[ClipNetwork]", method: str) -> Rows | Tensor:
         network = free.get()
+        compute = getattr(network, method)
         try:
             with torch.inference_mode():
                 if network.device.type != "cuda":
-                    return network(pixels)
+                    return compute(pixels)
                 with torch.cuda.device(network.device), torch.cuda.stream(torch.cuda.Stream(network.device)):
-                    return network(pixels)
+                    found = compute(pixels)
+                    torch.cuda.current_stream().synchronize()  # a map is read by another stream
+                    return found
         finally:
             free.put(network)
 
@@ -72,6 +80,6 @@ def twin(network: ClipNetwork, device: str) -> ClipNetwork:
     )
 
 
-def _begin(on_gpu: bool) -> None:
-    if not on_gpu:
+def _begin(on_processor: bool) -> None:
+    if on_processor:
         torch.set_num_threads(1)

@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import joblib
+
 from gcf.data.schema import VideoFeatures
 from gcf.extract.assembly import Desk, assemble
 from gcf.extract.config import ExtractConfig
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 1.0  # seconds without a clip after which finished batches are looked after
+CLIPS_AHEAD = 8  # decoded and waiting, so that neither decoders nor lanes stand still at every hand-over
 
 
 def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[ClipNetwork, dict]":
@@ -27,9 +30,10 @@ def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[C
     # PyTorch reads this once, before it takes memory for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from gcf.extract.backbones import load_backbone  # late: this is where torch comes in
+    from gcf.extract.conversion import ModelNames
     from gcf.extract.network import choose_device
     from gcf.extract.precision import precise_network
-    from gcf.extract.recipe import make_recipe
+    from gcf.extract.recipe import make_recipe, runtime_versions
 
     device = choose_device(config.devices[0])
     module = load_backbone(backbone, weights, config.temporal_stride)
@@ -40,8 +44,11 @@ def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[C
         precision=config.precision,
         batch_size=config.batch_size,
         num_frames=recipe["num_frames"],
+        runtime=config.runtime,
+        names=ModelNames(backbone, weights, config.temporal_stride),
     )
-    return network, recipe | entries
+    versions = recipe["versions"] | runtime_versions(network.runtime)
+    return network, recipe | entries | {"versions": versions}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +106,15 @@ def stream_together(
         pool = DecoderPool(
             videos,
             jobs,
-            num_workers=config.workers or len(os.sched_getaffinity(0)),
-            ahead=(lanes.count + 1) * max(desk.batch_size for desk in desks),
+            num_workers=config.workers or joblib.cpu_count(),
+            ahead=max(CLIPS_AHEAD, (lanes.count + 1) * max(desk.batch_size for desk in desks)),
             wanted=wanted,
             deadline=config.deadline,
             patience=PATIENCE,
         )
         try:
-            yield from assemble(pool, desks, waiting=lanes.count, after_batch=after_batch)
+            waiting = max(lanes.count, CLIPS_AHEAD // min(desk.batch_size for desk in desks))
+            yield from assemble(pool, desks, waiting=waiting, after_batch=after_batch)
         finally:
             pool.close()
 

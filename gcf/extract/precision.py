@@ -1,127 +1,204 @@
-"""In which precision a network runs: the fastest that the device has, if its descriptors agree with float32's."""
+"""Who computes a network, and with what numbers: the fastest way whose descriptors are the published network's.
+
+The rule is fixed, a trial is its check, and no clock is asked: what is chosen follows from network, processor and
+versions alone, so that shards and repeated runs agree.
+"""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
-from gcf.data.motions import MOTIONS
-from gcf.data.scenes import Sprite, draw_frames, draw_scene
-from gcf.extract.batch_size import batch_size_of, largest_map
+from gcf.errors import UsageError
+from gcf.extract.agreement import Comparison, drawn_clips, largest_difference, one_thread, worst_cosine
+from gcf.extract.conversion import Conversion, ConversionError, ModelNames, obtain_conversion
+from gcf.extract.folding import is_convolutional
 from gcf.extract.network import ClipNetwork
+from gcf.extract.openvino_map import HINTS, OpenVinoMap, openvino_fault, processor
 
 log = logging.getLogger("gcf")
 WORST_COSINE = 0.999  # between a clip's descriptors in half and in full precision
+LARGEST_DIFFERENCE = 1e-5  # between OpenVINO's descriptors and PyTorch's, in float32
 TRIED_CLIPS = 4
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with this thread alone, and put torch's setting back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+BATCH_ON_GPU, BATCH_ON_PROCESSOR = 32, 1  # clips; on processors larger ones are no faster (benchmarks/README.md)
 
 
 def natural_precision(device: torch.device) -> str:
     """What `auto` means: bf16 where the device multiplies in it, else fp16 on a GPU and fp32 on a processor."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    has = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return "bf16" if device.type == "cpu" and has else "fp32"
+    if device.type == "cpu":
+        return "bf16" if _multiplies_bf16() else "fp32"
+    return {"mps": "fp16", "xpu": "bf16"}.get(device.type, "fp32")
+
+
+def _multiplies_bf16() -> bool:
+    """Whether this processor has units for bfloat16, and is not held to older instructions (ONEDNN_MAX_CPU_ISA).
+
+    That oneDNN can compute in it is not enough: on plain AVX-512 it emulates bfloat16, slower than float32.
+    """
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    has_units = any(getattr(torch.cpu, name, bool)() for name in names)  # older versions of torch lack them
+    return has_units and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def precise_network(
-    backbone: nn.Module, *, device: torch.device, precision: str, batch_size: int | None, num_frames: int
+    backbone: nn.Module,
+    *,
+    device: torch.device,
+    precision: str,
+    batch_size: int | None,
+    num_frames: int,
+    runtime: str = "auto",
+    names: ModelNames | None = None,
 ) -> tuple[ClipNetwork, dict]:
-    """The network in the precision asked for, and what the recipe says of it.
+    """The network by the runtime and in the precision asked for, and what the recipe says of it.
 
-    Half precision is tried on a few drawn clips first. Where a descriptor's cosine to float32's is below 0.999, or the
-    device cannot run it, float32 is used instead, with a warning. batch_size None: as batch_size.py has it. The
-    recipe's entries: precision; folded: whether batch norms are folded; precision_cosine: the worst one seen, None in
-    float32; batch_size.
+    On processors OpenVINO computes convolutional networks, PyTorch all others. Each way is tried on a few drawn clips:
+    where a descriptor's cosine to the published network's is below 0.999 in half precision, or descriptors differ by
+    more than 1e-5 in float32, or the device cannot do it, the next takes its place, with a warning: half precision,
+    float32 by OpenVINO, the published network by PyTorch.
+
+    names: how the process that converts a network for OpenVINO loads it; without them PyTorch computes it.
+    batch_size None: one clip on processors, 32 on GPUs. The recipe's entries: runtime; precision; folded: whether
+    PyTorch has batch norms folded; precision_cosine: the worst one seen, None in float32; batch_size. Raises UsageError
+    where runtime is "openvino" and OpenVINO cannot compute the network.
     """
-    chosen = natural_precision(device) if precision == "auto" else precision
-    if chosen != "fp32":
-        found = _agreeing(backbone, device=device, precision=chosen, batch_size=batch_size, num_frames=num_frames)
-        if found:
-            return found
-    size = batch_size or batch_size_of(0, device=device, bytes_each=4)
-    return _entered(ClipNetwork(backbone, device=device, precision="fp32", batch_size=size), None)
+    natural = natural_precision(device) if precision == "auto" else precision
+    asked = _Asked(
+        backbone,
+        device=device,
+        precisions=tuple(dict.fromkeys([natural, "fp32"])),
+        batch_size=batch_size or (BATCH_ON_PROCESSOR if device.type == "cpu" else BATCH_ON_GPU),
+        num_frames=num_frames,
+    )
+    chosen = None
+    if runtime != "torch":
+        chosen = _openvino_if_possible(asked, names, required=runtime == "openvino")
+    network, worst = chosen or _by_torch(asked)
+    entries = {name: getattr(network, name) for name in ("runtime", "precision", "folded", "batch_size")}
+    return network, entries | {"precision_cosine": worst}
 
 
-def _entered(network: ClipNetwork, worst: float | None) -> tuple[ClipNetwork, dict]:
-    """A network and its entries in the recipe."""
-    names = ("precision", "folded", "batch_size")
-    return network, {name: getattr(network, name) for name in names} | {"precision_cosine": worst}
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is to be computed; precisions: those to try, one after another, float32 last."""
 
+    backbone: nn.Module
+    device: torch.device
+    precisions: tuple[str, ...]
+    batch_size: int
+    num_frames: int
 
-def _agreeing(
-    backbone: nn.Module, *, device: torch.device, precision: str, batch_size: int | None, num_frames: int
-) -> tuple[ClipNetwork, dict] | None:
-    """The network in half precision; None, with a warning, where it is not exact enough or cannot be run."""
-    clips = drawn_clips(num_frames, backbone.recipe["crop"])
-    try:
-        size = batch_size or batch_size_of(_largest_map(backbone, device, clips), device=device, bytes_each=2)
-        network = ClipNetwork(backbone, device=device, precision=precision, batch_size=size)
-        few = ClipNetwork(backbone, device=device, precision="fp32", batch_size=len(clips))
-        with one_thread():  # as in the lanes, and the same digits whatever the number of processors
-            worst = worst_cosine(network, few, clips)
-    except torch.OutOfMemoryError:  # float32 would take more memory still
-        raise
-    except (RuntimeError, NotImplementedError) as error:
-        log.warning("%s cannot be used (%s); float32 is used instead", precision, str(error).splitlines()[0])
-    else:
-        if worst >= WORST_COSINE:
-            return _entered(network, worst)
-        log.warning(
-            "%s is not exact enough for this network (a descriptor's cosine to float32's is %.5f, at least %g is asked "
-            "for); float32 is used instead",
-            *(precision, worst, WORST_COSINE),
+    def network(self, precision: str, openvino_map: OpenVinoMap | None = None) -> ClipNetwork:
+        """The network in a precision, by PyTorch unless a converted one is given."""
+        return ClipNetwork(
+            self.backbone,
+            device=self.device,
+            precision=precision,
+            batch_size=self.batch_size,
+            openvino_map=openvino_map,
         )
+
+    def compare(self, network: ClipNetwork, comparison: Comparison) -> float:
+        """A network beside the published one, on drawn clips that fill its batches."""
+        count = self.batch_size * math.ceil(TRIED_CLIPS / self.batch_size)
+        clips = drawn_clips(self.num_frames, self.backbone.recipe["crop"], count)
+        with one_thread():  # as in the lanes, and the same digits whatever the number of processors
+            return comparison(network, self.network("fp32"), clips)
+
+
+Chosen = tuple[ClipNetwork, float | None]  # with the worst cosine, None in float32
+
+
+def _by_torch(asked: _Asked) -> Chosen:
+    """By PyTorch in the first precision that agrees."""
+    for precision in asked.precisions[:-1]:
+        try:
+            network = asked.network(precision)
+            worst = asked.compare(network, worst_cosine)
+        except torch.OutOfMemoryError:  # float32 would take more memory still
+            raise
+        except (RuntimeError, NotImplementedError) as error:
+            _warn_unusable(precision, error)
+            continue
+        if worst >= WORST_COSINE:
+            return network, worst
+        _warn_inexact(precision, worst)
+    return asked.network("fp32"), None
+
+
+def _openvino_if_possible(asked: _Asked, names: ModelNames | None, *, required: bool) -> Chosen | None:
+    """By OpenVINO; None where it does not, and why is worth a line. Raises UsageError where it is required."""
+    reason, level = _against_openvino(asked, names), logging.DEBUG
+    if not reason:
+        try:
+            return _by_openvino(asked, names)
+        except ConversionError as error:
+            reason, level = str(error), logging.WARNING
+    if required:
+        raise UsageError(f"runtime openvino cannot be had for this network: {reason}")
+    log.log(level, "%s: computed by PyTorch, not by OpenVINO: %s", asked.backbone.recipe.get("name"), reason)
     return None
 
 
-def _largest_map(backbone: nn.Module, device: torch.device, clips: np.ndarray) -> int:
-    """Values of the largest feature map that a clip has on its way."""
-    with largest_map(backbone) as largest:
-        ClipNetwork(backbone, device=device, precision="fp32", batch_size=1).feature_map(clips[:1])
-    return largest[0]
+def _against_openvino(asked: _Asked, names: ModelNames | None) -> str:
+    """Why OpenVINO is not asked at all; '' where it is."""
+    if asked.device.type != "cpu":
+        return f"it computes on processors, not on {asked.device.type}"
+    if not set(asked.precisions) <= HINTS.keys():
+        return f"it has no {asked.precisions[0]}"
+    if names is None:
+        return "nothing says how to load this network once more"
+    if not is_convolutional(asked.backbone):
+        return "it is for networks of convolutions; transformers are faster by PyTorch"
+    return openvino_fault()
 
 
-def worst_cosine(network: ClipNetwork, exact: ClipNetwork, clips: np.ndarray) -> float:
-    """The smallest cosine between the two networks' descriptors of clips (n, T, H, W, 3) uint8, rounded down to 1e-5.
+def _by_openvino(asked: _Asked, names: ModelNames) -> Chosen:
+    """By OpenVINO in the first precision that agrees. Raises ConversionError where there is none."""
+    recipe = asked.backbone.recipe
+    size = recipe["crop"] if isinstance(recipe["crop"], list | tuple) else [recipe["crop"]] * 2
+    conversion = obtain_conversion(asked.backbone, names, (asked.batch_size, asked.num_frames, *size))
+    for precision in asked.precisions:
+        try:
+            streams = torch.get_num_threads()
+            converted = OpenVinoMap(conversion.model, recipe, precision=precision, streams=streams)
+        except RuntimeError as error:
+            _warn_unusable(precision, error)
+            continue
+        network = asked.network(precision, converted)
+        if precision == "fp32":
+            differs = _tried(asked, network, conversion, largest_difference)
+            if differs <= LARGEST_DIFFERENCE:
+                return network, None
+            raise ConversionError(f"its descriptors are off by {differs:.0e} of the largest value")
+        worst = _tried(asked, network, conversion, worst_cosine)
+        if worst >= WORST_COSINE:
+            return network, worst
+        _warn_inexact(precision, worst)
+    raise ConversionError("it cannot read what it was converted to")
 
-    0 where a descriptor is not finite.
-    """
-    worst = 1.0
-    size = min(network.batch_size, exact.batch_size)
-    for first in range(0, len(clips), size):
-        batch = clips[first : first + size]
-        ours, theirs = (each(batch)[0].astype(np.float64) for each in (network, exact))
-        with np.errstate(invalid="ignore"):  # infinite ones give NaN, and NaN counts as 0
-            lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-            cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-300)
-        cosines[~(ours.any(axis=1) | theirs.any(axis=1))] = 1.0  # nothing in both is agreement, in one it is not
-        worst = min(worst, float(np.nan_to_num(cosines, nan=0.0).min()))
-    return float(np.floor(worst * 1e5) / 1e5)
+
+def _tried(asked: _Asked, network: ClipNetwork, conversion: Conversion, comparison: Comparison) -> float:
+    """What the trial of a converted network shows, or has shown before on a processor of this kind."""
+    key = f"{network.precision} on {processor()}"
+    shown = conversion.trial(key)
+    if shown is None:
+        shown = asked.compare(network, comparison)
+        conversion.note_trial(key, shown)
+    return shown
 
 
-def drawn_clips(num_frames: int, crop: int | list[int], count: int = TRIED_CLIPS) -> np.ndarray:
-    """Drawn clips (count, T, H, W, 3) uint8, the same on every run and machine: a sprite that moves over a background.
+def _warn_unusable(precision: str, error: Exception) -> None:
+    log.warning("%s cannot be used (%s); float32 is used instead", precision, str(error).splitlines()[0])
 
-    Not the videos at hand: shards and resumed runs would each see others.
-    """
-    size = (crop, crop) if isinstance(crop, int) else tuple(crop)
-    clips = []
-    for seed, motion in zip(range(count), MOTIONS.values(), strict=False):
-        rng = np.random.default_rng(seed)
-        scene, track = draw_scene(size, rng), motion(num_frames, rng)
-        clips.append(draw_frames(scene, [(Sprite("star", seed / count), track)], rng)[0])
-    return np.stack(clips)
+
+def _warn_inexact(precision: str, worst: float) -> None:
+    log.warning(
+        "%s is not exact enough for this network (a descriptor's cosine to float32's is %.5f, at least %g is asked "
+        "for); float32 is used instead",
+        *(precision, worst, WORST_COSINE),
+    )

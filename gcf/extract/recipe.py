@@ -10,6 +10,7 @@ from gcf._version import __version__
 from gcf.errors import UsageError
 from gcf.extract.backbones.huggingface_names import is_huggingface
 from gcf.extract.config import ExtractConfig
+from gcf.extract.openvino_map import openvino_version
 from gcf.extract.sampling import rate_of
 
 log = logging.getLogger("gcf")
@@ -33,6 +34,11 @@ def make_recipe(backbone: dict, config: ExtractConfig, *, device: str) -> dict:
         "device": device,
         "versions": _versions() | ({"transformers": backbone["transformers"]} if "transformers" in backbone else {}),
     }
+
+
+def runtime_versions(runtime: str) -> dict:
+    """The version of who computes the network, where it is not torch."""
+    return {"openvino": openvino_version()} if runtime == "openvino" else {}
 
 
 def _versions() -> dict:

@@ -19,13 +19,18 @@ FILE_SUFFIXES = (".pth", ".pyth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors"
 PACKAGED = Path(__file__).parent / "backbones" / "packaged"
 
 
-def weights_folder() -> Path:
-    """$GCF_HOME/weights, or weights/ in gcf's folder of the XDG cache."""
+def home_folder() -> Path:
+    """What gcf keeps on this machine: $GCF_HOME, or gcf's folder of the XDG cache."""
     home = os.environ.get("GCF_HOME")
     if home:
-        return Path(home).expanduser() / "weights"
+        return Path(home).expanduser()
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gcf" / "weights"
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gcf"
+
+
+def weights_folder() -> Path:
+    """Where fetched weights are kept."""
+    return home_folder() / "weights"
 
 
 def cached_path(source: Source) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 
 from gcf.data.atomic import atomic_file
 from gcf.data.features import FeatureFile
-from gcf.data.recipe import INCIDENTAL, differences
+from gcf.data.recipe import misfits, other_runtime
 from gcf.errors import HeadError, RecipeError
 from gcf.head.build import build_shape
 from gcf.head.config import HeadConfig
 from gcf.head.output import HeadOutput
 from gcf.head.sampling import choose_clips
 
+log = logging.getLogger("gcf")
 FORMAT, SCHEMA = "gcf-head", 1
 WEIGHTS, FACTS = "head.safetensors", "head.json"
 WIDEST = 1 << 20  # channels or classes; a head.json that says more is damaged
@@ -75,7 +77,7 @@ class SavedHead:
 
 def check_features(features: FeatureFile, *, recipe: dict, width: int) -> None:
     """Raise RecipeError or HeadError unless features are of the recipe and the width that a head was trained on."""
-    found = differences(recipe, features.recipe, ignore=INCIDENTAL)
+    found = misfits(recipe, features.recipe)
     if found:
         raise RecipeError(
             f"{features.path}: extracted by another recipe than this head was trained on: {'; '.join(found)}; "
@@ -84,6 +86,8 @@ def check_features(features: FeatureFile, *, recipe: dict, width: int) -> None:
     own = features.descriptors.shape[2]
     if own != width:
         raise HeadError(f"{features.path}: descriptors of {own} channels, this head takes {width}")
+    if computed := other_runtime(recipe, features.recipe):
+        log.info("%s: %s, the head's before the file's; in float32 they agree to 1e-5", features.path, computed[0])
 
 
 def save_head(folder: str | os.PathLike, head: SavedHead) -> None:

@@ -1,9 +1,9 @@
 """The clips that pixels are tried on: a few of each of a few videos, decoded once, uint8."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 from tqdm import tqdm
 
@@ -43,7 +43,7 @@ def decode_trial(
     least, most = CLIPS_OF_A_VIDEO
     each = min(most, max(least, num_clips // len(chosen)))
     todo, begun, kept, failed = [videos[n] for n in chosen], {}, {}, []
-    pool = DecoderPool(todo, [job], num_workers=len(os.sched_getaffinity(0)), ahead=8)
+    pool = DecoderPool(todo, [job], num_workers=joblib.cpu_count(), ahead=8)
     with tqdm(total=len(todo), desc="decoding", unit="video", disable=not progress, leave=False) as bar:
         for video, _, item in pool:
             if isinstance(item, Clip):

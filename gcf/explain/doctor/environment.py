@@ -24,6 +24,7 @@ def environment_checks(folder: Path) -> list[tuple[str, Callable[[], Finding]]]:
         ("decoders", libraries.check_decoders),
         ("devices", machine.check_devices),
         ("precision", machine.check_precision),
+        ("runtime", machine.check_runtime),
         ("processors", machine.check_processors),
         ("memory", machine.check_memory),
         ("room", partial(folders.check_room, folder)),

@@ -1,13 +1,13 @@
 """What there is to compute with: devices and their memory, precision, processors and threads, memory."""
 
-import os
 from pathlib import Path
+
+import joblib
 
 from gcf.data.memory import free_memory
 from gcf.explain.doctor.finding import FAULT, OK, WARNING, Finding
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-CGROUP = Path("/sys/fs/cgroup")  # version 2; what a container may use is written there
 GIB = 1 << 30
 LEAST_MEMORY, LITTLE_MEMORY = GIB // 2, 2 * GIB  # bytes: torch and a decoder need some 0.4 GiB before the first clip
 
@@ -52,15 +52,21 @@ def check_precision() -> Finding:
     return Finding("precision", OK, f"{precision} on {device.type}; each network is tried against float32 first")
 
 
+def check_runtime() -> Finding:
+    """Who computes convolutional networks on processors."""
+    from gcf.extract.openvino_map import openvino_fault, openvino_version
+
+    if fault := openvino_fault():
+        return Finding("runtime", WARNING, f"torch alone, which is slower: of OpenVINO, {fault}", "install openvino")
+    return Finding("runtime", OK, f"OpenVINO {openvino_version()} for convolutional networks on processors, else torch")
+
+
 def check_processors() -> Finding:
-    """How many processors this process may use, and how many threads torch takes."""
+    """How many processors this process may use, containers counted in, and how many threads torch takes."""
     import torch
 
-    processors, threads, allowed = len(os.sched_getaffinity(0)), torch.get_num_threads(), processor_quota()
+    processors, threads = joblib.cpu_count(), torch.get_num_threads()
     says = f"{processors} processors, {threads} threads in torch"
-    if allowed is not None and allowed < processors:
-        do = f"name --workers {max(1, round(allowed))} and set OMP_NUM_THREADS={max(1, round(allowed))}"
-        return Finding("processors", WARNING, f"{says}, but this container may use only {allowed:.3g} of them", do)
     if threads > processors:
         return Finding("processors", WARNING, says, f"more threads than processors: set OMP_NUM_THREADS={processors}")
     return Finding("processors", OK, says)
@@ -75,16 +81,3 @@ def check_memory() -> Finding:
     if available < LITTLE_MEMORY:
         return Finding("memory", WARNING, says, "with --workers 1 and --batch-size 1 small networks still fit")
     return Finding("memory", OK, says)
-
-
-def processor_quota() -> float | None:
-    """How many processors' time a container may use; None without a bound."""
-    words = (_lines(CGROUP / "cpu.max") or ["max"])[0].split()
-    return int(words[0]) / int(words[1]) if len(words) == 2 and words[0] != "max" else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []

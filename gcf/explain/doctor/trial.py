@@ -1,13 +1,12 @@
 """The same clips through the same weights, fed in every way that is tried."""
 
-import copy
-
 import numpy as np
 import scipy.special
 from tqdm import tqdm
 
 from gcf.errors import UsageError
 from gcf.explain.doctor.settings import Setting
+from gcf.extract.lanes import Lanes
 from gcf.extract.network import ClipNetwork
 
 
@@ -22,18 +21,13 @@ class Trial:
     def probabilities(self, setting: Setting, clips: np.ndarray | None = None) -> np.ndarray:
         """(n, K) of the clips, or of others of their shape, under a setting."""
         clips = self.clips if clips is None else clips
-        network, found = fed_by(self.network, setting), []
+        network = self.network.fed_by(setting.pixels)
         starts = range(0, len(clips), network.batch_size)
-        for start in tqdm(starts, desc=setting.name, unit="batch", disable=not self.progress, leave=False):
-            found.append(network(np.ascontiguousarray(clips[start : start + network.batch_size]))[1])
-        return softmax(np.concatenate(found))
-
-
-def fed_by(network: ClipNetwork, setting: Setting) -> ClipNetwork:
-    """The same weights, device and precision with other pixels; the first network stays as it is."""
-    backbone = copy.copy(network.backbone)  # shares the parameters
-    backbone.recipe = network.backbone.recipe | setting.pixels
-    return ClipNetwork(backbone, device=network.device, precision=network.precision, batch_size=network.batch_size)
+        with Lanes([network]) as lanes:
+            batches = (np.ascontiguousarray(clips[start : start + network.batch_size]) for start in starts)
+            rows = [lanes.submit(batch) for batch in batches]
+            bar = tqdm(rows, desc=setting.name, unit="batch", disable=not self.progress, leave=False)
+            return softmax(np.concatenate([row.result()[1] for row in bar]))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ class RayEngine:
             self.config,
             device=device,
             precision=recipe["precision"] if recipe["precision"] in PRECISIONS else self.config.precision,
+            runtime=recipe["runtime"],
             batch_size=recipe["batch_size"],
             workers=self.config.workers or self.cluster.cpus,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gcf.data.recipe import MEASURED, differences
 from gcf.errors import GcfError, RecipeError
 
-HARDWARE = "give --precision fp32, which every machine has"
+HARDWARE = "give --runtime torch --precision fp32, which every machine has"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def check_same(node: str, theirs: dict, ours: dict) -> None:
     """Raise RecipeError unless a node makes the recipe that the driver makes."""
     if found := differences(theirs, ours, ignore=MEASURED):
         remedy = "install the same versions, weights and plug-ins on all nodes"
-        if theirs.get("precision") != ours.get("precision"):
+        if any(theirs.get(name) != ours.get(name) for name in ("precision", "runtime")):
             remedy = f"{HARDWARE}, or {remedy}"
         raise RecipeError(
             f"Ray worker on {node}: would make other numbers than this process ({'; '.join(found[:4])}); {remedy}"
