@@ -1,10 +1,11 @@
 # make test: from a clean checkout to a green suite. make check: the same checks in an environment that exists.
+# make avx2: the tests that depend on the processor, on one with AVX2 and no more, whatever this one has.
 # make demo: the environment, then `gcf demo` in the folder gcf-demo.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test check lint demo clean
+.PHONY: test check avx2 lint demo clean
 
 test: $(VENV)/.installed
 	$(MAKE) check
@@ -16,6 +17,9 @@ $(VENV)/.installed: pyproject.toml
 
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+avx2: $(VENV)/.installed
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n 2 --dist loadfile -m processor
 
 lint:
 	$(BIN)/ruff check gcf tests benchmarks scripts

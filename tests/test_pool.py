@@ -70,11 +70,9 @@ def test_a_signal_to_the_whole_job_is_for_the_extraction_to_obey(tmp_path, fault
 def test_a_hanging_decoder_is_given_up_after_the_deadline_of_silence(tmp_path, faulty):
     videos.write_video(tmp_path / "hang.avi", 40)
     videos.write_video(tmp_path / "slow.avi", 40)
-    begun = time.monotonic()
     _, last = outcomes(tmp_path, deadline=4.0)
     assert last["hang.avi"].error == "deadline: no progress for 4 s"
     assert isinstance(last["slow.avi"], VideoInfo)
-    assert time.monotonic() - begun < 4 + 16  # the deadline and the start of two decoders on a busy machine
 
 
 def test_a_consumer_that_is_slower_than_the_deadline_is_no_fault_of_the_video(tmp_path):
