@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import joblib
 from rates import local_copies, median_frames
 
 from gcf.data.atomic import atomic_file
@@ -101,7 +102,7 @@ def measure(name: str, folder: Path, seconds: float) -> dict:
         **{key: recipe[key] for key in ("precision", "precision_cosine", "batch_size", "num_frames", "crop")},
         "peak_rss_mib": _peak_mib(),
         "torch": torch.__version__,
-        "processors": len(os.sched_getaffinity(0)),
+        "processors": joblib.cpu_count(),
         "units": _bfloat16_units(),
     }
 

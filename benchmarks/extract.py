@@ -1,25 +1,30 @@
 """How fast `gcf extract` is beside the plain way and beside what the machine allows, in one run on the same videos.
 
-    python benchmarks/extract.py VIDEOS [--backbones resnext101 ...] [--count 24] [--repeats 4]
+    python benchmarks/extract.py VIDEOS [--backbones resnext101 ...] [--count 24] [--seconds 15]
+
+ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 before it holds a newer processor to what an older one has.
 
 plain     the way public extractors work: a whole video decoded into memory, float32, one clip a forward pass, nothing
           side by side; decoder and network with all threads
 bare      the network on ready pixels, as gcf runs it, at the best of several batch sizes
 decoding  decoding and resizing alone, in one process
 limit     the rate at which the processor time of `bare` and of `decoding` adds up, since both need the same cores
-gcf       the extraction, from the start of the decoders to the last row, on `repeats` names for each video
+gcf       the extraction, from the start of the decoders to the last row, the same videos under many names
 
-Weights are random: they change no time. Start-up (imports, weights, the trial of the precision) is in none of them.
+Weights are random: they change no time. Start-up (imports, weights, conversion, trial) is in none of them. Beside other
+work there are no ratios: the slower side suffers more from it.
 """
 
 import argparse
 import logging
-import os
+import math
+from dataclasses import replace
 
 import av
+import joblib
 import numpy as np
 import torch
-from rates import Rate, local_copies, measured, median_frames
+from rates import Company, Rate, local_copies, measured, median_frames
 
 from gcf.extract.backbones import load_backbone
 from gcf.extract.clips import fill_indices
@@ -29,12 +34,15 @@ from gcf.extract.find import VideoPath
 from gcf.extract.lanes import Lanes
 from gcf.extract.network import ClipNetwork
 from gcf.extract.normalise import Normalise
+from gcf.extract.openvino_map import processor
 from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.precision import natural_precision
 from gcf.extract.preprocess import Geometry, centre_view
 
-BACKBONES = ("resnext101", "mobilenetv2", "shufflenetv2", "r3d_18", "r2plus1d_18")
-BATCH_SIZES = (2, 4, 8, 16)
-BARE_CLIPS = 64
+BACKBONES = ("shufflenetv2", "mobilenetv2", "x3d_s", "s3d", "resnext101", "r2plus1d_18", "r3d_18")
+SIZES = (1, 2, 4, 8)  # of batches
+CPU = torch.device("cpu")
+BARE_SECONDS = 3.0
 
 
 def plain(videos: list[VideoPath], backbone: torch.nn.Module, geometry: Geometry, num_frames: int) -> int:
@@ -54,18 +62,18 @@ def plain(videos: list[VideoPath], backbone: torch.nn.Module, geometry: Geometry
     return count
 
 
-def bare(network: ClipNetwork, batch_size: int, shape: tuple[int, ...]) -> Rate:
+def bare(network: ClipNetwork, shape: tuple[int, ...]) -> Rate:
     """The network alone on ready pixels, best of three."""
-    ready = ClipNetwork(network.backbone, device=network.device, precision=network.precision, batch_size=batch_size)
-    pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *shape), dtype=np.uint8)
-    with Lanes([ready]) as lanes:
+    pixels = np.random.default_rng(0).integers(0, 256, (network.batch_size, *shape), dtype=np.uint8)
+    with Lanes([network]) as lanes:
 
-        def work() -> int:
-            futures = [lanes.submit(pixels) for _ in range(max(lanes.count, BARE_CLIPS // batch_size))]
+        def work(batches: int) -> int:
+            futures = [lanes.submit(pixels) for _ in range(batches)]
             return sum(len(future.result()[0]) for future in futures)
 
-        work()
-        return max((measured(work) for _ in range(3)), key=lambda rate: rate.a_second)
+        work(lanes.count)
+        enough = max(lanes.count, round(BARE_SECONDS * measured(lambda: work(lanes.count)).a_second))
+        return max((measured(lambda: work(enough // network.batch_size)) for _ in range(3)), key=lambda r: r.a_second)
 
 
 def decoding(videos: list[VideoPath], job: ClipJob) -> Rate:
@@ -82,63 +90,67 @@ def decoding(videos: list[VideoPath], job: ClipJob) -> Rate:
     return rate
 
 
-def gcf(videos: list[VideoPath], repeats: int, network: ClipNetwork, recipe: dict, config: ExtractConfig) -> Rate:
+def gcf(videos: list[VideoPath], network: ClipNetwork, recipe: dict, config: ExtractConfig) -> Rate:
     """The extraction without writing: from the start of the decoders to the last row."""
-    many = [VideoPath(v.path, f"{n}/{v.id}") for n in range(repeats) for v in videos]
 
     def work() -> int:
-        outcomes = list(stream_features(many, network, recipe, config))
+        outcomes = list(stream_features(videos, network, recipe, config))
         return sum(len(rows.descriptors) for _, rows in outcomes)
 
     return measured(work)
 
 
-def compare(name: str, videos: list[VideoPath], repeats: int) -> None:
-    """Print one backbone's rates and ratios."""
+def compare(name: str, videos: list[VideoPath], seconds: float, company: Company) -> None:
+    """Print one backbone's rates and, where nothing else was at work, their ratios."""
     config = ExtractConfig()
     network, recipe = load_network(name, "random", config)
     job = ClipJob.from_recipe(recipe)
-    geometry = job.geometry
-    shape = (recipe["num_frames"], *geometry.crop, 3)
+    geometry, num_frames = job.geometry, recipe["num_frames"]
+    shape = (num_frames, *geometry.crop, 3)
     exact = load_backbone(name, "random")
-    plain(videos[:1], exact, geometry, recipe["num_frames"])  # warm
-    usual = measured(lambda: plain(videos, exact, geometry, recipe["num_frames"]))
-    rates = {size: bare(network, size, shape) for size in BATCH_SIZES}
+    one = measured(lambda: plain(videos[:1], exact, geometry, num_frames))  # warm, and how long a video takes
+    few = videos[: max(1, round(seconds / one.seconds))]
+    usual = measured(lambda: plain(few, exact, geometry, num_frames))
+    rates = {size: bare(load_network(name, "random", replace(config, batch_size=size))[0], shape) for size in SIZES}
     best = max(rates, key=lambda size: rates[size].a_second)
     decoded = decoding(videos, job)
-    cores = len(os.sched_getaffinity(0))
+    cores = joblib.cpu_count()
     core_seconds = rates[best].processor / rates[best].clips + decoded.processor / decoded.clips
     limit = cores / core_seconds
-    ours = [gcf(videos, repeats, network, recipe, config) for _ in range(2)]
+    many = [VideoPath(v.path, f"{n}/{v.id}") for n in range(math.ceil(seconds * limit / decoded.clips)) for v in videos]
+    ours = [gcf(many, network, recipe, config) for _ in range(2)]
     rate = max(ours, key=lambda r: r.a_second)
-    print(f"\n{name}: {recipe['precision']}, worst cosine to float32 {recipe['precision_cosine']}, random weights")
+    tried = recipe["precision_cosine"] and f", worst cosine to float32 {recipe['precision_cosine']}"
+    print(f"\n{name}: {recipe['precision']} by {recipe['runtime']}{tried or ''}, random weights; {company}")
     print(f"  plain     {usual}")
     sizes = ", ".join(f"{size}: {r.a_second:.1f}" for size, r in rates.items())
     print(f"  bare      {rates[best]}   (clips/s by batch size: {sizes})")
     print(f"  decoding  {decoded}   (one process)")
     print(f"  limit     {limit:7.1f} clips/s {1e3 * core_seconds:7.1f} core-ms/clip   on {cores} cores")
     print(f"  gcf       {rate}   batches of {recipe['batch_size']}, {rate.clips} clips")
-    print(
-        f"  ratios: {rate.a_second / usual.a_second:.1f} x plain, {rate.a_second / rates[best].a_second:.2f} of bare, "
-        f"{rate.a_second / limit:.2f} of limit",
-        flush=True,
-    )
+    if company.quiet:
+        shares = [f"{rate.a_second / rates[best].a_second:.2f} of bare", f"{rate.a_second / limit:.2f} of limit"]
+        print(f"  ratios: {rate.a_second / usual.a_second:.2f} x plain, {', '.join(shares)}", flush=True)
+    else:
+        print("  no ratios: other programs were at work", flush=True)
 
 
 def main() -> None:
     """Compare the backbones one after another."""
+    company = Company()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("videos")
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
     parser.add_argument("--count", type=int, default=24, help="videos, spread over those found")
-    parser.add_argument("--repeats", type=int, default=4, help="times that gcf is given each video")
+    parser.add_argument("--seconds", type=float, default=15.0, help="how long each side works, about")
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # that random weights mean nothing is said once, above
     with local_copies(args.videos, args.count) as copies:
         frames = median_frames(copies)
-        print(f"{len(copies)} videos, {frames:.0f} frames in the median; torch {torch.__version__}")
+        units = f"{processor()}, bfloat16 {'multiplied' if natural_precision(CPU) == 'bf16' else 'not multiplied'}"
+        print(f"{len(copies)} videos, {frames:.0f} frames in the median; torch {torch.__version__}; {units}")
         for backbone in args.backbones:
-            compare(backbone, copies, args.repeats)
+            compare(backbone, copies, args.seconds, company)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from watched import Peaks, watch
 
 from gcf import FeatureFile
 from gcf.extract.find import SUFFIXES
+from gcf.extract.weights_cache import home_folder
 from gcf.extract.worker import MEMORY_LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +62,7 @@ def extract(videos: Path, out: Path, *, deadline: float, log: Path | None = None
         return batch
     judge(batch, sorted(p.name for p in videos.iterdir()), FeatureFile(out), text)
     if log:
-        batch.opened, others = foreign(log, videos, [out.parent, ROOT])
+        batch.opened, others = foreign(log, videos, [out.parent, ROOT, home_folder()])
         batch.problems += [f"opened something else: {line}" for line in others[:20]]
     elif batch.peaks.largest_child > 1.5 * MEMORY_LIMIT:  # under strace the main process is a child, too
         batch.problems.append(f"a decoder held {batch.peaks.largest_child:,} bytes")

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import psutil
 
 from gcf.extract.find import VideoPath, find_videos
+
+MOST_COMPANY = 0.5  # cores
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,34 @@ def measured(work: Callable[[], int]) -> Rate:
     now = os.times()
     processor = sum(now[:4]) - sum(used[:4])
     return Rate(clips, time.perf_counter() - begun, processor)
+
+
+class Company:
+    """Other work on this machine: the load before, and the cores that it has taken since. Take it before any work."""
+
+    def __init__(self):
+        self.load = os.getloadavg()[0]
+        self.begun, self.busy, self.own = time.monotonic(), _busy(), sum(os.times()[:4])
+
+    @property
+    def cores(self) -> float:
+        """How many cores other programs have kept busy, on average."""
+        own = sum(os.times()[:4]) - self.own
+        return max(0.0, (_busy() - self.busy - own) / (time.monotonic() - self.begun))
+
+    @property
+    def quiet(self) -> bool:
+        """Whether ratios mean anything: beside other work the slower side suffers more."""
+        return max(self.load, self.cores) <= MOST_COMPANY
+
+    def __str__(self) -> str:
+        return f"load before {self.load:.2f}, other programs meanwhile {self.cores:.2f} cores"
+
+
+def _busy() -> float:
+    """Processor seconds that all programs of this machine have taken."""
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system
 
 
 @contextmanager

@@ -14,10 +14,10 @@ Weights are random: they change no time. Start-up (imports, weights, the trial o
 
 import argparse
 import logging
-import os
 import statistics
 from pathlib import Path
 
+import joblib
 from rates import Rate, measured
 
 from gcf.extract.config import ExtractConfig
@@ -42,7 +42,7 @@ def streamed(videos: list[VideoPath], readers: list[Reader], config: ExtractConf
 def decoded(videos: list[VideoPath], reader: Reader, config: ExtractConfig) -> Rate:
     """Decoding alone, in the extraction's own decoder processes; its clips are thrown away."""
     job = ClipJob.from_recipe(reader.recipe)
-    workers = len(os.sched_getaffinity(0))
+    workers = joblib.cpu_count()
 
     def work() -> int:
         items = DecoderPool(videos, [job], num_workers=workers, ahead=16, deadline=config.deadline)
