@@ -87,3 +87,23 @@ def test_threads_that_make_the_first_call_at_once_do_not_wait_for_each_other_for
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     for _ in range(3):  # without the call that one thread makes before, each of ten hung
         subprocess.run([sys.executable, "-c", FIRST], env=environment, check=True, timeout=60)
+
+
+SIGNALLED = """
+import faulthandler, gc, os, signal, threading
+faulthandler.enable()  # has a signal stack of its own, as many programs have
+handled = []
+signal.signal(signal.SIGUSR1, lambda *_: handled.append(1))
+from runtimes import tiny_map
+held = [tiny_map()]
+thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert handled == [1]
+"""
+
+
+def test_signals_are_handled_after_another_thread_has_let_go_of_a_network():
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, "-c", SIGNALLED], env=environment, check=True)

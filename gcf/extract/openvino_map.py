@@ -19,6 +19,7 @@ from torch import Tensor
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # precision -> OpenVINO's INFERENCE_PRECISION_HINT
 TELEMETRY = "openvino_telemetry"
+_ALONE = threading.Lock()  # who makes the first call of all
 
 
 @functools.cache
@@ -36,7 +37,6 @@ def import_openvino() -> ModuleType:
         del sys.modules[TELEMETRY]
         if before is not None:
             sys.modules[TELEMETRY] = before
-    _make_first_call(openvino)
     return openvino
 
 
@@ -44,6 +44,7 @@ def openvino_fault() -> str:
     """Why OpenVINO cannot be used here; '' where it can."""
     try:
         import_openvino()
+        _core()
     except ModuleNotFoundError:
         return "it is not installed (pip install openvino)"
     except Exception as error:  # a library whose own files do not fit each other raises OSError, RuntimeError, ...
@@ -51,12 +52,30 @@ def openvino_fault() -> str:
     return ""
 
 
-def _make_first_call(openvino: ModuleType) -> None:
+def _core():
+    """OpenVINO's core, one for the whole process, kept until its end.
+
+    The last core that goes frees the signal stack which it has given to the thread of the first. Where another thread
+    lets go of it, the next signal that is handled would end the process (2026.4.1).
+    """
+    with _ALONE:
+        return _new_core()
+
+
+@functools.cache
+def _new_core():
+    core = import_openvino().Core()
+    _make_first_call(core)
+    return core
+
+
+def _make_first_call(core) -> None:
     """Compute something once with this thread alone: two threads that make the first call of all at the same time wait
     for each other for ever, one for Python's lock, one for OpenVINO's (2026.4.1, ten of ten times)."""
+    openvino = import_openvino()
     values = openvino.opset13.parameter([1, 1], openvino.Type.u8)
     model = openvino.Model([openvino.opset13.convert(values, "f32")], [values])
-    request = openvino.Core().compile_model(model, "CPU").create_infer_request()
+    request = core.compile_model(model, "CPU").create_infer_request()
     request.infer([np.zeros((1, 1), np.uint8)], share_inputs=True)
     request.get_output_tensor().data.copy()
 
@@ -68,7 +87,7 @@ def openvino_version() -> str:
 
 def processor() -> str:
     """The processor, and the instruction set that it is held to: what may change a result's last digits."""
-    name = import_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME").strip()
+    name = _core().get_property("CPU", "FULL_DEVICE_NAME").strip()
     held = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
     return ", ".join(filter(None, [name, torch.backends.cpu.get_cpu_capability(), held]))
 
@@ -83,7 +102,7 @@ class OpenVinoMap:
 
     def __init__(self, model: Path, recipe: dict, *, precision: str, streams: int):
         self.model, self.precision, self.streams = model, precision, streams
-        core = import_openvino().Core()
+        core = _core()
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "NUM_STREAMS": streams,
