@@ -73,7 +73,8 @@ def bare(network: ClipNetwork, shape: tuple[int, ...]) -> Rate:
 
         work(lanes.count)
         enough = max(lanes.count, round(BARE_SECONDS * measured(lambda: work(lanes.count)).a_second))
-        return max((measured(lambda: work(enough // network.batch_size)) for _ in range(3)), key=lambda r: r.a_second)
+        batches = math.ceil(enough / network.batch_size)
+        return max((measured(lambda: work(batches)) for _ in range(3)), key=lambda r: r.a_second)
 
 
 def decoding(videos: list[VideoPath], job: ClipJob) -> Rate:

@@ -18,7 +18,7 @@ from stage_one import TINY
 import gcf
 from gcf.extract import conversion
 from gcf.extract.agreement import drawn_clips
-from gcf.extract.conversion import ConversionError, ModelNames, conversion_key, obtain_conversion
+from gcf.extract.conversion import ConversionError, ModelNames, PassingError, conversion_key, obtain_conversion
 from gcf.extract.network import ClipNetwork
 from gcf.extract.openvino_map import OpenVinoMap
 
@@ -140,6 +140,44 @@ def test_a_class_that_is_written_elsewhere_decides_it_too(home, tmp_path, monkey
     assert len(keys) == 2
 
 
+@pytest.mark.parametrize(
+    ("theirs", "changed"),
+    [
+        ("class Base(nn.Module):\n    def moved(self, x): return x + 1\n", ("x + 1", "x + 2")),  # inherited
+        ("def moved(x): return x + 1\n", ("x + 1", "x + 2")),  # called
+        ("import deeper_of_mine\nVALUE = 1\n", None),  # two files away
+    ],
+)
+def test_code_that_the_networks_files_import_decides_it(home, tmp_path, monkeypatch, theirs, changed):
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = set()
+    for turn in range(2):
+        text = theirs.replace(*changed) if turn and changed else theirs
+        (tmp_path / "base_of_mine.py").write_text("from torch import nn\n" + text)
+        (tmp_path / "deeper_of_mine.py").write_text(f"VALUE = {turn}\n")
+        for name in ("base_of_mine", "deeper_of_mine"):
+            sys.modules.pop(name, None)
+        used = (
+            "from base_of_mine import Base as Parent"
+            if "class Base" in theirs
+            else "import base_of_mine\nParent = nn.Module"
+        )
+        path = plugin(tmp_path, "class Tiny(nn.Module)", f"{used}\n\nclass Tiny(Parent)")
+        backbone = gcf.load_backbone(path)
+        backbone.recipe = backbone.recipe | {"plugin_sha256": "the same"}
+        keys.add(conversion_key(backbone, SHAPE))
+    assert len(keys) == 2
+
+
+def test_tensors_that_no_checkpoint_has_decide_it(home):
+    keys = set()
+    for value in (1.0, 2.0):
+        backbone = gcf.load_backbone(TINY)
+        backbone.register_buffer("shift", torch.tensor(value), persistent=False)
+        keys.add(conversion_key(backbone, SHAPE))
+    assert len(keys) == 2
+
+
 RUN = """
 import sys, time
 from gcf.extract import conversion
@@ -236,7 +274,6 @@ def test_the_last_ones_are_removed_when_nobody_has_used_them_for_two_months(home
     [
         ("self.step(clips)", "its steps depend on what it is shown"),
         ("self.fail(clips)", "its own words"),
-        ("self.leave(clips)", "its process ended with exit code 7"),
     ],
 )
 def test_what_cannot_be_converted_says_why_and_is_not_tried_again(home, tmp_path, monkeypatch, by, said):
@@ -251,10 +288,6 @@ def test_what_cannot_be_converted_says_why_and_is_not_tried_again(home, tmp_path
     def fail(self, clips):
         raise KeyError("much before", "its own words")
 
-    def leave(self, clips):
-        import os
-        os._exit(7)
-
     def descriptor""",
         )
     )
@@ -268,6 +301,38 @@ def test_what_cannot_be_converted_says_why_and_is_not_tried_again(home, tmp_path
     note.unlink()
     path.write_text(path.read_text().replace(f"return {by}", "return self.conv(self.stem(clips))"))
     assert converted(path).model.exists()
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("__import__('os')._exit(7)", "its process ended with exit code 7"),
+        ("__import__('os').kill(__import__('os').getpid(), 9)", "its process ended with exit code -9"),
+        ("bytearray(1 << 60)", "MemoryError"),
+        ("torch.empty(1 << 50)", "allocate"),
+    ],
+)
+def test_what_may_go_better_at_another_time_is_not_remembered(home, tmp_path, by, said):
+    path = plugin(tmp_path, "return self.conv(self.stem(clips).relu()).relu()", f"return {by}")
+    with pytest.raises(PassingError, match=said):
+        converted(path)
+    assert not list(home.glob("*.failed"))
+
+
+def test_a_full_disk_is_not_remembered_either(home, tiny, monkeypatch):
+    plain = conversion._new_folder
+
+    def full(folder):
+        made = plain(folder)
+        for name in (conversion.MODEL, conversion.WEIGHTS):
+            (made / name).symlink_to("/dev/full")
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "_new_folder", full)
+        with pytest.raises(PassingError, match="it cannot be written"):
+            obtain_conversion(tiny, NAMES, SHAPE)
+    assert obtain_conversion(tiny, NAMES, SHAPE).whole
 
 
 def test_steps_that_depend_on_sizes_alone_are_no_fault(home, tmp_path):

@@ -238,3 +238,12 @@ def test_float32_by_the_other_runtime_is_said(head, folder, features, monkeypatc
     stored = dict(open_source(head, features))
     for video_id, video in source:
         np.testing.assert_allclose(video.descriptors, stored[video_id].descriptors, rtol=2e-3, atol=1e-5)  # float16
+
+
+def test_float32_stands_in_where_openvino_is_not_to_be_had(head, folder, monkeypatch, caplog):
+    monkeypatch.setattr("gcf.extract.precision.openvino_fault", lambda: "it is not installed")
+    other = replace(head, recipe=head.recipe | {"precision": "bf16", "runtime": "openvino", "device": "cpu"})
+    source = open_source(other, folder, **MINE)
+    assert (source.recipe["precision"], source.recipe["runtime"]) == ("fp32", "torch")
+    assert "it is not installed; float32 takes its place" in caplog.text
+    assert len(dict(source)) == 6

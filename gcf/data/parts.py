@@ -181,8 +181,9 @@ def check_recipe(path: Path, found: dict, wanted: dict) -> None:
     """Raise RecipeError unless two recipes ask for the same to the last entry."""
     if recipe_sha256(found) != recipe_sha256(wanted) and (wrong := differences(found, wanted, ignore=MEASURED)):
         listed, remedy = "; ".join(wrong[:6]), "choose another output, or remove this one"
-        if any(found.get(name) != wanted.get(name) for name in ("precision", "runtime")):
-            remedy = f"name the --precision and --runtime that it was made with where the machine has them, {remedy}"
+        if any(found.get(name) != wanted.get(name) for name in ("precision", "runtime", "batch_size")):
+            how = "--precision, --runtime and --batch-size"
+            remedy = f"name the {how} that it was made with where the machine has them, {remedy}"
         raise RecipeError(f"{path}: made by another recipe ({listed}); {remedy}")
 
 

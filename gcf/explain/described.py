@@ -134,11 +134,19 @@ def source_of(
             "with each of them and name their feature files, in the order of its training"
         )
     config = _config(head.recipe, options)
-    network, recipe = network_of(head.recipe, config, backbone=backbone, weights=weights)
+    names = {"backbone": backbone, "weights": weights}
+    try:
+        network, recipe = network_of(head.recipe, config, **names)
+    except UsageError as error:
+        if config.runtime != "openvino":
+            raise
+        log.warning("%s; float32 takes its place", error)
+        config = replace(config, runtime="auto", precision="fp32", batch_size=None)
+        network, recipe = network_of(head.recipe, config, **names)
     exact = {"precision", "runtime"} if recipe["precision"] == "fp32" else set()  # what half precision was held against
     if wrong := misfits(recipe, head.recipe, ignore=exact):
         raise RecipeError(f"not what this head was trained on: {'; '.join(wrong)}; name its --backbone and --weights")
-    if computed := other_runtime(recipe, head.recipe):
+    if head.recipe["precision"] == "fp32" and (computed := other_runtime(recipe, head.recipe)):
         log.info("%s, these videos before the head's; in float32 they agree to 1e-5", computed[0])
     return Source(head, tuple(found), recipe, network=network, config=config)
 

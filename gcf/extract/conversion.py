@@ -11,12 +11,14 @@ import secrets
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 import filelock
 import psutil
@@ -34,15 +36,16 @@ MODEL, WEIGHTS, CONTENT, TRIALS = "network.xml", "network.bin", "content.json", 
 MOST_SECONDS, MOST_MEMORY = 600.0, 16 << 30  # bytes; the largest network of the registry takes 20 s and 3 GiB
 SHARE_OF_MEMORY = 0.8  # of what is free: beyond that the system itself would end some process
 UNUSED_SECONDS = 60 * 86400.0
-CHILD = "gcf.extract.convert"
+LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+CHILD, LASTING = "gcf.extract.convert", 4  # exit code where another attempt would end the same way
 
 
 class ConversionError(Exception):
     """A backbone could not be converted; the message says why."""
 
 
-class NoRoomError(ConversionError):
-    """It could not now; at another time it may."""
+class PassingError(ConversionError):
+    """It could not be converted now, for want of memory, disk or a working machine; at another time it may."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def obtain_conversion(backbone: nn.Module, names: ModelNames, shape: tuple[int, 
     """The conversion of a backbone for clips of a shape (B, T, H, W), made now if there is none.
 
     Made at most once, whoever asks for it at the same time; whole or not at all, whenever it is stopped. Raises
-    ConversionError where it cannot be made, or not within a bound of time and memory; but for memory that is kept, too.
+    ConversionError where it cannot be made, or not within a bound of time, which is remembered; and PassingError.
     """
     recipe = backbone.recipe
     place = conversions_folder() / f"{recipe['name']}-{conversion_key(backbone, shape)[:20]}"
@@ -116,7 +119,7 @@ def obtain_conversion(backbone: nn.Module, names: ModelNames, shape: tuple[int, 
 def _make(names: ModelNames, recipe: dict, shape: tuple[int, ...], place: Path, *, kept: bool) -> Path:
     """Convert into `place`, or into a temporary folder where nothing can be kept; gives where it is."""
     failed = place.with_name(f"{place.name}.failed")
-    if kept and failed.exists():
+    if failed.exists():
         raise ConversionError(f"{failed.read_text(errors='replace')} (as before; delete {failed} to try again)")
     if place.exists():
         log.warning("%s: damaged, made again", place)
@@ -125,11 +128,11 @@ def _make(names: ModelNames, recipe: dict, shape: tuple[int, ...], place: Path, 
     log.info("%s: converting it for OpenVINO, once (%s)", recipe["name"], where)
     try:
         made = _convert(names, recipe, shape, place if kept else None)
-    except NoRoomError:
+    except PassingError:
         raise
     except ConversionError as error:
-        with contextlib.suppress(OSError):
-            failed.write_text(str(error))
+        with contextlib.suppress(OSError), atomic_file(failed) as file:
+            file.write(str(error).encode())
         raise
     _remove_unused(place.parent)
     return made
@@ -145,13 +148,45 @@ def conversion_key(backbone: nn.Module, shape: tuple[int, ...]) -> str:
 
 
 def _code_sha256(backbone: nn.Module) -> str:
-    """Of the files that the network's classes are written in; torch's own are told by its version."""
-    classes = {type(module) for module in backbone.modules() if not type(module).__module__.startswith("torch.")}
-    files = {inspect.getsourcefile(each) for each in classes}
+    """Of what decides a network beside its weights: its code, and tensors that no checkpoint has."""
     digest = hashlib.sha256()
-    for path in sorted(filter(None, files)):
-        digest.update(Path(path).read_bytes())
+    for path in sorted(_code_files(backbone)):
+        with contextlib.suppress(OSError):
+            digest.update(Path(path).read_bytes())
+    kept = backbone.state_dict().keys()
+    for name, buffer in backbone.named_buffers():
+        if name not in kept:
+            digest.update(name.encode() + buffer.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _code_files(backbone: nn.Module) -> set[str]:
+    """The files of a network's classes and of their base classes, and what these import from outside of libraries;
+    torch's own are told by its version."""
+    classes = {each for module in backbone.modules() for each in type(module).__mro__}
+    todo = [sys.modules.get(each.__module__) for each in classes if not each.__module__.startswith("torch.")]
+    files: set[str] = set()
+    while todo:
+        module = todo.pop()
+        path = getattr(module, "__file__", None)
+        if path and path not in files:
+            files.add(path)
+            todo += [] if path.startswith(LIBRARIES) else _imported(module)
+    return files
+
+
+def _imported(module: ModuleType) -> list[ModuleType]:
+    """The modules outside of libraries that a module has taken something from. Packages of gcf are left out: what is an
+    attribute of theirs depends on what else this process has loaded."""
+    found = []
+    for value in list(vars(module).values()):
+        name = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+        used = sys.modules.get(name) if isinstance(name, str) else None
+        path = getattr(used, "__file__", None)
+        of_gcf = isinstance(name, str) and name.partition(".")[0] == "gcf" and hasattr(used, "__path__")
+        if path and not of_gcf and not path.startswith(LIBRARIES):
+            found.append(used)
+    return found
 
 
 @contextlib.contextmanager
@@ -159,9 +194,9 @@ def _locked(folder: Path) -> Iterator[bool]:
     """Hold the lock of a conversion; whether its place can be written to. What a killed conversion left is removed."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
-        lock.acquire()
-    except (OSError, NotImplementedError):  # a home that is read only, or a disk without locks
+        lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False)
+        _acquire(lock)
+    except (OSError, NotImplementedError):  # a home that is read only, a disk without locks, a wait without end
         yield False
         return
     try:
@@ -172,15 +207,22 @@ def _locked(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
+def _acquire(lock: filelock.BaseFileLock) -> None:
+    """Take the lock, waiting as long as a conversion may take. Raises TimeoutError, which is an OSError."""
+    try:
+        lock.acquire(timeout=1)
+    except filelock.Timeout:
+        log.info("another process converts this network; waiting for it")
+        lock.acquire(timeout=MOST_SECONDS)
+
+
 def _convert(names: ModelNames, recipe: dict, shape: tuple[int, ...], folder: Path | None) -> Path:
     """Convert into `folder`, or into a temporary one; gives the one that it is in."""
-    if folder is None:
-        made = Path(tempfile.mkdtemp(prefix="gcf-converted-"))
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
-    else:
-        made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
-        made.mkdir(exist_ok=True)
+        made = _new_folder(folder)
+    except OSError as error:
+        raise PassingError(f"it cannot be written ({error})") from error
+    try:
         _run_child({**asdict(names), "expected": recipe["weights_sha256"], "shape": shape, "model": str(made / MODEL)})
         (made / CONTENT).write_text(json.dumps(_checksums(made)))
         if folder is None:
@@ -189,14 +231,26 @@ def _convert(names: ModelNames, recipe: dict, shape: tuple[int, ...], folder: Pa
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         made.rename(folder)
-        sync_folder(folder.parent)
     except OSError as error:
         shutil.rmtree(made, ignore_errors=True)
-        raise NoRoomError(f"it cannot be written ({error})") from error
+        raise PassingError(f"it cannot be written ({error})") from error
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+    with contextlib.suppress(OSError):  # it is there already
+        sync_folder(folder.parent)
     return folder
+
+
+def _new_folder(folder: Path | None) -> Path:
+    """An empty one beside `folder`, or a temporary one that is gone when this process ends."""
+    if folder is None:
+        made = Path(tempfile.mkdtemp(prefix="gcf-converted-"))
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        return made
+    made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    made.mkdir()
+    return made
 
 
 def _checksums(folder: Path) -> dict[str, int]:
@@ -220,8 +274,10 @@ def _run_child(task: dict) -> None:
         child.kill()
         child.wait()
         child.stdout.close()
+    if child.returncode == LASTING:
+        raise ConversionError(said)
     if child.returncode:
-        raise ConversionError(said or f"its process ended with exit code {child.returncode}")
+        raise PassingError(said or f"its process ended with exit code {child.returncode}")
 
 
 def _watch(child: subprocess.Popen) -> None:
@@ -231,7 +287,7 @@ def _watch(child: subprocess.Popen) -> None:
     while child.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.memory_info().rss > most:
-                raise NoRoomError(f"it takes more than {most / (1 << 30):.1f} GiB of memory")
+                raise PassingError(f"it takes more than {most / (1 << 30):.1f} GiB of memory")
         if time.monotonic() > ends:
             raise ConversionError(f"it takes more than {MOST_SECONDS:.0f} s")
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -239,8 +295,8 @@ def _watch(child: subprocess.Popen) -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Take away the conversions that nobody has used for two months, such as those of earlier versions."""
-    for model in folder.glob(f"*/{MODEL}"):
+    """Take away what nobody has used for two months, such as conversions of earlier versions."""
+    for path in (*folder.glob("*.failed"), *(model.parent for model in folder.glob(f"*/{MODEL}"))):
         with contextlib.suppress(OSError):
-            if time.time() - model.parent.stat().st_mtime > UNUSED_SECONDS:
-                shutil.rmtree(model.parent)
+            if time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

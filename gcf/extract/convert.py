@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from gcf.extract.backbones import load_backbone
+from gcf.extract.conversion import LASTING
 from gcf.extract.folding import FeatureMap
 from gcf.extract.openvino_map import import_openvino
 
 
 def main() -> None:
-    """Do the task on standard input. On failure the exit code is 1 and the reason the only line that is printed."""
+    """Do the task on standard input. On failure the reason is the only line that is printed, and the exit code says
+    whether another attempt would end the same way."""
     task = json.loads(sys.stdin.buffer.read())
     answers, sys.stdout = sys.stdout, sys.stderr  # what a plug-in prints is no answer
     logging.disable(logging.CRITICAL)
@@ -22,12 +24,13 @@ def main() -> None:
     try:
         backbone = load_backbone(task["backbone"], task["weights"], task["temporal_stride"])
         if backbone.recipe["weights_sha256"] != task["expected"]:
-            raise ValueError("its weights have changed meanwhile")
+            raise OSError("its weights have changed meanwhile")
         convert(backbone, tuple(task["shape"]), task["model"])
     except Exception as error:  # whatever it is, the extraction goes on without the conversion
         said = (str(error) or type(error).__name__).strip().splitlines()
         print(said[-1], file=answers, flush=True)
-        sys.exit(1)
+        passing = isinstance(error, OSError | MemoryError) or "allocate" in str(error)
+        sys.exit(1 if passing else LASTING)
 
 
 def convert(backbone: nn.Module, shape: tuple[int, int, int, int], model: str) -> None:
@@ -45,7 +48,10 @@ def convert(backbone: nn.Module, shape: tuple[int, int, int, int], model: str) -
         _require_one_way(network, clips)
     openvino = import_openvino()
     converted = openvino.convert_model(traced, example_input=(clips,), input=[list(clips.shape)])
-    openvino.save_model(converted, model, compress_to_fp16=False)
+    try:
+        openvino.save_model(converted, model, compress_to_fp16=False)
+    except RuntimeError as error:  # a full disk
+        raise OSError(f"it cannot be written ({' '.join(str(error).split())})") from error
 
 
 def _require_one_way(network: nn.Module, clips: Tensor) -> None:

@@ -45,6 +45,7 @@ def openvino_fault() -> str:
     try:
         import_openvino()
         _core()
+        openvino_version()
     except ModuleNotFoundError:
         return "it is not installed (pip install openvino)"
     except Exception as error:  # a library whose own files do not fit each other raises OSError, RuntimeError, ...

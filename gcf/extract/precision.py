@@ -4,6 +4,7 @@ The rule is fixed, a trial is its check, and no clock is asked: what is chosen f
 versions alone, so that shards and repeated runs agree.
 """
 
+import json
 import logging
 import math
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ def precise_network(
 
     On processors OpenVINO computes convolutional networks, PyTorch all others. Each way is tried on a few drawn clips:
     where a descriptor's cosine to the published network's is below 0.999 in half precision, or descriptors differ by
-    more than 1e-5 in float32, or the device cannot do it, the next takes its place, with a warning: half precision,
-    float32 by OpenVINO, the published network by PyTorch.
+    more than 1e-5 in float32, or the device cannot do it, the next takes its place, with a warning: half precision and
+    float32 by OpenVINO, then half precision and the published network by PyTorch.
 
     names: how the process that converts a network for OpenVINO loads it; without them PyTorch computes it.
     batch_size None: one clip on processors, 32 on GPUs. The recipe's entries: runtime; precision; folded: whether
@@ -134,10 +135,14 @@ def _openvino_if_possible(asked: _Asked, names: ModelNames | None, *, required: 
     """By OpenVINO; None where it does not, and why is worth a line. Raises UsageError where it is required."""
     reason, level = _against_openvino(asked, names), logging.DEBUG
     if not reason:
+        reason, level = openvino_fault(), logging.INFO
+    if not reason:
         try:
             return _by_openvino(asked, names)
-        except ConversionError as error:
-            reason, level = str(error), logging.WARNING
+        except torch.OutOfMemoryError:
+            raise
+        except (ConversionError, OSError, RuntimeError, TypeError) as error:
+            reason, level = _in_a_line(error), logging.WARNING
     if required:
         raise UsageError(f"runtime openvino cannot be had for this network: {reason}")
     log.log(level, "%s: computed by PyTorch, not by OpenVINO: %s", asked.backbone.recipe.get("name"), reason)
@@ -154,11 +159,14 @@ def _against_openvino(asked: _Asked, names: ModelNames | None) -> str:
         return "nothing says how to load this network once more"
     if not is_convolutional(asked.backbone):
         return "it is for networks of convolutions; transformers are faster by PyTorch"
-    return openvino_fault()
+    return ""
 
 
 def _by_openvino(asked: _Asked, names: ModelNames) -> Chosen:
-    """By OpenVINO in the first precision that agrees. Raises ConversionError where there is none."""
+    """By OpenVINO in the first precision that agrees. Raises ConversionError where there is none.
+
+    Whatever OpenVINO, the disk or a plug-in's own code raises passes through.
+    """
     recipe = asked.backbone.recipe
     size = recipe["crop"] if isinstance(recipe["crop"], list | tuple) else [recipe["crop"]] * 2
     conversion = obtain_conversion(asked.backbone, names, (asked.batch_size, asked.num_frames, *size))
@@ -167,6 +175,8 @@ def _by_openvino(asked: _Asked, names: ModelNames) -> Chosen:
             streams = torch.get_num_threads()
             converted = OpenVinoMap(conversion.model, recipe, precision=precision, streams=streams)
         except RuntimeError as error:
+            if precision == "fp32":
+                raise
             _warn_unusable(precision, error)
             continue
         network = asked.network(precision, converted)
@@ -184,7 +194,8 @@ def _by_openvino(asked: _Asked, names: ModelNames) -> Chosen:
 
 def _tried(asked: _Asked, network: ClipNetwork, conversion: Conversion, comparison: Comparison) -> float:
     """What the trial of a converted network shows, or has shown before on a processor of this kind."""
-    key = f"{network.precision} on {processor()}"
+    pixels = [network.backbone.recipe[name] for name in ("channel_order", "pixel_max", "mean", "std")]
+    key = f"{network.precision} on {processor()}, pixels {json.dumps(pixels)}"
     shown = conversion.trial(key)
     if shown is None:
         shown = asked.compare(network, comparison)
@@ -193,7 +204,12 @@ def _tried(asked: _Asked, network: ClipNetwork, conversion: Conversion, comparis
 
 
 def _warn_unusable(precision: str, error: Exception) -> None:
-    log.warning("%s cannot be used (%s); float32 is used instead", precision, str(error).splitlines()[0])
+    log.warning("%s cannot be used (%s); float32 is used instead", precision, _in_a_line(error))
+
+
+def _in_a_line(error: Exception) -> str:
+    """What an error says, cut to a length; PyTorch has its cause in the first line, OpenVINO in the last."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _warn_inexact(precision: str, worst: float) -> None:
