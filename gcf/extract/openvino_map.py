@@ -110,7 +110,13 @@ class OpenVinoMap:
             "INFERENCE_NUM_THREADS": streams,
             "ENABLE_CPU_PINNING": False,  # pinned streams of two processes would share one core and leave another idle
         }
-        self.compiled = core.compile_model(_from_pixels(core.read_model(model), recipe), "CPU", settings)
+        network = _from_pixels(core.read_model(model), recipe)
+        try:
+            self.compiled = core.compile_model(network, "CPU", settings)
+        except RuntimeError as error:
+            if precision == "fp32":
+                raise
+            raise RuntimeError("OpenVINO has none for this processor") from error  # its own words: not initialized
         if self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() != HINTS[precision]:
             raise RuntimeError("this processor has none")
         self.local = threading.local()  # a request is one call's memory: every thread has its own
