@@ -140,7 +140,7 @@ def test_a_device_that_cannot_runs_in_float32_with_one_warning_of_one_line(bf16,
     backbone.error = error
     network, measured = network_of(backbone)
     assert (network.precision, measured) == ("fp32", IN_FLOAT32)
-    assert caplog.messages == ["bf16 cannot be used (no such step in half); float32 is used instead"]
+    assert caplog.messages == ["bf16 cannot be used (no such step in half and much more); float32 is used instead"]
 
 
 def test_a_lack_of_memory_is_not_answered_by_what_takes_more(bf16, caplog):

@@ -198,7 +198,7 @@ with PartFolder(Path({str(out)!r})).locked():
 
 def test_another_precision_is_refused_with_the_option_that_helps():
     half, full = {"precision": "bf16", "folded": True}, {"precision": "fp32", "folded": False}
-    with pytest.raises(RecipeError, match='"bf16" against "fp32"\\); name the --precision and --runtime that it was'):
+    with pytest.raises(RecipeError, match='"bf16" against "fp32"\\); name the --precision, --runtime'):
         parts.check_recipe("f.h5", half, full)
     with pytest.raises(
         RecipeError, match=r"on here: would make other numbers.*; give --runtime torch --precision fp32, which"

@@ -158,10 +158,12 @@ def test_what_openvino_cannot_do_is_said_where_it_is_asked_for(change, said):
         tiny_network(runtime="openvino", **change)
 
 
-def test_without_openvino_torch_computes_and_says_nothing(monkeypatch, caplog):
+def test_without_openvino_torch_computes_and_a_line_says_it(monkeypatch, caplog):
+    caplog.set_level("INFO", "gcf")
     monkeypatch.setattr(precision, "openvino_fault", lambda: "it is not installed (pip install openvino)")
     assert tiny_network()[1]["runtime"] == "torch"
-    assert not caplog.records
+    assert caplog.messages == ["tiny: computed by PyTorch, not by OpenVINO: it is not installed (pip install openvino)"]
+    assert caplog.records[0].levelname == "INFO"
     with pytest.raises(UsageError, match="it is not installed"):
         tiny_network(runtime="openvino")
 
@@ -213,7 +215,7 @@ def test_a_precision_that_the_processor_has_not_leaves_float32_by_openvino(monke
 
     monkeypatch.setattr(precision, "OpenVinoMap", NoHalf)
     assert tiny_network(precision="bf16")[1]["runtime"] == "openvino"
-    assert caplog.messages == ["bf16 cannot be used (this processor has none); float32 is used instead"]
+    assert caplog.messages == ["bf16 cannot be used (this processor has none at all); float32 is used instead"]
 
 
 def test_a_trial_is_held_once_for_each_precision_and_processor(monkeypatch, tmp_path):
@@ -238,7 +240,7 @@ def test_the_recipe_says_who_computed_and_with_what_version(folder, tmp_path):
     assert ours.recipe["versions"]["openvino"] == openvino_map.openvino_version()
     difference = np.abs(ours.descriptors.astype(float) - theirs.descriptors.astype(float)).max()
     assert difference <= 2e-3 * np.abs(theirs.descriptors).max()  # one step of float16
-    with pytest.raises(RecipeError, match=r'runtime: "torch" against "openvino".*; name the --precision and --runtime'):
+    with pytest.raises(RecipeError, match=r'runtime: "torch" against "openvino".*; name the --precision, --runtime'):
         extract(folder, tmp_path / "torch.h5", runtime="openvino")
     with pytest.raises(RecipeError, match="runtime"):
         gcf.merge_features([ours.path, theirs.path], tmp_path / "merged.h5")
