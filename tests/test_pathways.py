@@ -13,13 +13,15 @@ from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones import load_backbone
 from gcf.extract.backbones.loading import build_network
 from gcf.extract.backbones.registry import find_backbone
-from gcf.extract.backbones.slowfast import slow_frames
+from gcf.extract.backbones.slowfast import slow_frames, slow_numbers
 from gcf.extract.backbones.temporal import remove_temporal_stride, temporal_stride_layers
 from gcf.extract.checkpoints import load_strictly
 from gcf.extract.complexity import backbone_complexity
+from gcf.extract.conversion import ModelNames, obtain_conversion
 from gcf.extract.folding import FoldedNetwork
 from gcf.extract.network import ClipNetwork
 from gcf.extract.normalise import Normalise
+from gcf.extract.openvino_map import OpenVinoMap
 from gcf.extract.precision import WORST_COSINE
 from gcf.extract.weights import class_names, find_weights
 
@@ -234,3 +236,19 @@ def test_a_file_that_lacks_or_adds_a_tensor_is_refused_with_its_name(tmp_path, n
     torch.save({"model_state": state | {"blocks.9.proj.weight": torch.zeros(2)}}, file)
     with pytest.raises(WeightsError, match=r"1 not of this network \(blocks.9.proj.weight\)"):
         load_backbone(name, weights=file)
+
+
+def test_the_slow_pathway_sees_the_frames_that_the_original_sees():
+    for frames in range(4, 2049, 4):
+        assert slow_numbers(frames) == torch.linspace(0, frames - 1, frames // 4).long().tolist()
+
+
+def test_another_runtime_sees_the_same_frames():
+    names = ModelNames("slowfast_r50", "random", "trained")
+    backbone = load_backbone("slowfast_r50", "random")
+    backbone.recipe["crop"] = 64
+    kept = obtain_conversion(backbone, names, (1, 32, 64, 64))
+    made = OpenVinoMap(kept.model, backbone.recipe, precision="fp32", streams=1)
+    clips = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 64, 3), dtype=np.uint8)
+    plain = ClipNetwork(backbone, device=torch.device("cpu"), precision="fp32", batch_size=1)
+    assert relative_error(made(clips), plain.feature_map(clips)) < FLOAT32_FORWARD

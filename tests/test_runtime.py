@@ -290,3 +290,11 @@ def test_names_that_load_another_network_are_found_out(tmp_path, monkeypatch, ca
 
 def test_a_network_given_to_clipnetwork_alone_is_torchs():
     assert ClipNetwork(gcf.load_backbone(TINY), device=CPU, precision="fp32", batch_size=1).runtime == "torch"
+
+
+def test_a_conversion_that_is_another_network_is_not_used_in_half_precision(
+    untried, openvino_bf16, monkeypatch, caplog
+):
+    monkeypatch.setattr(precision, "largest_difference", lambda *_: 5e-3)
+    assert tiny_network(precision="bf16")[1]["runtime"] == "torch"
+    assert "off by 5e-03 of the largest value in float32" in caplog.text

@@ -22,6 +22,7 @@ from gcf.extract.openvino_map import HINTS, OpenVinoMap, openvino_fault, process
 log = logging.getLogger("gcf")
 WORST_COSINE = 0.999  # between a clip's descriptors in half and in full precision
 LARGEST_DIFFERENCE = 1e-5  # between OpenVINO's descriptors and PyTorch's, in float32
+OTHER_NETWORK = 1e-3  # beyond what float32 rounds differently: the conversion computes something else
 TRIED_CLIPS = 4
 BATCH_ON_GPU, BATCH_ON_PROCESSOR = 32, 1  # clips; on processors larger ones are no faster (benchmarks/README.md)
 
@@ -185,11 +186,23 @@ def _by_openvino(asked: _Asked, names: ModelNames) -> Chosen:
             if differs <= LARGEST_DIFFERENCE:
                 return network, None
             raise ConversionError(f"its descriptors are off by {differs:.0e} of the largest value")
+        _require_same_network(asked, conversion)
         worst = _tried(asked, network, conversion, worst_cosine)
         if worst >= WORST_COSINE:
             return network, worst
         _warn_inexact(precision, worst)
     raise ConversionError("it cannot read what it was converted to")
+
+
+def _require_same_network(asked: _Asked, conversion: Conversion) -> None:
+    """Raise ConversionError where the conversion is another network.
+
+    Half precision hides, say, a frame beside the right one; float32 does not.
+    """
+    converted = OpenVinoMap(conversion.model, asked.backbone.recipe, precision="fp32", streams=1)
+    differs = _tried(asked, asked.network("fp32", converted), conversion, largest_difference)
+    if differs > OTHER_NETWORK:
+        raise ConversionError(f"its descriptors are off by {differs:.0e} of the largest value in float32")
 
 
 def _tried(asked: _Asked, network: ClipNetwork, conversion: Conversion, comparison: Comparison) -> float:

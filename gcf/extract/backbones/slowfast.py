@@ -4,6 +4,7 @@ Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019. The fa
 has seen after the stem and after every stage but the last.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -27,9 +28,18 @@ def slow_frames(clips: Tensor) -> Tensor:
     frames = clips.shape[2]
     if frames % ALPHA:
         raise UsageError(f"SlowFast takes clips of 4, 8, 12, ... frames, not of {frames}: choose another clip length")
-    # on the processor, as the original does: a GPU may round otherwise and take a neighbour
-    chosen = torch.linspace(0, frames - 1, frames // ALPHA, device="cpu").long()
-    return clips.index_select(2, chosen.to(clips.device))
+    return clips[:, :, slow_numbers(int(frames))]
+
+
+def slow_numbers(frames: int) -> list[int]:
+    """The numbers of the frames that the slow pathway sees: `torch.linspace(0, frames - 1, frames // 4).long()`, as the
+    original has it, on a processor. In numbers, because a GPU or another runtime may round otherwise, to a neighbour.
+    """
+    count = frames // ALPHA
+    step = np.float32(frames - 1) / np.float32(max(count - 1, 1))
+    first = [step * np.float32(n) for n in range(max(count // 2, 1))]
+    last = [np.float32(frames - 1) - step * np.float32(n) for n in reversed(range(count - len(first)))]
+    return [int(number) for number in first + last]
 
 
 class Lateral(nn.Module):
