@@ -298,3 +298,20 @@ def test_a_conversion_that_is_another_network_is_not_used_in_half_precision(
     monkeypatch.setattr(precision, "largest_difference", lambda *_: 5e-3)
     assert tiny_network(precision="bf16")[1]["runtime"] == "torch"
     assert "off by 5e-03 of the largest value in float32" in caplog.text
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+def test_a_later_start_compiles_the_one_network_that_it_uses(asked, request, monkeypatch):
+    if asked == "bf16":
+        request.getfixturevalue("openvino_bf16")
+    tiny_network(precision=asked)  # whose trials are remembered
+    compiled = []
+
+    class Noting(openvino_map.OpenVinoMap):
+        def __init__(self, *given, precision, **more):
+            compiled.append(precision)
+            super().__init__(*given, precision=precision, **more)
+
+    monkeypatch.setattr(precision, "OpenVinoMap", Noting)
+    tiny_network(precision=asked)
+    assert compiled == [asked]

@@ -67,12 +67,12 @@ def misfits(ours: dict, theirs: dict, *, ignore: frozenset[str] = frozenset()) -
 
 def other_runtime(ours: dict, theirs: dict) -> list[str]:
     """Where two recipes differ in who computed the network; as `differences`."""
-    return differences(ours, theirs, ignore=frozenset(_keys(ours) | _keys(theirs)) - {"runtime"})
 
+    def compare(ours: dict, theirs: dict) -> list[str]:
+        ours, theirs = ({key: recipe[key] for key in recipe.keys() & {"runtime"}} for recipe in (ours, theirs))
+        return differences(ours, theirs)
 
-def _keys(recipe: dict) -> set[str]:
-    """The keys of a recipe, or of all those of joined files."""
-    return {*recipe, *(key for part in recipe.get(JOINED, ()) for key in part)}
+    return _file_by_file(ours, theirs, compare)
 
 
 def _file_by_file(ours: dict, theirs: dict, compare: Callable[[dict, dict], list[str]]) -> list[str]:

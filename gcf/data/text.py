@@ -15,6 +15,15 @@ def printable(text: object) -> str:
     return "".join(c if _shows(c) else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
+def one_line(text: object) -> str:
+    """What an error says, in one line: every run of blanks and line breaks is one blank.
+
+    >>> one_line(ValueError("cannot\\n  be read"))
+    'cannot be read'
+    """
+    return " ".join(str(text).split())
+
+
 def printable_lines(text: str) -> str:
     """The same line by line: the line breaks stay."""
     return "\n".join(map(printable, text.split("\n")))

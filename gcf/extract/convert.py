@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from gcf.data.text import one_line
 from gcf.extract.backbones import load_backbone
 from gcf.extract.conversion import LASTING
 from gcf.extract.folding import FeatureMap
@@ -27,7 +28,7 @@ def main() -> None:
             raise OSError("its weights have changed meanwhile")
         convert(backbone, tuple(task["shape"]), task["model"])
     except Exception as error:  # whatever it is, the extraction goes on without the conversion
-        said = (str(error) or type(error).__name__).strip().splitlines()
+        said = str(error).strip().splitlines() or [type(error).__name__]
         print(said[-1], file=answers, flush=True)
         passing = isinstance(error, OSError | MemoryError) or "allocate" in str(error)
         sys.exit(1 if passing else LASTING)
@@ -51,7 +52,7 @@ def convert(backbone: nn.Module, shape: tuple[int, int, int, int], model: str) -
     try:
         openvino.save_model(converted, model, compress_to_fp16=False)
     except RuntimeError as error:  # a full disk
-        raise OSError(f"it cannot be written ({' '.join(str(error).split())})") from error
+        raise OSError(f"it cannot be written ({one_line(error)})") from error
 
 
 def _require_one_way(network: nn.Module, clips: Tensor) -> None:

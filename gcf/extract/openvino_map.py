@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gcf.data.text import one_line
+
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # precision -> OpenVINO's INFERENCE_PRECISION_HINT
 TELEMETRY = "openvino_telemetry"
 _ALONE = threading.Lock()  # who makes the first call of all
@@ -49,7 +51,7 @@ def openvino_fault() -> str:
     except ModuleNotFoundError:
         return "it is not installed (pip install openvino)"
     except Exception as error:  # a library whose own files do not fit each other raises OSError, RuntimeError, ...
-        return f"it cannot be used ({' '.join(str(error).split())}); install it again"
+        return f"it cannot be used ({one_line(error)}); install it again"
     return ""
 
 

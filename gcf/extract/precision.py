@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from gcf.data.text import one_line
 from gcf.errors import UsageError
 from gcf.extract.agreement import Comparison, drawn_clips, largest_difference, one_thread, worst_cosine
 from gcf.extract.conversion import Conversion, ConversionError, ModelNames, obtain_conversion
@@ -171,47 +172,38 @@ def _by_openvino(asked: _Asked, names: ModelNames) -> Chosen:
     recipe = asked.backbone.recipe
     size = recipe["crop"] if isinstance(recipe["crop"], list | tuple) else [recipe["crop"]] * 2
     conversion = obtain_conversion(asked.backbone, names, (asked.batch_size, asked.num_frames, *size))
-    for precision in asked.precisions:
+    differs = _tried(asked, conversion, "fp32", largest_difference)
+    off = f"its descriptors are off by {differs:.0e} of the largest value"
+    streams = torch.get_num_threads()
+    for precision in asked.precisions[:-1]:
+        if differs > OTHER_NETWORK:  # half precision hides, say, a frame beside the right one; float32 does not
+            raise ConversionError(f"{off} in float32")
         try:
-            streams = torch.get_num_threads()
-            converted = OpenVinoMap(conversion.model, recipe, precision=precision, streams=streams)
+            worst = _tried(asked, conversion, precision, worst_cosine)
+            if worst >= WORST_COSINE:
+                return _converted(asked, conversion, precision, streams=streams), worst
         except RuntimeError as error:
-            if precision == "fp32":
-                raise
             _warn_unusable(precision, error)
-            continue
-        network = asked.network(precision, converted)
-        if precision == "fp32":
-            differs = _tried(asked, network, conversion, largest_difference)
-            if differs <= LARGEST_DIFFERENCE:
-                return network, None
-            raise ConversionError(f"its descriptors are off by {differs:.0e} of the largest value")
-        _require_same_network(asked, conversion)
-        worst = _tried(asked, network, conversion, worst_cosine)
-        if worst >= WORST_COSINE:
-            return network, worst
-        _warn_inexact(precision, worst)
-    raise ConversionError("it cannot read what it was converted to")
+        else:
+            _warn_inexact(precision, worst)
+    if differs > LARGEST_DIFFERENCE:
+        raise ConversionError(off)
+    return _converted(asked, conversion, "fp32", streams=streams), None
 
 
-def _require_same_network(asked: _Asked, conversion: Conversion) -> None:
-    """Raise ConversionError where the conversion is another network.
-
-    Half precision hides, say, a frame beside the right one; float32 does not.
-    """
-    converted = OpenVinoMap(conversion.model, asked.backbone.recipe, precision="fp32", streams=1)
-    differs = _tried(asked, asked.network("fp32", converted), conversion, largest_difference)
-    if differs > OTHER_NETWORK:
-        raise ConversionError(f"its descriptors are off by {differs:.0e} of the largest value in float32")
+def _converted(asked: _Asked, conversion: Conversion, precision: str, *, streams: int) -> ClipNetwork:
+    """The network by OpenVINO."""
+    recipe = asked.backbone.recipe
+    return asked.network(precision, OpenVinoMap(conversion.model, recipe, precision=precision, streams=streams))
 
 
-def _tried(asked: _Asked, network: ClipNetwork, conversion: Conversion, comparison: Comparison) -> float:
+def _tried(asked: _Asked, conversion: Conversion, precision: str, comparison: Comparison) -> float:
     """What the trial of a converted network shows, or has shown before on a processor of this kind."""
-    pixels = [network.backbone.recipe[name] for name in ("channel_order", "pixel_max", "mean", "std")]
-    key = f"{network.precision} on {processor()}, pixels {json.dumps(pixels)}"
+    pixels = [asked.backbone.recipe[name] for name in ("channel_order", "pixel_max", "mean", "std")]
+    key = f"{precision} on {processor()}, pixels {json.dumps(pixels)}"
     shown = conversion.trial(key)
     if shown is None:
-        shown = asked.compare(network, comparison)
+        shown = asked.compare(_converted(asked, conversion, precision, streams=1), comparison)
         conversion.note_trial(key, shown)
     return shown
 
@@ -222,7 +214,7 @@ def _warn_unusable(precision: str, error: Exception) -> None:
 
 def _in_a_line(error: Exception) -> str:
     """What an error says, cut to a length; PyTorch has its cause in the first line, OpenVINO in the last."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error)[:300] or type(error).__name__
 
 
 def _warn_inexact(precision: str, worst: float) -> None:

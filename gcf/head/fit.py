@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gcf.data.splits import Split
+from gcf.data.text import one_line
 from gcf.errors import GcfError
 from gcf.head.batches import Batch, ClipBatches
 from gcf.head.config import TrainConfig
@@ -175,7 +176,7 @@ def ask_all(
 
 def reason(error: Exception) -> str:
     """Why a head was given up; where memory is all, or gcf itself says what to do, that is told as it is."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, MemoryError) or "out of memory" in text or "DefaultCPUAllocator" in text:
         raise error
     return text if isinstance(error, GcfError) else f"{type(error).__name__}: {text}"

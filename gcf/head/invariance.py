@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from gcf.data.text import one_line
 from gcf.head.config import HeadConfig
 from gcf.head.output import HeadOutput, part_shapes
 
@@ -174,7 +175,7 @@ def stacking(subject: Subject) -> Check:
         with warnings.catch_warnings(action="ignore"):
             stacked = vmap(lambda p, b: functional_call(heads[0], (p, b), inputs).logits)(*stack_module_state(heads))
     except Exception as error:  # torch raises many kinds, as does a stranger's forward
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)[:100]
         return Check("stacking", True, None, None, f"seeds are trained one after the other, vmap cannot ({reason})")
     each = torch.stack([head(*inputs).logits for head in heads])
     apart = _apart(stacked.detach(), each.detach())

@@ -45,9 +45,7 @@ class RayEngine:
             self.config,
             device=device,
             precision=recipe["precision"] if recipe["precision"] in PRECISIONS else self.config.precision,
-            runtime="torch"
-            if recipe["runtime"] == "torch"
-            else self.config.runtime,  # the same, or a node says why not
+            runtime="torch" if recipe["runtime"] == "torch" else self.config.runtime,  # else a node says why not
             batch_size=recipe["batch_size"],
             workers=self.config.workers or self.cluster.cpus,
         )
