@@ -1,5 +1,7 @@
 """Who computes a network: OpenVINO where its descriptors are the published network's, PyTorch elsewhere."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tiny_backbone
@@ -13,6 +15,7 @@ import gcf
 from gcf.errors import RecipeError, UsageError
 from gcf.extract import openvino_map, precision
 from gcf.extract.agreement import drawn_clips
+from gcf.extract.conversion import ModelNames
 from gcf.extract.network import ClipNetwork
 from gcf.extract.normalise import Normalise
 from gcf.head.saved import check_features
@@ -315,3 +318,16 @@ def test_a_later_start_compiles_the_one_network_that_it_uses(asked, request, mon
     monkeypatch.setattr(precision, "OpenVinoMap", Noting)
     tiny_network(precision=asked)
     assert compiled == [asked]
+
+
+@pytest.mark.parametrize("mean", ["(2, 3, 4)", "(-1, -2, -3)"])
+def test_trained_weights_with_means_over_early_maps_agree_in_float32(real, tmp_path, mean):
+    """Off by 3e-5 where OpenVINO adds up 100,000 values one after another."""
+    for path in (real / "x3d_xs").iterdir():
+        shutil.copy(path, tmp_path)
+    path = tmp_path / "x3d_xs.py"
+    text = path.read_text()
+    assert "x.mean((2, 3, 4))" in text
+    path.write_text(text.replace("x.mean((2, 3, 4))", f"x.mean({mean})"))
+    names, backbone = ModelNames(str(path), "default", "trained"), gcf.load_backbone(path)
+    assert tiny_network(backbone, names, num_frames=16)[1]["runtime"] == "openvino"

@@ -148,8 +148,8 @@ def conversion_key(backbone: nn.Module, shape: tuple[int, ...]) -> str:
 
 
 def _code_sha256(backbone: nn.Module) -> str:
-    """Of what decides a network beside its weights: its code, and tensors that no checkpoint has."""
-    digest = hashlib.sha256()
+    """Of what decides a network beside its weights: its code, how it is converted, tensors that no checkpoint has."""
+    digest = hashlib.sha256(Path(__file__).with_name("convert.py").read_bytes())
     for path in sorted(_code_files(backbone)):
         with contextlib.suppress(OSError):
             digest.update(Path(path).read_bytes())
