@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import gcf.cli
 # Tests run in several processes at once; threads that fight for processors made them three times slower. Set before
 # torch is loaded, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what it puts into the background with SIGINT ignored, and what is started from there inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What gcf keeps on a machine: a folder of this run's own, the same for all of its processes, so that a network is
 # converted for OpenVINO once.

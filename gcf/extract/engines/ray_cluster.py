@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -48,10 +48,12 @@ def connected(config: ExtractConfig) -> Iterator[Cluster]:
         try:
             if ours:
                 _connect(ray)
-            yield _measure(ray, config)
+            with signals_held():
+                cluster = _measure(ray, config)
+            yield cluster
         finally:
             if ours:
-                with contextlib.redirect_stdout(None), _own_sigterm():
+                with contextlib.redirect_stdout(None), signals_held():
                     ray.shutdown()
 
 
@@ -69,7 +71,7 @@ def _connect(ray: ModuleType) -> None:
     if address != "local":
         try:
             _knock(address)
-            with _own_sigterm():
+            with signals_held(), _own_sigterm():
                 ray.init(address=address, **quiet)
             return
         except (OSError, ValueError, RuntimeError, OverflowError) as error:
@@ -79,7 +81,7 @@ def _connect(ray: ModuleType) -> None:
                 raise GcfError(f"{where}: no connection ({said}); does `ray status` answer on this machine?") from error
         log.info("no Ray cluster is running (RAY_ADDRESS would name one): starting Ray on this machine")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with _own_sigterm():
+    with signals_held(), _own_sigterm():
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
 
 
@@ -123,6 +125,42 @@ def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[Callable[[], None]]:
+    """Keep SIGINT and SIGTERM back: Ray's compiled code cannot bear an exception from a signal's handler, and answers
+    it with SystemError or by waiting for ever (2.60).
+
+    Gives a function, to be called between calls of Ray, that does what a signal has asked for; so does the end of the
+    `with`. Who sends a second signal is not kept waiting.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came, given = [], []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+
+    def note(number, frame) -> None:
+        came.append(number)
+        if len(came) > 1:
+            given.append(True)
+            handlers[number](number, frame)
+
+    def deliver() -> None:
+        if came and not given:
+            given.append(True)
+            handlers[came[0]](came[0], None)
+
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield deliver
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        deliver()
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ class Drive:
     todo: list[VideoPath]  # what at least one of the runs lacks
     bar: object
     start: Callable[[str], Worker]  # one more worker, given a video that every node must see
+    deliver: Callable[[], None]  # what a signal asked for that came during a call of Ray
     least: int  # videos of a chunk at least
     workers: list[Worker] = field(default_factory=list)
     deaths: int = 0  # in a row
@@ -60,6 +61,7 @@ class Drive:
     def loop(self) -> None:
         """Until nothing is queued and nobody is at work."""
         while self.queue or any(w.chunk for w in self.workers):
+            self.deliver()
             self._count_nodes()
             while len(self.workers) < min(self.places, len(self.queue) + sum(bool(w.chunk) for w in self.workers)):
                 self.workers.append(self.start(str(self.sample)))
@@ -191,6 +193,7 @@ class Drive:
         """Wait until all that was committed can be listed here: shared storage may show a new name late."""
         ends = time.monotonic() + LISTING_SECONDS
         while missing := set().union(*self._left(self.todo, "*")):
+            self.deliver()
             if time.monotonic() > ends:
                 folders = ", ".join(str(run.parts.folder) for run in self.runs)
                 raise StoppedError(

@@ -12,8 +12,8 @@ from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import GcfError
 from gcf.extract.backbones.huggingface_names import absolute_name, is_huggingface
 from gcf.extract.config import PRECISIONS, ExtractConfig
-from gcf.extract.engines.ray_cluster import Cluster
-from gcf.extract.engines.ray_drive import Drive, Worker
+from gcf.extract.engines.ray_cluster import Cluster, signals_held
+from gcf.extract.engines.ray_drive import POLL_SECONDS, Drive, Worker
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
 from gcf.extract.engines.ray_worker import MARKER, Model, RayWorker, WorkerJob, recipe_on_node
 from gcf.extract.find import VideoPath
@@ -57,7 +57,11 @@ class RayEngine:
         options = {"num_cpus": self.cluster.cpus, "num_gpus": 1}
         task = self.ray.remote(recipe_on_node).options(**options, max_retries=1)
         try:
-            made = self.ray.get(task.remote(model))
+            with signals_held() as deliver:
+                answer = task.remote(model)
+                while not self.ray.wait([answer], timeout=POLL_SECONDS)[0]:
+                    deliver()
+                made = self.ray.get(answer)
         except self.ray.exceptions.RayError as error:
             raise GcfError(f"Ray worker: cannot load the network ({last_line(error)})") from None
         if isinstance(made, Fault):
@@ -72,8 +76,9 @@ class RayEngine:
         with contextlib.ExitStack() as stack:
             for run in runs:
                 stack.enter_context(_marked(run.parts, token))
-            start = functools.partial(self._start, runs, token)
-            drive = Drive(self.cluster, runs, todo, bar, start, least=2 * self.models[0].config.workers)
+            start, least = functools.partial(self._start, runs, token), 2 * self.models[0].config.workers
+            deliver = stack.enter_context(signals_held())
+            drive = Drive(self.cluster, runs, todo, bar, start, deliver, least)
             try:
                 drive.loop()
             except BaseException:
