@@ -1,40 +1,141 @@
-"""How often is a difference called significant where there is none? Two identical arms that differ in their seeds only.
+"""How often is a difference called significant where there is none, and how often is one found?
 
-    python benchmarks/null.py [--pairs 200] [--videos 400] [--head gcf-16] [--epochs 30]
+    python benchmarks/null.py --simulate [--sets 1000]
+    python benchmarks/null.py [--sets 30] [--head gcf-16] [--epochs 30]
 
-One head is trained with 2 x PAIRS seeds on a synthetic feature file; seed i and seed PAIRS + i are compared as if they
-were two arms, then five seeds of the one with five of the other. At 5 %, an exact test may err in 5 % of the cases; as
-counts are discrete, it cannot reach more than the attainable level beside it.
+Tables of a reference and four arms are made many times, and their p values counted. `--simulate` draws which videos
+each run of each arm gets right, from a model with the accuracy, the spread over seeds and the share of videos on which
+two seeds of one head differ that trained heads show: whether a run is right on a video depends on how hard the video
+(and its group) is for every head, for this arm, and for this seed, each normal. Without `--simulate` heads are trained:
+on each synthetic data set one head with 25 seeds, of which five make an arm.
 """
 
 import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import norm
 
 import gcf
 from gcf.data.schema import Clips, FeatureContent, VideoFeatures, VideoInfo
 from gcf.data.writer import write_features
 from gcf.head.config import HeadConfig
-from gcf.head.statistics import paired_difference
+from gcf.head.statistics import LEVEL, holm, paired_difference
 
-LEVEL, WIDTH, CLASSES, SCENE = 0.05, 32, 5, 4
+ARMS = 4  # beside the reference
+TRAIN, WIDTH, CLASSES = 120, 32, 5
+SIZES = (100, 400, 2000, 10000)
 SMALL = HeadConfig("gcf-16", width=16, key_width=4)
 
 
-def write_cache(path: Path, num_videos: int) -> None:
-    """Overlapping classes in scenes of four videos that share part of their noise; every second scene tests."""
+@dataclass(frozen=True)
+class Cell:
+    """One kind of table: videos judged, groups of them (0: none), seeds an arm, the spread of accuracy over seeds.
+
+    own: how much harder or easier a video is for one arm than for another (1: as much as videos differ for all);
+    points: how much worse the arms are than the reference, in points.
+    """
+
+    videos: int
+    groups: int = 0
+    seeds: int = 5
+    spread: float = 0.005
+    own: float = 0.0
+    points: float = 0.0
+
+
+LEVEL_OF_ARM, OF_SEED = 0.77, 0.8  # 78 % right, two seeds differ on 21 % of the videos, as trained heads do below
+SHARE_OF_GROUP = 0.4  # of what makes videos hard
+
+
+def draw(cell: Cell, rng: np.random.Generator) -> list[np.ndarray]:
+    """Right or wrong (S, n) of the reference and of each arm."""
+    group = np.arange(cell.videos) % cell.groups if cell.groups else None
+
+    def hardness(*runs: int) -> np.ndarray:
+        own = rng.standard_normal((*runs, cell.videos))
+        if group is None:
+            return own
+        shared = rng.standard_normal((*runs, cell.groups))[..., group]
+        return np.sqrt(1 - SHARE_OF_GROUP) * own + np.sqrt(SHARE_OF_GROUP) * shared
+
+    scale = np.sqrt(1 + OF_SEED**2 + cell.own**2)
+    of_all, found = hardness(), []
+    for number in range(ARMS + 1):
+        worse = norm.ppf(norm.cdf(LEVEL_OF_ARM) - cell.points / 100 * (number > 0))
+        luck = cell.spread / norm.pdf(LEVEL_OF_ARM) * rng.standard_normal((cell.seeds, 1))
+        found.append(scale * (worse + luck) + of_all + cell.own * hardness() + OF_SEED * hardness(cell.seeds) > 0)
+    return found
+
+
+def judge(tables: Iterator[tuple[list[np.ndarray], list[str] | None]]) -> dict[str, float]:
+    """In percent: how often p is below 5 %, its standard error over tables, tables with a star, intervals that hold the
+    true difference (which is 0 in a null table); and what the runs were like.
+    """
+    shown, stars, holds, accuracy, differ = [], [], [], [], []
+    for arms, groups in tables:
+        videos = np.arange(arms[0].shape[1])
+        found = [paired_difference(arm, arms[0], videos, groups) for arm in arms[1:]]
+        shown.append(np.mean([one.p < LEVEL for one in found]))
+        stars.append(min(holm([one.p for one in found])) < LEVEL)
+        holds.append(np.mean([one.low <= 0 <= one.high for one in found]))
+        accuracy.append(arms[0].mean(axis=1))
+        differ.append((arms[0][0] != arms[0][1]).mean())
+    error = np.std(shown) / len(shown) ** 0.5
+    figures = {"shown": np.mean(shown), "error": error, "stars": np.mean(stars), "holds": np.mean(holds)}
+    figures |= {"top1": np.mean(accuracy), "spread": np.mean(np.std(accuracy, axis=1, ddof=1))}
+    return {name: 100 * float(value) for name, value in (figures | {"differ": np.mean(differ)}).items()}
+
+
+def print_row(names: list[str], found: dict[str, float], *figures: str) -> None:
+    """One line of a table."""
+    told = [f"{found['shown']:.1f} ± {found['error']:.1f}", *(f"{found[name]:.1f}" for name in figures)]
+    print(f"| {' | '.join([*names, *told])} |", flush=True)
+
+
+def simulate(sets: int) -> None:
+    """Print the table of false positives, and that of power."""
     rng = np.random.default_rng(0)
+
+    def found(cell: Cell) -> dict[str, float]:
+        names = [f"g{n % cell.groups}" for n in range(cell.videos)] if cell.groups else None
+        return judge((draw(cell, rng), names) for _ in range(sets))
+
+    print(
+        "| test videos | groups | seeds | spread over seeds | arms | p < 0.05, % | tables with a star, % | holds 0, % |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    cells = [(size, 0) for size in SIZES] + [(100, 10), (400, 10), (400, 40)]
+    for videos, groups in cells:
+        for seeds in (5, 10):
+            for spread in (0.005, 0.046):
+                for own in (0.0, 0.4):
+                    names = [f"{videos:,}", str(groups or "-"), str(seeds), f"{100 * spread:.1f}"]
+                    names.append("equally good" if own else "the same")
+                    print_row(names, found(Cell(videos, groups, seeds, spread, own)), "stars", "holds")
+    print("\n| test videos | seeds | spread over seeds | 1 point, found % | 2 points | 4 points |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for videos in SIZES:
+        for seeds in (5, 10):
+            for spread in (0.005, 0.046):
+                power = [found(Cell(videos, 0, seeds, spread, 0.4, points))["shown"] for points in (1, 2, 4)]
+                told = " | ".join(f"{value:.0f}" for value in power)
+                print(f"| {videos:,} | {seeds} | {100 * spread:.1f} | {told} |", flush=True)
+
+
+def write_cache(path: Path, number: int, num_test: int) -> None:
+    """Overlapping classes; 120 videos to train on, the others to judge."""
+    rng = np.random.default_rng(number)
     centres = 0.8 * rng.standard_normal((CLASSES, WIDTH))
-    scenes = 0.7 * rng.standard_normal((-(-num_videos // SCENE), WIDTH))
-    videos, labels = [], rng.integers(CLASSES, size=num_videos)
+    videos, labels = [], rng.integers(CLASSES, size=TRAIN + num_test)
     for n, label in enumerate(labels):
         count = int(rng.integers(4, 11))
-        own = centres[label] + scenes[n // SCENE] + rng.standard_normal(WIDTH)
+        own = centres[label] + 1.2 * rng.standard_normal(WIDTH)
         rows = own + 2 * rng.standard_normal((count, 1, WIDTH))
         starts = np.arange(count) * 16
         clips = Clips(starts, np.full(count, 16), starts / 25, (starts + 16) / 25)
@@ -47,65 +148,47 @@ def write_cache(path: Path, num_videos: int) -> None:
             videos=videos,
             labels=labels.tolist(),
             classes=[f"class {k}" for k in range(CLASSES)],
-            subsets=["test" if n // SCENE % 2 else "train" for n in range(num_videos)],
-            groups=[f"scene {n // SCENE}" for n in range(num_videos)],
+            subsets=["train"] * TRAIN + ["test"] * num_test,
         ),
     )
 
 
-def train(args: argparse.Namespace, folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Right or wrong (2 x pairs, n) on every test video, the videos' ids (n,) and their groups."""
-    write_cache(folder / "null.h5", args.videos)
-    features = gcf.FeatureFile(folder / "null.h5")
-    head = SMALL if args.head == SMALL.name else args.head
-    gcf.train_head(features, folder / "run", head=head, seeds=2 * args.pairs, epochs=args.epochs)
-    saved = np.load(folder / "run" / "predictions.npz")
-    group_of = dict(zip(features.ids, features.groups, strict=True))
-    correct = saved["probabilities"].argmax(axis=2) == saved["labels"]
-    return correct, saved["ids"], [group_of[str(i)] for i in saved["ids"]]
+def trained_tables(args: argparse.Namespace, folder: Path) -> list[list[np.ndarray]]:
+    """Of each data set the reference and four arms, which are one head with other seeds: (5, n) each."""
+    head, tables = SMALL if args.head == SMALL.name else args.head, []
+    for number in range(args.sets):
+        write_cache(folder / "null.h5", number, args.videos)
+        features, out = gcf.FeatureFile(folder / "null.h5"), folder / f"run {number}"
+        gcf.train_head(features, out, head=head, seeds=5 * (ARMS + 1), epochs=args.epochs)
+        saved = np.load(out / "predictions.npz")
+        tables.append(np.split(saved["probabilities"].argmax(axis=2) == saved["labels"], ARMS + 1))
+    return tables
 
 
-def attainable(discordant: int) -> float:
-    """The largest p of McNemar's exact test at or below 5 % with so many discordant videos; 0 with too few."""
-    levels = 2 * binom.cdf(np.arange(discordant // 2 + 1), discordant, 0.5)
-    return float(max(levels[levels <= LEVEL], default=0.0))
-
-
-def report(name: str, correct: np.ndarray, videos: np.ndarray, groups: list[str], seeds: int) -> None:
-    """Compare the first half of the runs (R, n) with the second, `seeds` runs an arm; print how often p is small."""
-    first, second = np.split(correct, 2)
-    arms = [half[: len(half) // seeds * seeds].reshape(-1, seeds, half.shape[1]) for half in (first, second)]
-    by_video = [paired_difference(one, other, videos) for one, other in zip(*arms, strict=True)]
-    by_group = [paired_difference(one, other, videos, groups) for one, other in zip(*arms, strict=True)]
-    level = np.mean([attainable(found.gained + found.lost) for found in by_video])
-    print(
-        f"{name}: {len(by_video)} comparisons, {np.mean([f.gained + f.lost for f in by_video]):.1f} discordant videos"
-    )
-    for label, ps in (
-        ("p by video", [found.p for found in by_video]),
-        ("p by group", [found.p for found in by_group]),
-        ("mcnemar_p ", [found.mcnemar_p for found in by_video]),
-    ):
-        print(f"  {label}  {np.mean([p <= LEVEL for p in ps]):6.1%} significant at 5 %")
-    print(f"  attainable with these counts (McNemar) {level:.1%}")
-    for label, found in (("by video", by_video), ("by group", by_group)):
-        print(f"  95 % interval {label} holds 0 in {np.mean([f.low <= 0 <= f.high for f in found]):.1%}")
+def train(args: argparse.Namespace) -> None:
+    """Print how often arms that are one head, trained with other seeds, are told apart."""
+    with tempfile.TemporaryDirectory() as name:
+        tables = trained_tables(args, Path(name))
+    titles = ["test videos", "top-1 %", "spread over seeds", "two seeds differ on, %", "p < 0.05, %"]
+    titles += ["tables with a star, %", "holds 0, %"]
+    print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
+    for size in (size for size in SIZES if size <= args.videos):
+        found = judge(([arm[:, :size] for arm in arms], None) for arms in tables)
+        names = [f"{size:,}", *(f"{found[key]:.1f}" for key in ("top1", "spread", "differ"))]
+        print_row(names, found, "stars", "holds")
 
 
 def main() -> None:
-    """Print the false positives with one seed an arm and with five."""
+    """Print one of the two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--videos", type=int, default=400)
+    parser.add_argument("--simulate", action="store_true")
+    parser.add_argument("--sets", type=int)
+    parser.add_argument("--videos", type=int, default=2000)
     parser.add_argument("--head", default=SMALL.name)
     parser.add_argument("--epochs", type=int, default=30)
     args, begun = parser.parse_args(), time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        correct, videos, groups = train(args, Path(name))
-    print(f"{args.head}, {len(correct)} seeds, top-1 {correct.mean():.1%} on {len(videos)} videos")
-    report("one seed an arm", correct, videos, groups, 1)
-    if args.pairs >= 5:
-        report("five seeds an arm", correct, videos, groups, 5)
+    args.sets = args.sets or (1000 if args.simulate else 30)
+    simulate(args.sets) if args.simulate else train(args)
     print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 

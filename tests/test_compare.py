@@ -9,8 +9,9 @@ import gcf.cli
 from gcf.errors import AnnotationError, RefusedError, UsageError
 from gcf.head import compare as compare_module
 from gcf.head.ablation import ablate
+from gcf.head.backbones_table import backbones_markdown
 from gcf.head.compare import compare_features, why_other_videos
-from gcf.head.statistics import paired_difference
+from gcf.head.statistics import holm, paired_difference
 
 SHORT = {"seeds": 2, "epochs": 3}
 ARMS = ("c-clip", "d-clips", "mean", "gcf-256")
@@ -77,6 +78,50 @@ def test_backbones_are_compared_to_the_first_over_the_same_videos_and_seeds(fold
     assert row["not_compared"] is None
 
 
+def test_every_p_of_the_table_is_adjusted_for_all_of_them(compared):
+    found = [row[f"{prefix}p"] for row in compared.rows for prefix in ("", "first_")]
+    adjusted = [row[f"{prefix}p_holm"] for row in compared.rows for prefix in ("", "first_")]
+    assert sum(p is not None for p in found) == 4  # three files against D-Clips, one of them against the first
+    assert [p for p in adjusted if p is not None] == holm([p for p in found if p is not None])
+    of = [{"p": 0.01, "first_p": None}, {"p": 0.04, "first_p": 0.03}]
+    compare_module._adjust(of)
+    assert [row.get(name) for row in of for name in ("p_holm", "first_p_holm")] == [0.03, None, 0.06, 0.06]
+    row = compared.rows[1] | {"p": 0.01, "p_holm": 0.03}
+    assert "| 0.030 |" in backbones_markdown([row], "gcf-256")
+
+
+def test_a_head_that_fails_on_one_file_is_named_with_its_reason_and_the_exit_code_is_3(folder, tmp_path, capfd):
+    narrow = tmp_path / "narrow.py"
+    narrow.write_text(
+        """
+from torch import nn
+HEAD = {"name": "narrow", "order_aware": False}
+
+def build(descriptor_width, num_classes, **_):
+    if descriptor_width == 6:
+        raise RuntimeError("made for other widths")
+    return Head(descriptor_width, num_classes)
+
+class Head(nn.Module):
+    def __init__(self, width, classes):
+        super().__init__()
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, descriptors, mask):
+        return self.fc((descriptors * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+"""
+    )
+    files = [str(folder / f"{name}.h5") for name in ("one", "two")]
+    options = ["--head", str(narrow), "--seeds", "2", "--epochs", "1", "-o", str(tmp_path / "out"), "--json"]
+    assert gcf.cli.run(["compare", *files, *options]) == 3
+    found = json.loads(capfd.readouterr().out)
+    row = found["rows"][1]
+    assert "made for other widths" in row["head_failed"]
+    assert row["not_compared"] == "narrow failed in two"
+    assert row["mean"] is not None
+    assert any(note.startswith("two: the head failed: ") for note in found["notes"])
+
+
 def test_files_of_other_videos_are_not_compared_and_it_says_what_each_holds(compared):
     row = compared.rows[2]
     assert (row["expected"], row["present"], row["failed"]) == (25, 24, 1)
@@ -99,9 +144,9 @@ def test_a_file_that_fails_has_its_reason_and_stops_nobody(compared):
 def test_what_holds_for_all_files_is_said_once_and_the_rest_with_its_file(compared):
     notes = compared.metrics["notes"]
     assert sum("C-Clip (central clip)" in note for note in notes) == 1
-    assert [note for note in notes if note.startswith("fewer: ")] == [
-        "fewer: Of 25 expected videos 24 are used: 1 gave no clips at extraction."
-    ]
+    own = [note for note in notes if note.startswith("fewer: ")]
+    assert own[0].startswith("fewer: These videos and seeds show a true difference of")
+    assert own[1:] == ["fewer: Of 25 expected videos 24 are used: 1 gave no clips at extraction."]
 
 
 def labelled(path, *, labels, subsets=None, groups=None, classes=("a", "b")):

@@ -26,7 +26,7 @@ from gcf.head.fit import judge
 from gcf.head.labelled import coverage, label_features, make_splits
 from gcf.head.logreg import fit_logreg
 from gcf.head.loss import training_loss
-from gcf.head.map_difference import paired_map_difference, resampled_map
+from gcf.head.map_difference import map_difference, resampled_map
 from gcf.head.metrics import binary_loss, score
 from gcf.head.output import HeadOutput
 from gcf.head.prediction import log_probabilities
@@ -286,19 +286,38 @@ def test_resampled_figures_are_those_of_videos_written_out_as_often_as_they_are_
         assert value == pytest.approx(expected, abs=1e-6)  # weights are float32
 
 
+def difference(ours, theirs, targets, units, **options):
+    drawn = [resampled_map(runs, targets, units, resamples=200) for runs in (ours, theirs)]
+    return map_difference(*drawn, units.max() + 1, **options)
+
+
 def test_the_difference_in_map_has_an_interval_that_pairs_the_videos():
     targets, better = scored(300, strength=2.0)
     noise = np.random.default_rng(9).standard_normal(targets.shape)
     worse, units = log_expit(np.round(noise + 0.5 * targets, 1)), np.arange(300)
-    found = paired_map_difference(np.stack([better] * 2), np.stack([worse] * 2), targets, units, resamples=200)
+    once = {"by_chance": (False, False)}
+    found = difference(better[None], worse[None], targets, units, **once)
     assert found.delta == pytest.approx(score(better, targets)["map"] - score(worse, targets)["map"], abs=1e-6)
     assert 0 < found.low < found.delta < found.high
-    same = paired_map_difference(better[None], better[None], targets, units, resamples=50)
+    drawn = [resampled_map(s[None], targets, units, resamples=200)[0, 1:] for s in (better, worse)]
+    assert found.high - found.low == pytest.approx(2 * 1.968 * np.std(drawn[0] - drawn[1], ddof=1), rel=1e-3)
+    same = difference(better[None], better[None], targets, units, **once)
     assert (same.delta, same.low, same.high) == (0.0, 0.0, 0.0)
     twins = [np.concatenate([array, array]) for array in (better, worse, targets)]
-    whole = paired_map_difference(twins[0][None], twins[1][None], twins[2], np.tile(units, 2), resamples=200)
-    apart = paired_map_difference(twins[0][None], twins[1][None], twins[2], np.arange(600), resamples=200)
+    whole = difference(twins[0][None], twins[1][None], twins[2], np.tile(units, 2), **once)
+    apart = difference(twins[0][None], twins[1][None], twins[2], np.arange(600), **once)
     assert whole.high - whole.low > 1.2 * (apart.high - apart.low)  # twins say nothing new; as videos they would
+
+
+def test_seeds_that_disagree_widen_the_interval_of_map_and_one_alone_gives_none():
+    targets, better = scored(300, strength=2.0)
+    rng, units = np.random.default_rng(9), np.arange(300)
+    weak = [log_expit(rng.standard_normal(targets.shape) + strength * targets) for strength in (0.5, 0.5, 1.5)]
+    alike, apart = (difference(np.stack([better] * 2), np.stack(weak[n:][:2]), targets, units) for n in (0, 1))
+    assert apart.high - apart.low > 2 * (alike.high - alike.low)
+    alone = difference(better[None], weak[0][None], targets, units)
+    assert (alone.low, alone.high) == (None, None)
+    assert alone.delta > 0
 
 
 def test_logistic_regression_is_one_class_against_the_rest():

@@ -3,20 +3,14 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, t, ttest_ind
 
 from gcf.head.metrics import score
-from gcf.head.statistics import (
-    detectable_difference,
-    holm,
-    mcnemar_p,
-    paired_difference,
-    sign_flip_p,
-    smallest_difference,
-)
+from gcf.head.statistics import holm, mcnemar_p, paired_difference, sign_flip_p
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that statsmodels imports
+    from statsmodels.regression.linear_model import OLS
     from statsmodels.stats.contingency_tables import mcnemar
     from statsmodels.stats.multitest import multipletests
 
@@ -39,45 +33,7 @@ def test_with_one_seed_the_p_value_is_mcnemars_exact_one(better, worse):
     assert sign_flip_p(gains) == pytest.approx(binomtest(better, better + worse).pvalue, rel=1e-9)
 
 
-def test_no_difference_at_all_has_p_one_and_an_empty_interval():
-    same = np.ones((3, 20), dtype=bool)
-    found = paired_difference(same, same, np.arange(20))
-    assert (found.delta, found.low, found.high, found.p) == (0, 0, 0, 1)
-
-
-def test_delta_is_the_difference_of_the_pooled_accuracies():
-    rng = np.random.default_rng(0)
-    one, other = rng.random((4, 50)) < 0.8, rng.random((4, 50)) < 0.6
-    found = paired_difference(one, other, np.arange(50))
-    assert found.delta == pytest.approx(one.mean() - other.mean())
-    assert found.low < found.delta < found.high
-
-
-def test_the_interval_is_as_wide_as_theory_says_for_independent_videos():
-    rng = np.random.default_rng(1)
-    gains = rng.choice([1, 0, -1], p=[0.3, 0.5, 0.2], size=400)
-    one, other = (gains > 0)[None], (gains < 0)[None]
-    found = paired_difference(one, other, np.arange(400))
-    assert found.high - found.low == pytest.approx(2 * 1.96 * gains.std() / 20, rel=0.1)
-
-
-def test_seeds_that_disagree_widen_the_interval():
-    right = np.zeros((4, 40), dtype=bool)
-    right[:2] = True  # two seeds are right everywhere, two nowhere
-    found = paired_difference(right, np.zeros_like(right), np.arange(40))
-    assert found.delta == 0.5
-    assert found.low <= 0.0 + 0.01
-    assert found.high >= 1.0 - 0.01
-
-
-def test_a_video_judged_in_several_splits_is_one_video():
-    rng = np.random.default_rng(2)
-    gains = rng.choice([1, 0, -1], p=[0.4, 0.4, 0.2], size=40)
-    one, other = gains > 0, gains < 0
-    once = paired_difference(one, other, np.arange(40))
-    thrice = paired_difference(np.tile(one, 3), np.tile(other, 3), np.tile(np.arange(40), 3))
-    assert thrice.p == pytest.approx(once.p)
-    assert thrice.high - thrice.low == pytest.approx(once.high - once.low, rel=0.1)
+WITHOUT_CHANCE = {"by_chance": (False, False)}
 
 
 def two_arms(num_seeds=5, num_videos=200, seed=0):
@@ -90,43 +46,163 @@ def two_arms(num_seeds=5, num_videos=200, seed=0):
     )
 
 
-def test_the_interval_is_that_of_a_plain_loop_over_drawn_groups_and_seeds():
+def reach(found) -> float:
+    """Half of the interval's width."""
+    return (found.high - found.low) / 2
+
+
+def test_arms_that_are_always_alike_have_p_one_and_an_interval_as_wide_as_one_video_either_way():
+    same = np.ones((3, 20), dtype=bool)
+    found = paired_difference(same, same, np.arange(20))
+    assert (found.delta, found.p) == (0, 1)
+    assert found.low == -found.high
+    assert found.high == pytest.approx(2.093 * 2**0.5 / 22, rel=1e-3)  # t with 19 degrees of freedom
+
+
+def test_delta_is_the_difference_of_the_pooled_accuracies():
+    rng = np.random.default_rng(0)
+    one, other = rng.random((4, 50)) < 0.8, rng.random((4, 50)) < 0.6
+    found = paired_difference(one, other, np.arange(50))
+    assert found.delta == pytest.approx(one.mean() - other.mean())
+    assert found.low < found.delta < found.high
+
+
+def analysis_of_variance(ours, theirs):
+    """The variance of the difference by the mean squares of seeds, arm x video, and the rest, one cell at a time."""
+    seeds, videos = ours.shape
+    arms = np.stack([ours, theirs]).astype(float)  # (2, S, V)
+    of_seeds, rest = 0.0, 0.0
+    for arm in arms:
+        for run in arm:
+            of_seeds += videos * (run.mean() - arm.mean()) ** 2
+            for v in range(videos):
+                rest += (run[v] - run.mean() - arm[:, v].mean() + arm.mean()) ** 2
+    of_seeds /= 2 * (seeds - 1)
+    rest /= 2 * (seeds - 1) * (videos - 1)
+    gains = arms[0].mean(axis=0) - arms[1].mean(axis=0)
+    of_videos = seeds / 2 * ((gains - gains.mean()) ** 2).sum() / (videos - 1)
+    return 2 / (seeds * videos) * of_seeds, 2 / (seeds * videos) * max(of_videos - rest, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_variance_is_that_of_the_published_analysis_of_variance(seed):
+    one, other = two_arms(num_videos=3000, seed=seed)
+    other[:, :300] = False  # videos that the arms differ in
+    of_seeds, of_videos = analysis_of_variance(one, other)
+    assert of_videos > 0
+    found = paired_difference(one, other, np.arange(3000))
+    variance = of_seeds + of_videos
+    parts = [r.mean(axis=1).var(ddof=1) / 5 for r in (one, other)]
+    freedom = variance**2 / (sum(part**2 for part in parts) / 4 + of_videos**2 / 2999)
+    assert reach(found) == pytest.approx(t.ppf(0.975, freedom) * variance**0.5, rel=5e-3)  # one video either way
+    assert np.log(found.p) == pytest.approx(np.log(2 * t.sf(found.delta / variance**0.5, freedom)), rel=0.02)
+
+
+def test_where_only_seeds_vary_it_is_welchs_test():
+    rng = np.random.default_rng(1)
+    order = rng.random(50_000)  # how hard each video is, the same for all
+    one, other = (order < level + rng.normal(0, 0.02, size=(5, 1)) for level in (0.72, 0.7))
+    found = paired_difference(one, other, np.arange(50_000))
+    expected = ttest_ind(one.mean(axis=1), other.mean(axis=1), equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue, rel=0.02)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_without_chance_in_training_it_is_the_test_over_videos_or_groups(grouped):
+    one, other = (runs[:1] for runs in two_arms(num_videos=4000, seed=3))
+    group = np.random.default_rng(1).integers(150, size=4000) if grouped else np.arange(4000)  # of uneven sizes
+    found = paired_difference(one, other, np.arange(4000), [f"g{g}" for g in group], **WITHOUT_CHANCE)
+    gains = one[0].astype(float) - other[0]
+    expected = OLS(gains, np.ones(4000)).fit(cov_type="cluster", cov_kwds={"groups": group}, use_t=True)
+    assert found.delta == pytest.approx(expected.params[0])
+    assert [found.low, found.high] == pytest.approx(expected.conf_int()[0], rel=5e-3)
+
+
+def test_equal_runs_of_an_arm_without_chance_count_as_one():
     one, other = two_arms()
-    groups = np.random.default_rng(1).integers(12, size=200)  # of uneven sizes
-    rng, found = np.random.default_rng(2), []
-    members = [np.flatnonzero(groups == g) for g in range(12)]
-    for _ in range(4000):
-        drawn = np.concatenate([members[g] for g in rng.integers(12, size=12)])
-        seeds = rng.integers(5, size=5)
-        found.append(one[np.ix_(seeds, drawn)].mean() - other[np.ix_(seeds, drawn)].mean())
-    ours = paired_difference(one, other, np.arange(200), [f"g{g}" for g in groups])
-    width = np.std(found)
-    # An end of the interval is a quantile of 4000 to 5000 draws, known to about 0.04 standard deviations.
-    assert ours.low == pytest.approx(np.quantile(found, 0.025), abs=0.15 * width)
-    assert ours.high == pytest.approx(np.quantile(found, 0.975), abs=0.15 * width)
+    once = paired_difference(one, other[:1], np.arange(200), by_chance=(True, False))
+    five = paired_difference(one, np.repeat(other[:1], 5, axis=0), np.arange(200), by_chance=(True, False))
+    assert once == five
+    assert once.missing is None
+
+
+def test_seeds_are_not_pairs():
+    one, other = two_arms()
+    found, turned = (paired_difference(runs, other, np.arange(200)) for runs in (one, one[::-1]))
+    assert (turned.p, turned.low) == pytest.approx((found.p, found.low), rel=1e-12)
+
+
+@pytest.mark.parametrize("discordant", range(4, 9))
+@pytest.mark.parametrize("videos", [40, 100, 1000])
+def test_few_discordant_videos_are_judged_as_the_exact_test_judges_them(discordant, videos):
+    one = np.arange(videos)[None] < discordant
+    found = paired_difference(one, np.zeros_like(one), np.arange(videos), **WITHOUT_CHANCE)
+    assert (found.p < 0.05) == (binomtest(discordant, discordant).pvalue < 0.05)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_p_is_below_five_percent_exactly_where_the_interval_leaves_0_out(seed):
+    one, other = two_arms(num_videos=80, seed=seed)
+    found = paired_difference(one, other, np.arange(80), [f"g{n % 13}" for n in range(80)])
+    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert (abs(found.delta) > found.smallest) == (found.p < 0.05)
+
+
+@pytest.mark.parametrize(
+    ("videos", "spread", "group"), [(100, 0.0, 1), (400, 0.05, 1), (2000, 0.05, 1), (400, 0.02, 40)]
+)
+def test_two_trainings_of_one_head_are_told_apart_in_one_of_twenty_cases_at_most(videos, spread, group):
+    rng, found = np.random.default_rng(0), []
+    groups = [f"g{n // group}" for n in range(videos)]
+    for _ in range(400):
+        shared = rng.normal(size=videos // group).repeat(group) + rng.normal(size=videos)
+        arms = [shared + rng.normal(size=(5, videos)) + rng.normal(0, 6 * spread, size=(5, 1)) > -1.5 for _ in range(2)]
+        found.append(paired_difference(*arms, np.arange(videos), groups).p)
+    assert np.mean(np.array(found) < 0.05) < 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_the_detectable_difference_is_found_in_four_of_five_simulated_cases():
+    rng, found, at = np.random.default_rng(0), [], []
+    for _ in range(400):
+        shared = rng.normal(size=500)
+        arms = [
+            shared + rng.normal(size=(5, 500)) + rng.normal(0, 0.05, size=(5, 1)) > level for level in (-0.98, -0.8)
+        ]
+        one = paired_difference(*arms, np.arange(500))
+        found.append(one.p < 0.05)
+        at.append((one.delta, one.detectable))
+    true, detectable = np.mean(at, axis=0)
+    assert true == pytest.approx(detectable, rel=0.1)  # the level above was chosen so
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_video_judged_in_several_splits_is_one_video():
+    rng = np.random.default_rng(2)
+    gains = rng.choice([1, 0, -1], p=[0.4, 0.4, 0.2], size=40)
+    one, other = gains > 0, gains < 0
+    once = paired_difference(one, other, np.arange(40), **WITHOUT_CHANCE)
+    thrice = paired_difference(np.tile(one, 3), np.tile(other, 3), np.tile(np.arange(40), 3), **WITHOUT_CHANCE)
+    assert thrice.p == pytest.approx(once.p)
+    assert reach(thrice) == pytest.approx(reach(once))
 
 
 def test_groups_that_act_as_one_widen_the_interval_by_the_root_of_their_size_and_raise_p():
     rng = np.random.default_rng(3)
     gains = np.repeat(rng.choice([1, 0, -1], p=[0.35, 0.4, 0.25], size=100), 9)  # design effect 9
     arms = (gains > 0)[None], (gains < 0)[None], np.arange(900)
-    alone, grouped = paired_difference(*arms), paired_difference(*arms, [f"g{n // 9}" for n in range(900)])
+    alone = paired_difference(*arms, **WITHOUT_CHANCE)
+    grouped = paired_difference(*arms, [f"g{n // 9}" for n in range(900)], **WITHOUT_CHANCE)
     assert (alone.units, grouped.units) == (900, 100)
     assert grouped.delta == alone.delta
-    assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(3, rel=0.1)
-    assert grouped.p == pytest.approx(sign_flip_p(gains[::9]))
+    assert reach(grouped) / reach(alone) == pytest.approx(3, rel=0.05)
     assert grouped.p > alone.p
     assert grouped.mcnemar_p == alone.mcnemar_p
 
 
-def test_p_with_groups_is_that_of_all_sign_patterns_of_whole_groups():
+def test_videos_without_a_group_are_units_of_their_own():
     one, other = two_arms(num_videos=40, seed=4)
-    groups = np.array([f"g{n % 8}" for n in range(36)] + [""] * 4)  # the last four are units of their own
-    found = paired_difference(one, other, np.arange(40), groups)
-    gains = (one.astype(int) - other).sum(axis=0)
-    of_units = [gains[groups == f"g{g}"].sum() for g in range(8)] + gains[36:].tolist()
-    assert found.units == 12
-    assert found.p == pytest.approx(enumerated_p(of_units), abs=1e-12)
+    groups = np.array([f"g{n % 8}" for n in range(36)] + [""] * 4)
+    assert paired_difference(one, other, np.arange(40), groups).units == 12
 
 
 def test_flips_are_counted_by_the_majority_of_seeds_and_tested_as_statsmodels_does():
@@ -136,6 +212,9 @@ def test_flips_are_counted_by_the_majority_of_seeds_and_tested_as_statsmodels_do
     assert (found.gained, found.lost) == ((ahead > 0).sum(), (ahead < 0).sum())
     table = [[100, found.lost], [found.gained, 50]]  # the diagonal does not matter
     assert found.mcnemar_p == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
+    uneven = paired_difference(one, other[:2], np.arange(200))
+    ahead = one.mean(axis=0) - other[:2].mean(axis=0)
+    assert (uneven.gained, uneven.lost) == ((ahead > 1e-9).sum(), (ahead < -1e-9).sum())
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 5), (3, 14), (240, 301)])
@@ -143,42 +222,20 @@ def test_mcnemars_p_is_that_of_statsmodels(gained, lost):
     assert mcnemar_p(gained, lost) == pytest.approx(mcnemar([[7, lost], [gained, 2]], exact=True).pvalue, rel=1e-9)
 
 
-def test_with_one_seed_both_p_values_are_one():
-    one, other = two_arms(num_seeds=1, seed=6)
-    found = paired_difference(one, other, np.arange(200))
-    assert found.p == pytest.approx(found.mcnemar_p, rel=1e-9)
+@pytest.mark.parametrize("arms", [(1, 1), (1, 5), (5, 1)])
+def test_one_seed_gives_no_p_and_says_how_many_would_do(arms):
+    one, other = two_arms()
+    found = paired_difference(one[: arms[0]], other[: arms[1]], np.arange(200))
+    assert found.p is found.low is found.high is found.smallest is found.detectable is None
+    assert "Two seeds (--seeds 2) would do" in found.missing
+    assert found.delta == pytest.approx(one[: arms[0]].mean() - other[: arms[1]].mean())
+    assert found.mcnemar_p < 1
 
 
-@pytest.mark.parametrize("discordant", [0, 1, 5, 6, 7, 30, 253])
-def test_the_smallest_difference_is_the_least_that_is_significant(discordant):
-    every = range(discordant + 1)
-    shown = [abs(2 * lost - discordant) for lost in every if discordant and binomtest(lost, discordant).pvalue < 0.05]
-    assert smallest_difference(discordant, 5000) == (min(shown) / 5000 if shown else None)
-
-
-def test_the_smallest_difference_nears_the_normal_limit():
-    assert smallest_difference(4000, 1) == pytest.approx(1.96 * 4000**0.5, abs=3)  # steps of two, and continuity
-
-
-def test_the_detectable_difference_solves_connors_equation():
-    found = detectable_difference(120, 600)
-    needed = (norm.ppf(0.975) * 0.2**0.5 + norm.ppf(0.8) * (0.2 - found**2) ** 0.5) ** 2 / found**2
-    assert needed == pytest.approx(600, rel=1e-9)
-
-
-def test_the_detectable_difference_is_found_in_four_of_five_simulated_test_sets():
-    difference = detectable_difference(180, 900)
-    rng = np.random.default_rng(0)
-    gained, lost, _ = rng.multinomial(900, [0.1 + difference / 2, 0.1 - difference / 2, 0.8], size=20000).T
-    power = (np.abs(gained - lost) > 1.96 * np.sqrt(gained + lost)).mean()  # McNemar's test without correction
-    assert power == pytest.approx(0.8, abs=0.02)  # the formula is asymptotic
-
-
-def test_where_nothing_could_be_shown_nothing_is_claimed():
-    assert smallest_difference(0, 10) is None
-    assert detectable_difference(0, 10) is None
-    assert detectable_difference(3, 10) is None  # the formula asks for more than all that differ
-    assert detectable_difference(1, 1) is None
+def test_one_group_gives_no_p():
+    found = paired_difference(*two_arms(), np.arange(200), ["g"] * 200)
+    assert found.p is None
+    assert "All videos are of one group" in found.missing
 
 
 @pytest.mark.parametrize("seed", range(5))

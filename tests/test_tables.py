@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 
+from gcf.head.fit import Trained
 from gcf.head.plots import plot_arms
 from gcf.head.results import Judged, SeedResult
 from gcf.head.runs import write_csv
@@ -27,7 +28,7 @@ def results(accuracy, *, seeds=(0, 1), luck=0, videos=VIDEOS):
                 seed,
                 metrics,
                 [{"name": "holdout"} | metrics],
-                [None],
+                [Trained({"step": 1}, [{"step": 1}])],
                 [None],
                 predicted,
                 right * 1.0,

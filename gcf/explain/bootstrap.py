@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gcf.head.statistics import CONFIDENCE, RESAMPLES
+from gcf.head.statistics import CONFIDENCE
+
+RESAMPLES = 5000
 
 BLOCK = 1 << 21  # units drawn at once, 16 MB
 

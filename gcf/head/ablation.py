@@ -191,7 +191,7 @@ def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: st
     metrics["calibration"] = {name: measured for name, measured in calibration.items() if measured}
     if compared.axis:
         metrics["sweep"] = {"axis": compared.axis, "values": compared.values, "lines": compared.lines}
-    metrics["notes"] = [*_notes(trial.train, trial.data), _about(about_units, rows)]
+    metrics["notes"] = [*_notes(trial.train, trial.data), _about(about_units, rows), *_sensitivity(rows)]
     return metrics
 
 
@@ -205,15 +205,26 @@ def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
 
 
 def _about(units: str, rows: Sequence[dict]) -> str:
-    """How to read the differences, and the smallest one that could have been seen."""
-    text = (
-        f"{units} The interval resamples them and the seeds; p is an exact sign-flip test for these seeds, adjusted "
-        "for the number of arms (Holm). Gained and lost are the videos that turned right and wrong. Seeds differ in "
-        "their initial weights; the order of batches is one for all, so their spread is smaller than that of separate "
-        "runs."
+    """How to read the differences."""
+    return (
+        f"{units} They ask whether a difference would come out again with other videos and another training: a t test "
+        "that takes these and the seeds of each arm as drawn at random; p is adjusted for the number of arms (Holm), "
+        f"the interval is not. {_once(rows)}Gained and lost are the videos that turned right and wrong. Seeds differ "
+        "in their initial weights; the order of batches is one for all, so their spread is smaller than that of "
+        "separate runs."
     )
+
+
+def _sensitivity(rows: Sequence[dict]) -> list[str]:
+    """The true differences that would be found in four of five cases; nothing where no arm is compared."""
     least = [row["detectable"] for row in rows if row.get("detectable")]
     if not least:
-        return text
+        return []
     low, high = 100 * min(least), 100 * max(least)
-    return f"{text} This test set finds differences of {low:.1f} to {high:.1f} points in four of five cases."
+    return [f"These videos and seeds show a true difference of {low:.1f} to {high:.1f} points in four of five cases."]
+
+
+def _once(rows: Sequence[dict]) -> str:
+    """Which arms count as one run, because their training has no chance in it."""
+    names = [row["name"] for row in rows if row.get("by_chance") is False]
+    return f"Trained without chance, and so one run whatever the seeds: {', '.join(names)}. " if names else ""

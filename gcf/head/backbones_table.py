@@ -10,8 +10,8 @@ def backbones_markdown(rows: Sequence[dict], head: str) -> str:
     arms = list(dict.fromkeys((CENTRAL_ARM, REFERENCE, "mean", head)))
     first = rows[0]["file"]
     titles = ["features", "backbone", "videos", *(f"{arm} % (k/n)" for arm in arms)]
-    titles += [f"{head} against {REFERENCE}", "95 % interval", "p"]
-    titles += [f"{head} against that of {first}", "95 % interval", "p"]
+    titles += [f"{head} against {REFERENCE}", "95 % interval", "p (Holm)"]
+    titles += [f"{head} against that of {first}", "95 % interval", "p (Holm)"]
     lines = [titles, ["---"] * len(titles)]
     for row in rows:
         cells = [row["file"], row["backbone"], None if row["present"] is None else str(row["present"])]
@@ -30,6 +30,8 @@ def comparison_notes(rows: Sequence[dict], notes: Mapping[str, Sequence[str]]) -
     for row in rows:
         if row["error"] is not None:
             said.append(f"{row['file']} failed: {row['error']}")
+        elif row["head_failed"] is not None:
+            said.append(f"{row['file']}: the head failed: {row['head_failed']}")
         elif row["not_compared"] is not None:
             counts = "; ".join(_counts(r) for r in (first, row)) if first["expected"] is not None else _counts(row)
             said.append(f"{row['file']} is not compared with {first['file']}: {row['not_compared']}. {counts}.")
@@ -47,8 +49,10 @@ def _accuracy(row: dict, arm: str) -> str:
 
 
 def _difference(row: dict, prefix: str) -> list[str]:
-    """Difference, interval and p; empty where there is none."""
-    delta, low, high, p = (row[f"{prefix}{name}"] for name in ("delta", "low", "high", "p"))
+    """Difference, interval and p, adjusted for all of the table; empty where there is none."""
+    delta, low, high, p = (row[f"{prefix}{name}"] for name in ("delta", "low", "high", "p_holm"))
     if delta is None:
         return ["", "", ""]
+    if p is None:  # the notes say why
+        return [f"{100 * delta:+.1f}", "-", "-"]
     return [f"{100 * delta:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", "< 0.001" if p < 0.001 else f"{p:.3f}"]

@@ -18,10 +18,11 @@ from gcf.head.backbones_table import backbones_markdown, comparison_notes
 from gcf.head.config import head_config, split_options
 from gcf.head.metrics import is_right
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.statistics import paired_difference
+from gcf.head.statistics import holm, paired_difference
 from gcf.head.training import PREDICTIONS
 
-DIFFERENCE = ("delta", "low", "high", "p")
+DIFFERENCE = ("delta", "low", "high", "p", "missing")
+PREFIXES = ("", "first_")  # against D-Clips of the same file, against the head of the first file
 OF_SEVERAL = (
     "Figures are hit@1, the share of videos whose most probable class is one of theirs; the mAP of every arm is in the "
     "table of each file's own run."
@@ -43,8 +44,8 @@ class BackboneComparison:
 
     @property
     def failed(self) -> list[str]:
-        """The feature files that gave no figures."""
-        return [row["file"] for row in self.rows if row["error"] is not None]
+        """The feature files that gave no figures, or none of the head."""
+        return [row["file"] for row in self.rows if row["error"] is not None or row["head_failed"] is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,7 @@ def compare_features(
         for stem, file in zip(_names(files), files, strict=True):
             judged.append(_judge(stem, file, place / stem, heads, options))
         rows = [_row(one, judged[0], name, annotated=protocol.annotations is not None) for one in judged]
+        _adjust(rows)
         notes = [OF_SEVERAL] if protocol.multi_label else []
         notes += comparison_notes(rows, {one.name: one.found.metrics["notes"] for one in judged if one.found})
         metrics = {"format": FORMAT, "kind": "compare", "head": name, "first": rows[0]["file"]}
@@ -143,8 +145,8 @@ def _row(one: _Judged, first: _Judged, head: str, *, annotated: bool) -> dict:
     row = {"file": one.name, "backbone": None, "weights": None, "clip_classifier": None}
     row |= dict.fromkeys(("expected", "present", "failed"))
     row |= {f"{arm}{part}": None for arm in arms for part in ("", "_k", "_n")}
-    row |= {f"{prefix}{name}": None for prefix in ("", "first_") for name in DIFFERENCE}
-    row |= {"not_compared": None, "error": one.error}
+    row |= {f"{prefix}{name}": None for prefix in PREFIXES for name in (*DIFFERENCE, "p_holm")}
+    row |= {"not_compared": None, "head_failed": None, "error": one.error}
     if one.features is not None:
         row |= {key: one.features.recipe.get(key) for key in ("backbone", "weights")}
         present, failed = one.features.num_videos, len(one.features.failures)
@@ -157,6 +159,7 @@ def _row(one: _Judged, first: _Judged, head: str, *, annotated: bool) -> dict:
     for arm in arms:
         row |= {arm: of_arm[arm]["mean"], f"{arm}_k": of_arm[arm].get("k"), f"{arm}_n": of_arm[arm].get("n")}
     row |= {name: of_arm[head].get(name) for name in DIFFERENCE}
+    row["head_failed"] = of_arm[head].get("failed")
     if one is not first:
         row["not_compared"] = _why_not(one, first, head, annotated=annotated)
         if row["not_compared"] is None:
@@ -168,8 +171,9 @@ def _why_not(one: _Judged, first: _Judged, head: str, *, annotated: bool) -> str
     """Why two files cannot be compared, None where the same videos teach and judge."""
     if first.found is None:
         return f"{first.name} gave no figures"
-    if any(f"{head}.predicted" not in judged.predictions for judged in (one, first)):
-        return f"{head} failed in one of them"
+    for judged in (one, first):
+        if f"{head}.predicted" not in judged.predictions:
+            return f"{head} failed in {judged.name}"
     if reason := why_other_videos(one.features, first.features, annotated=annotated):
         return reason
     shared = ("ids", "labels", "folds", "classes", "seeds")
@@ -192,7 +196,15 @@ def why_other_videos(ours: FeatureFile, theirs: FeatureFile, *, annotated: bool)
 
 
 def _against_first(one: _Judged, first: _Judged, head: str) -> dict[str, float]:
-    """The head's accuracy less that of the first file's, paired over videos and seeds."""
+    """The head's accuracy less that of the first file's, over the same videos."""
     ours, theirs = (is_right(j.predictions[f"{head}.predicted"], j.predictions["labels"]) for j in (one, first))
-    difference = vars(paired_difference(ours, theirs, one.predictions["ids"], one.predictions["units"]))
-    return {name: difference[name] for name in DIFFERENCE}
+    chance = tuple(next(row["by_chance"] for row in j.found.rows if row["name"] == head) for j in (one, first))
+    found = paired_difference(ours, theirs, one.predictions["ids"], one.predictions["units"], by_chance=chance)
+    return {name: vars(found)[name] for name in DIFFERENCE}
+
+
+def _adjust(rows: Sequence[dict]) -> None:
+    """Adjust every p of the table for all that are in it (Holm)."""
+    there = [(row, prefix) for row in rows for prefix in PREFIXES if row[f"{prefix}p"] is not None]
+    for (row, prefix), adjusted in zip(there, holm([row[f"{prefix}p"] for row, prefix in there]), strict=True):
+        row[f"{prefix}p_holm"] = adjusted

@@ -1,4 +1,4 @@
-"""Is the mean average precision of one arm better than another's? A bootstrap over the same videos and seeds."""
+"""Is the mean average precision of one arm better than another's, on other videos and trained again?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,48 +6,39 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from gcf.head.statistics import CONFIDENCE
+from gcf.head.statistics import chance_of_runs, interval, standard_error, why_missing
 
-RESAMPLES = 1000  # an accuracy has 5000; here each goes through the ranking of every class again
+RESAMPLES = 1000  # each goes through the ranking of every class again
 BLOCK = 1 << 23  # weights held at once, 64 MB
 
 
 @dataclass(frozen=True)
 class MapDifference:
-    """How much higher the mAP of an arm is than the reference's, in fractions, and its 95 % interval low to high."""
+    """How much higher the mAP of an arm is than the reference's, in fractions, and its 95 % interval low to high; None
+    where `statistics.why_missing` says that there can be none.
+    """
 
     delta: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
-def paired_map_difference(
-    scores: np.ndarray,
-    reference: np.ndarray,
-    targets: np.ndarray,
-    units: np.ndarray,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+def map_difference(
+    ours: np.ndarray, theirs: np.ndarray, units: int, *, by_chance: tuple[bool, bool] = (True, True)
 ) -> MapDifference:
-    """Compare two arms on the same n videos: scores, reference (S, n, K), targets (n, K) bool, units (n,) from 0.
+    """Compare two arms by what `resampled_map` gave of each (S, 1 + resamples) with one seed, over so many units.
 
-    A percentile bootstrap that draws units (groups of videos, or videos) and seeds again, both with replacement. A
-    class that none of the drawn videos shows is left out of that mean, in both arms.
+    What units add to the variance is seen by drawing them again; the rest is as for an accuracy
+    (`statistics.standard_error`), by_chance too.
     """
-    ours, theirs = (resampled_map(own, targets, units, seed=seed, resamples=resamples) for own in (scores, reference))
-    return map_difference(ours, theirs, seed=seed)
-
-
-def map_difference(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> MapDifference:
-    """The same from what `resampled_map` gave of each arm (S, 1 + resamples) with one seed."""
-    differences = ours - theirs
-    num_seeds, draws = len(differences), differences.shape[1] - 1
-    seeds = np.random.default_rng([seed, 1]).multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=draws)
-    found = (differences[:, 1:].T * seeds).sum(axis=1) / num_seeds
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return MapDifference(float(differences[:, 0].mean()), float(low), float(high))
+    arms = [runs if chance else runs[:1] for runs, chance in zip((ours, theirs), by_chance, strict=True)]
+    delta = float(arms[0][:, 0].mean() - arms[1][:, 0].mean())
+    if why_missing(arms, by_chance, units):
+        return MapDifference(delta, None, None)
+    of_units = (arms[0][:, 1:].mean(axis=0) - arms[1][:, 1:].mean(axis=0)).var(ddof=1)
+    of_units -= sum(chance_of_runs((runs - runs.mean(axis=0))[:, 1:].var(axis=1, ddof=1)) for runs in arms)
+    error, freedom = standard_error([runs[:, 0] for runs in arms], max(float(of_units), 0.0), units)
+    return MapDifference(delta, *interval(delta, error, freedom))
 
 
 def resampled_map(
@@ -55,7 +46,9 @@ def resampled_map(
 ) -> np.ndarray:
     """The mAP (S, 1 + resamples) of scores (S, n, K): of the videos as they are, then of each draw of units.
 
-    The same `seed` draws the same units, so that arms can be paired.
+    scores (S, n, K), targets (n, K) bool, units (n,) from 0 (groups of videos, or videos), drawn with replacement. A
+    class that none of the drawn videos shows is left out of that mean. The same `seed` draws the same units, so that
+    arms can be paired.
     """
     weights = _weights(units, resamples, np.random.default_rng([seed, 0]))
     step = max(1, BLOCK // len(units))

@@ -44,8 +44,9 @@ def plot_arms(path: Path, rows: Sequence[dict], *, reference: str = "D-Clips") -
     left.set(xlabel=f"{what}, percent", yticks=places, yticklabels=names)
     left.invert_yaxis()
     for place, row in zip(places, rows, strict=True):
-        if row[delta] is not None:
+        if row[low] is not None:
             right.plot([100 * row[low], 100 * row[high]], [place, place], color="tab:blue")
+        if row[delta] is not None:
             right.plot([100 * row[delta]], [place], "o", color="tab:blue")
     right.axvline(0, color="grey", linewidth=0.8)
     right.set(xlabel=f"difference to {reference}, points")

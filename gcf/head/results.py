@@ -61,6 +61,11 @@ class SeedResult:
     calibrated: np.ndarray | None
     log_probabilities: np.ndarray | None
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether training again can come out otherwise: not where a head was fitted in one go, or not trained."""
+        return any(trained is not None and trained.history for trained in self.trained)
+
 
 def keep(
     trained: Trained | None, said: Prediction, labels: np.ndarray, *, temperature: float | None, whole: bool

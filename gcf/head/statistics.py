@@ -1,39 +1,39 @@
-"""Is one arm better than another? Paired over the same videos and seeds."""
+"""Is one arm better than another, on other videos and trained again? From the same videos, over several seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom, norm
+from scipy.stats import binom, t
 
-RESAMPLES = 5000
 CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE  # a difference with a smaller p counts as shown
 POWER = 0.8
-BLOCK = 1 << 22  # counts drawn at once, 32 MB
+LEAST_SEEDS = 2  # of an arm whose training has chance in it: one run does not show how runs differ
 
 
 @dataclass(frozen=True)
 class PairedDifference:
     """How much better an arm is than the reference, in fractions of the videos judged, and how sure that is.
 
-    delta, and low to high, its 95 % interval. p: of no difference, over units (groups of videos, or videos).
-    mcnemar_p: the same over videos. gained, lost: videos that went from wrong to right, and from right to wrong.
-    units: how many the interval and p rest on. smallest: the least difference that McNemar's test would call
-    significant among as many discordant videos; detectable: the true difference that it would find in four of five
-    test sets like this; None where no difference could be. Both take videos as independent.
+    delta, and low to high, its 95 % interval; p: of no difference, below 5 % exactly where that interval leaves 0 out.
+    mcnemar_p: of these trained heads over videos alone. gained, lost: videos that went from wrong to right, and from
+    right to wrong. units: the groups of videos, or videos, that the interval and p rest on. smallest: the least
+    difference that they would call shown here; detectable: the true one that they would find in four of five cases.
+    missing: why there is no interval and no p (None then, as smallest and detectable); None where there are.
     """
 
     delta: float
-    low: float
-    high: float
-    p: float
+    low: float | None
+    high: float | None
+    p: float | None
     mcnemar_p: float
     gained: int
     lost: int
     units: int
     smallest: float | None
     detectable: float | None
+    missing: str | None = None
 
 
 def paired_difference(
@@ -42,38 +42,41 @@ def paired_difference(
     videos: np.ndarray,
     groups: Sequence[str] | None = None,
     *,
-    seed: int = 0,
+    by_chance: tuple[bool, bool] = (True, True),
 ) -> PairedDifference:
-    """Compare two arms on the same n predictions: correct, reference (S, n) bool, videos (n,) ids, groups (n,).
+    """Compare two arms on the same n predictions: correct (S, n), reference (R, n) bool, videos (n,) ids, groups (n,).
 
-    What varies independently are the units: whole groups ('' is a video of its own), since the videos of one scene
-    succeed and fail together; a video that is judged in several splits stays whole too. The interval is a percentile
-    bootstrap that draws units and seeds again, both with replacement. p is the exact two-sided sign-flip permutation
-    test over units, seeds added up. mcnemar_p is McNemar's exact test over videos, where a video counts as gained when
-    the arm is right on it more often, over all seeds and splits, than the reference.
+    The question is whether the difference would come out again with other videos *and* another training. What varies
+    independently are units, whole groups ('' is a video of its own), since the videos of one scene succeed and fail
+    together (a video that is judged in several splits stays whole too), and the seeds of either arm, which are not
+    paired. by_chance: whether training the arm again can come out otherwise; where it cannot, its rows are all the
+    same, count as one run, and add nothing to the variance. The test is a t test, see `standard_error`.
 
-    Both p values are about these trained heads on other videos. That training again with other seeds may come out
-    otherwise is in the interval alone, and there only with several seeds.
+    mcnemar_p is McNemar's exact test over videos, where a video counts as gained when the arm is right on it more
+    often, over all seeds and splits, than the reference.
     """
     correct, reference = np.atleast_2d(correct), np.atleast_2d(reference)
-    if correct.shape != reference.shape or correct.shape[1] != len(videos) or not len(videos):
+    if correct.shape[1:] != reference.shape[1:] or correct.shape[1] != len(videos) or not len(videos):
         raise ValueError(f"shapes differ or are empty: {correct.shape}, {reference.shape}, {len(videos)} videos")
-    differences = correct.astype(np.int64) - reference.astype(np.int64)  # (S, n)
-    gains, sizes = _per_unit(differences, unit_numbers(videos, groups))
-    low, high = _bootstrap(gains, sizes, np.random.default_rng(seed))
-    of_video = _per_unit(differences, unit_numbers(videos))[0].sum(axis=0)
-    gained, lost = int((of_video > 0).sum()), int((of_video < 0).sum())
+    arms = [runs if chance else runs[:1] for runs, chance in zip((correct, reference), by_chance, strict=True)]
+    sizes = np.bincount(unit_numbers(videos, groups))
+    delta = float(arms[0].mean() - arms[1].mean())
+    gained, lost = _flips(*arms, unit_numbers(videos))
+    missing = why_missing(arms, by_chance, len(sizes))
+    found = dict.fromkeys(("low", "high", "p", "smallest", "detectable"))
+    if missing is None:
+        per_unit = [_per_unit(runs, unit_numbers(videos, groups)) for runs in arms]
+        added = 2 * len(videos) / len(np.unique(videos))  # judgements of two videos
+        error, freedom = standard_error([r.mean(axis=1) for r in arms], _of_units(per_unit, sizes, added), len(sizes))
+        found = _judgement(delta, error, freedom, kept=len(videos) / (len(videos) + added))
     return PairedDifference(
-        delta=float(differences.mean()),
-        low=low,
-        high=high,
-        p=sign_flip_p(gains.sum(axis=0)),
+        delta=delta,
         mcnemar_p=mcnemar_p(gained, lost),
         gained=gained,
         lost=lost,
         units=len(sizes),
-        smallest=smallest_difference(gained + lost, len(of_video)),
-        detectable=detectable_difference(gained + lost, len(of_video)),
+        missing=missing,
+        **found,
     )
 
 
@@ -89,29 +92,87 @@ def unit_numbers(videos: np.ndarray, groups: Sequence[str] | None = None) -> np.
     return np.unique(np.where(groups == "", unit, unit.max() + 1 + of_group), return_inverse=True)[1]
 
 
-def _per_unit(differences: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums (S, U) of differences (S, n) over the judgements of each unit, and how many those are (U,)."""
-    sums = np.stack([np.bincount(unit, weights=row) for row in differences])
-    return np.rint(sums).astype(np.int64), np.bincount(unit)
+def _per_unit(values: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Sums (S, U) of values (S, n) over the judgements of each unit."""
+    return np.stack([np.bincount(unit, weights=row) for row in values])
 
 
-def _bootstrap(gains: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """The percentile interval of the difference; gains (S, U), sizes (U,).
+def _flips(correct: np.ndarray, reference: np.ndarray, video: np.ndarray) -> tuple[int, int]:
+    """How many videos an arm is right on more often than the reference, and how many less often."""
+    ours, theirs = (_per_unit(runs, video).sum(axis=0) for runs in (correct, reference))
+    ahead = ours * len(reference) - theirs * len(correct)  # whole numbers, whatever the numbers of runs
+    return int((ahead > 0).sum()), int((ahead < 0).sum())
 
-    Units with the same gains and size cannot be told apart in the sum: it is enough to draw how many of each kind
-    there are, and of thousands of videos under a few seeds there are few kinds.
+
+def why_missing(arms: Sequence[np.ndarray], by_chance: Sequence[bool], units: int) -> str | None:
+    """Why there can be no interval and no p, in a sentence; None where there can."""
+    if any(chance and len(runs) < LEAST_SEEDS for runs, chance in zip(arms, by_chance, strict=True)):
+        return (
+            "One seed does not show how much another training would differ: no interval and no p. Two seeds (--seeds "
+            f"{LEAST_SEEDS}) would do; five find smaller differences."
+        )
+    if units < 2:
+        return "All videos are of one group: no interval and no p. Two groups would do; ten find smaller differences."
+    return None
+
+
+def _of_units(arms: Sequence[np.ndarray], sizes: np.ndarray, added: float) -> float:
+    """What units add to the variance of the difference; arms: (S, U) and (R, U) right ones of each run and unit.
+
+    One video gained and one lost are added, as by Bonett and Price (2012), Adjusted Wald confidence interval for a
+    difference of binomial proportions based on paired data, JEBS 37, 479-488: without them few discordant videos pass
+    for certainty. sizes (U,): the judgements of each unit; added: those of two videos.
     """
-    num_seeds, units = gains.shape
-    kinds, counts = np.unique(np.vstack([gains, sizes]), axis=1, return_counts=True)  # (S + 1, kinds)
-    found, step = [], max(1, BLOCK // len(counts))
-    for start in range(0, RESAMPLES, step):
-        draws = min(step, RESAMPLES - start)
-        sums = rng.multinomial(units, counts / units, size=draws) @ kinds.T.astype(float)  # (draws, S + 1)
-        seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=draws)  # (draws, S)
-        found.append((sums[:, :-1] * seeds).sum(axis=1) / (num_seeds * sums[:, -1]))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
-    return float(low), float(high)
+    judged, correction = sizes.sum(), len(sizes) / (len(sizes) - 1)
+    gains = arms[0].mean(axis=0) - arms[1].mean(axis=0)
+    apart = correction * ((gains - gains.sum() / judged * sizes) ** 2).sum()
+    for runs in arms:
+        own = runs - runs.mean(axis=0)
+        own -= own.sum(axis=1, keepdims=True) / judged * sizes
+        apart -= correction * chance_of_runs((own**2).sum(axis=1))
+    return (max(apart, 0.0) + added**2 / 2) / (judged + added) ** 2
+
+
+def chance_of_runs(squares: np.ndarray) -> float:
+    """What seeds and units vary together in the mean over runs: squares (S,), of each run's own part in its units."""
+    return float(squares.sum() / (len(squares) - 1) / len(squares)) if len(squares) > 1 else 0.0
+
+
+def standard_error(scores: Sequence[np.ndarray], of_units: float, units: int) -> tuple[float, float]:
+    """The standard error of a difference of two arms and its degrees of freedom; scores: (S,) and (R,), of each run.
+
+    The model is that of studies in which several readers judge the same cases, other readers in either arm: Hillis
+    (2014), A marginal-mean ANOVA approach for analyzing multireader multicase radiological imaging data, Statistics in
+    Medicine 33, 330-360, where readers are seeds and cases are units. The variance is that of the runs' scores over the
+    number of runs, of each arm, which has the chance of seeds within units in it; and `of_units`, what units add to
+    it, at least 0. The degrees of freedom are Satterthwaite's.
+    """
+    several = [runs for runs in scores if len(runs) > 1]
+    parts = np.array([*(runs.var(ddof=1) / len(runs) for runs in several), of_units])
+    freedoms = np.array([*(len(runs) - 1 for runs in several), units - 1])
+    variance = parts.sum()
+    if not variance:
+        return 0.0, float(units - 1)
+    return float(variance**0.5), float(variance**2 / (parts**2 / freedoms).sum())
+
+
+def interval(delta: float, error: float, freedom: float) -> tuple[float, float]:
+    """The 95 % interval of a difference, low and high."""
+    reach = float(t.ppf(1 - LEVEL / 2, freedom)) * error
+    return delta - reach, delta + reach
+
+
+def _judgement(delta: float, error: float, freedom: float, *, kept: float) -> dict[str, float]:
+    """Interval, p and the differences that could be seen; kept: the share of delta that the added videos leave."""
+    low, high = interval(kept * delta, error, freedom)
+    reach = (high - low) / 2
+    return {
+        "low": low,
+        "high": high,
+        "p": float(2 * t.sf(kept * abs(delta) / error, freedom)),
+        "smallest": reach / kept,
+        "detectable": (reach + float(t.ppf(POWER, freedom)) * error) / kept,
+    }
 
 
 def sign_flip_p(gains: np.ndarray) -> float:
@@ -141,35 +202,6 @@ def mcnemar_p(gained: int, lost: int) -> float:
     0.0625
     """
     return float(min(1.0, 2 * binom.cdf(min(gained, lost), gained + lost, 0.5)))
-
-
-def smallest_difference(discordant: int, videos: int) -> float | None:
-    """The least |difference| of which `mcnemar_p` is below 5 % if so many of the videos are discordant.
-
-    None below six discordant videos: even if all of them go one way, p is 0.06 or more.
-
-    >>> smallest_difference(6, 100), smallest_difference(5, 100)
-    (0.06, None)
-    """
-    lost = np.arange(discordant // 2 + 1)
-    shown = lost[2 * binom.cdf(lost, discordant, 0.5) < LEVEL]
-    return (discordant - 2 * int(shown[-1])) / videos if len(shown) else None
-
-
-def detectable_difference(discordant: int, videos: int) -> float | None:
-    """The true difference that McNemar's test at 5 % finds with a power of 80 %, if that share of videos differs.
-
-    Connor (1987), Sample size for testing differences in proportions for the paired-sample design, Biometrics 43:
-    n = (z_a sqrt(s) + z_b sqrt(s - d^2))^2 / d^2 for a share s of discordant videos and a difference d. With
-    x = d / sqrt(s) this is quadratic: (n + z_b^2) x^2 - 2 z_a sqrt(n) x + z_a^2 - z_b^2 = 0, solved for d here.
-    None where that d would exceed s, for a difference cannot.
-    """
-    share, z_a, z_b = discordant / videos, norm.ppf(1 - LEVEL / 2), norm.ppf(POWER)
-    inner = videos + z_b**2 - z_a**2
-    if inner < 0:
-        return None
-    found = share**0.5 * (z_a * videos**0.5 + z_b * inner**0.5) / (videos + z_b**2)
-    return float(found) if found < share else None
 
 
 def holm(ps: Sequence[float]) -> list[float]:

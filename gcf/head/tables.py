@@ -13,7 +13,7 @@ from gcf.head.summary import summarise
 
 COMPARED = (
     *("delta", "low", "high", "p", "p_holm", "mcnemar_p", "mcnemar_holm"),
-    *("gained", "lost", "units", "smallest", "detectable"),
+    *("gained", "lost", "units", "smallest", "detectable", "missing"),
 )
 COMPARED_MAP = ("map_delta", "map_low", "map_high")
 ADJUSTED = {"p_holm": "p", "mcnemar_holm": "mcnemar_p"}
@@ -31,7 +31,8 @@ def table_rows(
 
     judged: what all arms were judged on, or what each was (its videos then have to mean the same in all of them, like
     ids). groups[video] is the group of a judged video, '' for none. An arm that cannot be paired with the reference
-    says why under "not_compared". failed: why an arm has no results; its row has only that, under "failed".
+    says why under "not_compared"; one that can, but of which there is no p, under "missing". failed: why an arm has no
+    results; its row has only that, under "failed". by_chance: whether training the arm again can come out otherwise.
     p_holm and mcnemar_holm are adjusted for all the arms that are compared (Holm).
 
     Where videos have several classes, top-1 is hit@1, and the rows have "map" too, with map_delta, map_low and
@@ -46,6 +47,7 @@ def table_rows(
             continue
         summary = summarise(arms[name])
         row = {"name": name, "mean": summary.pop("top1"), "std": summary.pop("std"), "seeds": len(arms[name])}
+        row["by_chance"] = arms[name][0].by_chance
         row |= dict.fromkeys(COMPARED) | {"not_compared": None}
         if name != reference:
             there = reference in arms and reference not in failed
@@ -55,7 +57,7 @@ def table_rows(
                 row |= vars(_difference(arms, own, name, reference, groups))
         rows[name] = row | summary
     _compare_maps(rows, arms, own, reference, groups)
-    _adjust([row for row in rows.values() if row.get("p") is not None])
+    _adjust(list(rows.values()))
     return list(rows.values())
 
 
@@ -85,7 +87,12 @@ def _difference(
 ) -> PairedDifference:
     right = [np.stack([judged[arm].right(r.predicted) for r in arms[arm]]) for arm in (name, reference)]  # (S, n)
     videos = judged[reference].videos
-    return paired_difference(*right, videos, None if groups is None else [groups[v] for v in videos.tolist()])
+    own = None if groups is None else [groups[v] for v in videos.tolist()]
+    return paired_difference(*right, videos, own, by_chance=_by_chance(arms, name, reference))
+
+
+def _by_chance(arms: Mapping[str, Sequence[SeedResult]], name: str, reference: str) -> tuple[bool, bool]:
+    return arms[name][0].by_chance, arms[reference][0].by_chance
 
 
 def _compare_maps(
@@ -103,7 +110,8 @@ def _compare_maps(
     needed = [reference, *compared] if compared else []
     found = {name: _resampled_map(arms[name], judged[name], groups) for name in needed}
     for name in compared:
-        difference = vars(map_difference(found[name], found[reference]))
+        chance = _by_chance(arms, name, reference)
+        difference = vars(map_difference(found[name], found[reference], rows[name]["units"], by_chance=chance))
         maps[name] |= {f"map_{key}": value for key, value in difference.items()}
 
 
@@ -113,8 +121,9 @@ def _resampled_map(results: Sequence[SeedResult], judged: Judged, groups: Sequen
     return resampled_map(np.stack([r.log_probabilities for r in results]), judged.labels, units)
 
 
-def _adjust(compared: Sequence[dict]) -> None:
+def _adjust(rows: Sequence[dict]) -> None:
     for adjusted, raw in ADJUSTED.items():
+        compared = [row for row in rows if row.get(raw) is not None]
         for row, value in zip(compared, holm([row[raw] for row in compared]), strict=True):
             row[adjusted] = value
 
@@ -172,17 +181,24 @@ def _cells(row: dict, several: bool) -> list[str]:
 
 
 def _difference_cells(row: dict, prefix: str = "") -> list[str]:
-    delta, low, high = (100 * row[f"{prefix}{name}"] for name in ("delta", "low", "high"))
-    return [f"{delta:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+    delta, low, high = (row[f"{prefix}{name}"] for name in ("delta", "low", "high"))
+    interval = "-" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return [f"{100 * delta:+.1f}", interval]
 
 
-def _p(p: float) -> str:
+def _p(p: float | None) -> str:
+    if p is None:
+        return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _reasons(rows: Sequence[dict]) -> list[tuple[str, str]]:
-    told = [(row["name"], row.get("failed") or row.get("not_compared")) for row in rows]
-    return [(name, reason) for name, reason in told if reason]
+    """Why arms have failed, or are not compared; arms of one reason share a line."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if reason := row.get("failed") or row.get("not_compared") or row.get("missing"):
+            names.setdefault(reason, []).append(row["name"])
+    return [(", ".join(own), reason) for reason, own in names.items()]
 
 
 def _in_markdown(text: str) -> str:

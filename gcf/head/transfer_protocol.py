@@ -144,7 +144,7 @@ def _moved(run: TrainingRun, out: str | os.PathLike | None) -> TrainingRun:
 
 
 def _difference(transferred: Path, scratch: Path) -> dict:
-    """Transferred less scratch, paired over the judged videos and the seeds."""
+    """Transferred less scratch, over the same videos."""
     saved = [np.load(folder / PREDICTIONS) for folder in (transferred, scratch)]
     right = [is_right(found["probabilities"].argmax(axis=2), found["labels"]) for found in saved]  # (S, n)
     return asdict(paired_difference(*right, saved[0]["ids"], saved[0]["units"]))
@@ -157,6 +157,10 @@ def describe(metrics: dict) -> str:
         for name, key in (("last layer alone", "transferred"), ("from scratch", "scratch"))
     ]
     d = metrics["difference"]
-    interval = f"95 % interval {100 * d['low']:+.1f} to {100 * d['high']:+.1f}"
-    lines.append(f"difference {100 * d['delta']:+.1f} points, {interval}, p {d['p']:.3g}")
+    difference = f"difference {100 * d['delta']:+.1f} points"
+    if d["missing"] is None:
+        interval = f"95 % interval {100 * d['low']:+.1f} to {100 * d['high']:+.1f}"
+        lines.append(f"{difference}, {interval}, p {d['p']:.3g}")
+    else:
+        lines += [difference, d["missing"]]
     return "\n".join([*lines, *metrics["notes"]])

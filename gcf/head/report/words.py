@@ -109,6 +109,8 @@ def _map_evidence(row: Mapping) -> str:
 
 def _claim(row: Mapping) -> str:
     """What may be said of a row's difference to the reference."""
+    if row.get("missing"):
+        return "what chance does is not known"
     if row.get("p") is None:
         return "the two are not compared"
     return "the difference is shown" if is_shown(row) else "no difference is shown"
@@ -140,9 +142,9 @@ def is_shown(row: Mapping) -> bool:
 
 
 def evidence(row: Mapping) -> str:
-    """Difference, interval and p of a compared row in words; "" where it was not compared."""
+    """Difference, interval and p of a compared row in words, or why there is none; "" where it was not compared."""
     if row.get("p") is None:
-        return ""
+        return row.get("missing") or ""
     corrected = row.get("p_holm") is not None
     p = p_value(row["p_holm"] if corrected else row["p"])
     which = "Holm-corrected p" if corrected else "p, not corrected for the number of arms,"
@@ -169,7 +171,7 @@ def sensitivity(rows: Iterable[Mapping]) -> str:
     low, high = min(found, key=float), max(found, key=float)
     size = low if low == high else f"{low} to {high}"
     of_hits = " in hit@1" if has_map(rows) else ""
-    return f"A true difference of {size} points{of_hits} would be found in four of five test sets of this size."
+    return f"A true difference of {size} points{of_hits} would be found in four of five cases like this one."
 
 
 def settings(found: object) -> list[tuple[str, str]]:
