@@ -9,6 +9,7 @@ from compare import assert_bitwise_equal
 
 from gcf.data.annotations import Annotation, Annotations
 from gcf.errors import AnnotationError, FeatureFileError, HeadError, RecipeError, RefusedError, UsageError
+from gcf.head.ablation import ablate
 from gcf.head.config import HeadConfig, Protocol
 from gcf.head.evaluate import evaluate_head
 from gcf.head.saved import load_head
@@ -90,6 +91,9 @@ def test_cross_validation_pools_the_folds_and_keeps_each_head(tmp_path):
             assert load_head(tmp_path / "run" / place).training["seed"] == seed["seed"]
     assert run.metrics["k"] == sum(seed["k"] for seed in run.metrics["seeds"])
     assert run.metrics["fold_min"] <= run.metrics["top1"] <= run.metrics["fold_max"]
+    folds = [fold["top1"] for seed in run.metrics["seeds"] for fold in seed["folds"]]
+    assert run.metrics["fold_mean"] == pytest.approx(np.mean(folds))
+    assert f"folds: top-1 {100 * np.mean(folds):.1f} % in the mean" in run.describe()
     with pytest.raises(HeadError, match="several heads: seed-0-fold-00"):
         load_head(tmp_path / "run")
 
@@ -105,6 +109,9 @@ def test_official_splits_come_from_the_annotations(tmp_path):
     assert [fold["n"] for fold in run.metrics["seeds"][0]["folds"]] == [12, 12]
     with pytest.raises(UsageError, match="publish splits"):
         train_head(features, cv="official")
+    compared = ablate(features, heads=["mean"], seeds=2, epochs=1, annotations=annotations, cv="official")
+    (note,) = [note for note in compared.metrics["notes"] if note.startswith("Mean of the official splits, top-1 %: ")]
+    assert all(f"{row['name']} {100 * row['fold_mean']:.1f}" in note for row in compared.rows)
 
 
 def test_without_test_videos_the_figures_are_of_val_and_it_says_so(tmp_path):

@@ -107,6 +107,7 @@ def ablate(
         metrics |= _metrics(trial, outcome, compared, reference)
         around, about = circumstances(trial, "gcf ablate")
         metrics |= around | {"audit": leaks}
+        notes += _mean_of_splits(metrics["rows"]) if protocol.cv == "official" else []
         metrics["notes"] = [*notes, *metrics["notes"], *about, *found_leaks, *outcome.notes, *refusal]
         found = Ablation(metrics["rows"], metrics, None if out is None else Path(out))
         if folder is not None:
@@ -222,6 +223,12 @@ def _sensitivity(rows: Sequence[dict]) -> list[str]:
         return []
     low, high = 100 * min(least), 100 * max(least)
     return [f"These videos and seeds show a true difference of {low:.1f} to {high:.1f} points in four of five cases."]
+
+
+def _mean_of_splits(rows: Sequence[dict]) -> list[str]:
+    """What papers print of official splits, beside the table's figure over all of their videos together."""
+    means = [f"{row['name']} {100 * row['fold_mean']:.1f}" for row in rows if row["mean"] is not None]
+    return [f"Mean of the official splits, top-1 %: {', '.join(means)}. The table counts their videos together."]
 
 
 def _once(rows: Sequence[dict]) -> str:

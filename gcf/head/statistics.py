@@ -59,14 +59,16 @@ def paired_difference(
     if correct.shape[1:] != reference.shape[1:] or correct.shape[1] != len(videos) or not len(videos):
         raise ValueError(f"shapes differ or are empty: {correct.shape}, {reference.shape}, {len(videos)} videos")
     arms = [runs if chance else runs[:1] for runs, chance in zip((correct, reference), by_chance, strict=True)]
-    sizes = np.bincount(unit_numbers(videos, groups))
+    video = unit_numbers(videos)
+    unit = video if groups is None else unit_numbers(videos, groups)
+    sizes = np.bincount(unit)
     delta = float(arms[0].mean() - arms[1].mean())
-    gained, lost = _flips(*arms, unit_numbers(videos))
+    gained, lost = _flips(*arms, video)
     missing = why_missing(arms, by_chance, len(sizes))
     found = dict.fromkeys(("low", "high", "p", "smallest", "detectable"))
     if missing is None:
-        per_unit = [_per_unit(runs, unit_numbers(videos, groups)) for runs in arms]
-        added = 2 * len(videos) / len(np.unique(videos))  # judgements of two videos
+        per_unit = [_per_unit(runs, unit) for runs in arms]
+        added = 2 * len(videos) / (video.max() + 1)  # judgements of two videos
         error, freedom = standard_error([r.mean(axis=1) for r in arms], _of_units(per_unit, sizes, added), len(sizes))
         found = _judgement(delta, error, freedom, kept=len(videos) / (len(videos) + added))
     return PairedDifference(

@@ -14,6 +14,8 @@ AVERAGED = ("top1", "top5", "map", "mean_class", "loss")
 def summarise(results: Sequence[SeedResult]) -> dict:
     """Mean over the seeds of the pooled metrics, the spread of top-1 over seeds and over folds; k and n are summed.
 
+    "fold_mean" is the mean over the folds, each counting alike: of official splits, what papers print.
+
     Where there is a mAP, its spread over the seeds is "map_std".
     """
     metrics = [r.metrics for r in results]
@@ -25,6 +27,7 @@ def summarise(results: Sequence[SeedResult]) -> dict:
         "k": sum(m["k"] for m in metrics),
         "n": sum(m["n"] for m in metrics),
         "std": _std([m["top1"] for m in metrics]),
+        "fold_mean": float(folds.mean()),
         "fold_std": _std(folds.tolist()),
         "fold_min": float(folds.min()),
         "fold_max": float(folds.max()),
@@ -76,5 +79,6 @@ def describe(metrics: Mapping) -> str:
         both = f"mAP +- {100 * metrics['map_std']:.1f}, {one} " if several else ""
         lines[0] += f", {both}+- {100 * metrics['std']:.1f} over seeds"
     if metrics.get("fold_std") is not None:
-        lines.append(f"folds: {one} {100 * metrics['fold_min']:.1f} to {100 * metrics['fold_max']:.1f} %")
+        low, mean, high = (100 * metrics[f"fold_{what}"] for what in ("min", "mean", "max"))
+        lines.append(f"folds: {one} {mean:.1f} % in the mean, {low:.1f} to {high:.1f} %")
     return "\n".join([*lines, *metrics.get("notes", ())])

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 OF_TARGET = ("annotations", "multi_label", "cv", "seeds")  # options that say nothing of the training on the source
 SHOWN = (
     *("judged_on", "top1", "top5", "map", "mean_class", "loss", "k", "n"),
-    *("std", "map_std", "fold_std", "fold_min", "fold_max"),
+    *("std", "map_std", "fold_mean", "fold_std", "fold_min", "fold_max"),
 )
 
 

@@ -19,7 +19,7 @@ from gcf.head.training import PREDICTIONS
 # What a row of a comparison has, taken from the metrics of a single training.
 OF_ROW = (
     *("std", "top5", "mean_class", "map", "map_std", "loss", "k", "n"),
-    *("fold_std", "fold_min", "fold_max", "temperature", "ece"),
+    *("fold_mean", "fold_std", "fold_min", "fold_max", "temperature", "ece"),
 )
 
 
