@@ -85,6 +85,12 @@ def training_options(command):
         multi_label_option,
         click.option("--cv", type=Cv(), help="Cross-validate: leave one group out, published splits, K folds."),
         click.option(
+            "--judge",
+            type=click.Choice(["val", "test"]),
+            help="Which subset judges, once, at the end. val: the published one, as for Kinetics; another val is "
+            "carved from train to choose by.  [default: test; without one the published val]",
+        ),
+        click.option(
             "--seeds", type=int, help="How many seeds, counted from --seed.  [default: 1 to train, 5 to compare]"
         ),
         click.option("--seed", default=0, help="Of initial values, batches and random clips."),

@@ -20,7 +20,7 @@ from gcf.head.config import HeadConfig, Protocol, TrainConfig, split_options
 from gcf.head.crossval import Outcome, Trial
 from gcf.head.grid import grid_comparison, parse_grid
 from gcf.head.keeper import Keeper
-from gcf.head.labelled import LabelledFeatures, label_features, make_splits
+from gcf.head.labelled import LabelledFeatures, judge_notes, label_features, make_splits
 from gcf.head.results import ensemble
 from gcf.head.runs import FORMAT, run_folder
 from gcf.head.store import open_store
@@ -75,7 +75,8 @@ def ablate(
     What is compared: a `preset` ("modules" unless another is named), or `heads`, or every point of a `grid` of fields
     of HeadConfig and TrainConfig, {"width": [64, 256]} or ["width=64,256"], on the one head given. C-Clip and D-Clips
     are always among the arms; each other arm is compared to `reference`, paired. Several feature files of the same
-    videos are joined. Without a test subset and without `cv`, five folds that keep groups whole are used.
+    videos are joined. Without a test subset the published val judges (see `Protocol.judge`); without either and
+    without `cv`, five folds that keep groups whole are used.
 
     An arm that fails does not stop the others. reuse: results are kept beside the feature file, so that a stopped
     comparison goes on and another one takes what it shares. audit: look for leaks across the splits first.
@@ -126,7 +127,7 @@ def _open_store(data: LabelledFeatures) -> tuple:
 def _splits(data: LabelledFeatures, protocol: Protocol) -> tuple[list[Split], list[str]]:
     splits = make_splits(data, protocol)
     if protocol.cv is not None or len(splits[0].test):
-        return splits, []
+        return splits, judge_notes(data, protocol, splits)
     note = (
         f"No test subset is given: heads are judged by {DEFAULT_FOLDS}-fold cross-validation that keeps groups whole."
     )

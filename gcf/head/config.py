@@ -231,6 +231,9 @@ class TrainConfig:
         return {f.name: getattr(self, f.name) for f in fields(self)} | names
 
 
+JUDGES = ("val", "test")  # subsets that may judge
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Which videos teach and which judge.
@@ -238,7 +241,9 @@ class Protocol:
     annotations: labels to use instead of the feature file's, a path or what `read_annotations` gives.
     multi_label: a video may have several classes, which `annotations` name; heads learn each by itself.
     cv: None (the subsets, or val carved from train), "group" (leave one group out), "official" (the published splits
-    of the annotations) or a number of folds. seeds: runs of each head, counted from TrainConfig.seed; None: one for
+    of the annotations) or a number of folds. judge: which subset judges, "test", or "val" (the published one, as for
+    Kinetics; another val is then carved from train, and test takes no part); None: test, or where there is none val,
+    if train is marked too. seeds: runs of each head, counted from TrainConfig.seed; None: one for
     training, five for a comparison. The splits are the same for all of them.
     """
 
@@ -246,8 +251,13 @@ class Protocol:
     cv: str | int | None = None
     seeds: int | None = None
     multi_label: bool = False
+    judge: str | None = None
 
     def __post_init__(self):
+        if self.judge not in (None, *JUDGES):
+            raise UsageError(f"unknown judge {self.judge!r}; known: {', '.join(JUDGES)}")
+        if self.judge is not None and self.cv is not None:
+            raise UsageError("cv judges every video in turn; leave out judge, or cv")
         if isinstance(self.cv, str) and self.cv not in ("group", "official"):
             raise UsageError(f"unknown cv {self.cv!r}; known: group, official, or a number of folds")
         if isinstance(self.cv, int) and self.cv < 2:
@@ -259,7 +269,8 @@ class Protocol:
         """The protocol as JSON takes it."""
         source = self.annotations
         name = None if source is None else str(getattr(source, "source", source))
-        return {"annotations": name, "cv": self.cv, "seeds": self.seeds, "multi_label": self.multi_label}
+        named = {"annotations": name, "cv": self.cv, "judge": self.judge}
+        return named | {"seeds": self.seeds, "multi_label": self.multi_label}
 
 
 def split_options(options: dict) -> tuple[Protocol, TrainConfig]:

@@ -105,14 +105,54 @@ def _annotated(features: FeatureFile, annotations: Annotations) -> LabelledFeatu
 
 
 def make_splits(data: LabelledFeatures, protocol: Protocol) -> list[Split]:
-    """The splits that the protocol asks for, the same for every head and seed."""
+    """The splits that the protocol asks for, the same for every head and seed.
+
+    Raises UsageError where no video of the subset that is to judge has a label.
+    """
+    if protocol.judge is not None and not np.any(_marked(data) == protocol.judge):
+        raise UsageError(f"no video of the subset {protocol.judge} has a label: leave out judge, or give annotations")
     if protocol.cv is None:
-        return [holdout(data.labels, data.subsets, data.groups)]
+        subsets = _val_as_test(data.subsets) if val_judges(data, protocol) else data.subsets
+        return [holdout(data.labels, subsets, data.groups)]
     if protocol.cv != "official":
         return folds(data.labels, data.groups, scheme=protocol.cv)
     if not data.published:
         raise UsageError("cv official needs annotations that publish splits (UCF-101 and HMDB-51 lists do)")
     return published(data.labels, data.groups, data.published)
+
+
+def val_judges(data: LabelledFeatures, protocol: Protocol) -> bool:
+    """Whether the published val judges: where that is asked for, or train and val are marked and test is not."""
+    there = set(_marked(data))
+    by_itself = protocol.cv is None and protocol.judge is None and {"train", "val"} <= there and "test" not in there
+    return protocol.judge == "val" or by_itself
+
+
+def judge_notes(data: LabelledFeatures, protocol: Protocol, splits: Sequence[Split]) -> list[str]:
+    """Who judges, where that is not the test subset; nothing else."""
+    if not val_judges(data, protocol):
+        return []
+    untouched = np.count_nonzero(_marked(data) == "test")
+    beside = f" The {untouched} test videos take no part." if untouched else ""
+    why = "" if protocol.judge else " There is no test subset."
+    return [
+        f"The published val ({len(splits[0].test)} videos) judges, once, at the end, and is what is called test here; "
+        f"another val ({len(splits[0].val)} videos) is carved from train, by whole groups, to choose by.{why}{beside}"
+    ]
+
+
+def _marked(data: LabelledFeatures) -> np.ndarray:
+    """The subsets of the labelled videos."""
+    return np.asarray(data.subsets, dtype=object)[data.labels >= 0]
+
+
+def _val_as_test(subsets: Sequence[str]) -> list[str]:
+    """Subsets in which val is the test set and the test set takes no part; what is unmarked trains where nothing else
+    would.
+    """
+    rest = "" if "train" in subsets else "train"
+    roles = {"val": "test", "test": "", "": rest}
+    return [roles.get(subset, subset) for subset in subsets]
 
 
 def coverage(data: LabelledFeatures, splits: Sequence[Split]) -> dict:
@@ -147,7 +187,7 @@ def coverage_notes(found: dict) -> list[str]:
         ("failed", "gave no clips at extraction"),
         ("missing", "are annotated but not in the feature file"),
         ("unlabelled", "have no label"),
-        ("in_no_subset", "lie in no subset"),
+        ("in_no_subset", "lie in no subset that takes part"),
     )
     left_out = [f"{found[key]} {reason}" for key, reason in reasons if found[key]]
     notes = []

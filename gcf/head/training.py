@@ -18,7 +18,7 @@ from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
 from gcf.head.config import HeadConfig, head_config, split_options
 from gcf.head.crossval import Outcome, Trial
-from gcf.head.labelled import LabelledFeatures, label_features, make_splits
+from gcf.head.labelled import LabelledFeatures, judge_notes, label_features, make_splits
 from gcf.head.plots import plot_training
 from gcf.head.results import Judged, SeedResult, ensemble
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
@@ -100,7 +100,13 @@ def train_head(
         metrics |= settings | around | {"audit": leaks, "ensemble": ensemble(results, trial.judged)}
         measured = calibration_of(results, trial.judged)
         metrics["calibration"] = {config.name: measured} if measured else {}
-        metrics["notes"] = [*_notes(trial.judged), *about, *found_leaks, *outcome.notes]
+        metrics["notes"] = [
+            *_notes(trial.judged),
+            *judge_notes(data, protocol, splits),
+            *about,
+            *found_leaks,
+            *outcome.notes,
+        ]
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results
