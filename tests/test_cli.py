@@ -107,6 +107,24 @@ def test_a_broken_video_makes_exit_code_3_and_is_named_once(tmp_path, invoke):
 
 
 def test_info_says_what_a_file_holds(features, invoke):
+def test_a_list_of_which_no_video_exists_is_refused_before_work(tmp_path, invoke, monkeypatch):
+    monkeypatch.setattr("gcf.extract.extractor.open_engine", lambda *_: pytest.fail("a network was about to be loaded"))
+    (tmp_path / "list.txt").write_text("a/1.mp4\na/2.mp4\n")
+    code, out, err = invoke("extract", tmp_path / "list.txt", tmp_path / "f.h5", "--backbone", TINY)
+    assert code == 4
+    assert not out
+    assert "list.txt: none of its 2 videos exists, such as" in message(err)
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
+
+
+def test_a_list_of_which_no_video_can_be_read_is_finished_with_exit_code_3(tmp_path, invoke):
+    (tmp_path / "1.mp4").write_bytes(b"")
+    (tmp_path / "list.txt").write_text("1.mp4\n")
+    code, out, _ = invoke("extract", tmp_path / "list.txt", tmp_path / "f.h5", "--backbone", TINY)
+    assert code == 3
+    assert "failed   '1.mp4': empty" in out
+
+
     code, out, _ = invoke("info", features)
     assert code == 0
     for fact in ("10 videos", "30 clips", "tiny", "24 wide", "2 classes, 5 to 5 videos each", "5 groups"):

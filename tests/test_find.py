@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from gcf.errors import GcfError, UsageError
+from gcf.errors import GcfError, RefusedError, UsageError
 from gcf.extract.find import find_videos
 
 
@@ -97,6 +97,19 @@ def test_a_list_that_leads_out_of_its_folder_takes_the_common_folder_as_root(tmp
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "l.txt").write_text(f"../data/a/1.mp4\n{tmp_path}/data/b/2.mp4\n")
     assert ids(tmp_path / "lists" / "l.txt") == ["a/1.mp4", "b/2.mp4"]
+
+
+def test_a_list_of_which_no_video_exists_is_refused_and_one_that_has_any_is_not(tmp_path):
+    (tmp_path / "list.txt").write_text("v/1.mp4\nv/2.mp4\n")
+    (tmp_path / "list.csv").write_text("label,path\nrun,v/1.mp4\njump,v/2.mp4\n")
+    for name in ("list.txt", "list.csv"):
+        with pytest.raises(RefusedError, match=r"none of its 2 videos exists") as caught:
+            find_videos([tmp_path / name])
+        assert f"{tmp_path / name}: " in str(caught.value)
+        assert f"such as '{tmp_path}/v/1.mp4'" in str(caught.value)
+    touch(tmp_path, "v/2.mp4")
+    for name in ("list.txt", "list.csv"):
+        assert ids(tmp_path / name) == ["v/1.mp4", "v/2.mp4"]
 
 
 def test_no_videos_is_an_error_that_names_the_place(tmp_path):

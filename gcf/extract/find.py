@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gcf.data.schema import id_key
-from gcf.errors import GcfError, UsageError
+from gcf.errors import GcfError, RefusedError, UsageError
 from gcf.extract.source import is_inside
 
 # Video containers and raw streams, and what pretends to be a video (sound with a cover, play lists): the latter are
@@ -47,7 +47,7 @@ def find_videos(sources: Sequence[str | os.PathLike], *, stay_inside: bool = Fal
 
     Several files take their deepest common folder as the root. Links are followed, since collections are often made of
     them; with `stay_inside` one that leads out of the root is found, but neither searched nor to be opened. Raises
-    GcfError when there are no videos.
+    GcfError when there are no videos, RefusedError for a list of which no path exists.
     """
     sources = [os.fspath(s) for s in sources]
     if not sources:
@@ -63,6 +63,7 @@ def find_videos(sources: Sequence[str | os.PathLike], *, stay_inside: bool = Fal
         found = list(search_folder(root, stay_inside=stay_inside))
     elif len(sources) == 1 and Path(sources[0]).suffix.lower() in LISTS:
         root, found = _listed(sources[0])
+        _require_one(found, sources[0])
     else:
         paths = [os.path.abspath(s) for s in sources]
         root = os.path.commonpath([os.path.dirname(p) for p in paths])
@@ -116,6 +117,15 @@ def _leads_back(folder: str, root: str) -> bool:
 
 def _is_video(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _require_one(listed: Sequence[VideoPath], path: str) -> None:
+    """Raise RefusedError where a list names videos and not one of them is there."""
+    if listed and not any(os.path.lexists(video.path) for video in listed):
+        raise RefusedError(
+            f"{path}: none of its {len(listed):,} videos exists, such as {listed[0].path!r}; its paths are taken from "
+            "its own folder: put the list there, or write whole paths"
+        )
 
 
 def _listed(path: str) -> tuple[str, list[VideoPath]]:
