@@ -96,7 +96,7 @@ def test_c_clip_is_the_linear_clip_classifier_on_the_central_clip_of_the_whole_v
         n = features.ids.index(str(name))
         central = features.offsets[n] + (features.offsets[n + 1] - features.offsets[n] - 1) // 2
         for seed in range(2):
-            said = heads[3 * seed + fold](features.descriptors[None, central].astype(np.float32)).logits[0]
+            said = heads[3 * seed + fold](features.descriptors[central]).logits[0]
             own = float(said.log_softmax(0)[label])
             assert own == pytest.approx(saved["c-clip.true_log_probability"][seed, place], abs=1e-5)
 

@@ -113,7 +113,7 @@ def test_tracing_tells_clips_apart_where_fusion_made_them_alike():
 def test_in_one_round_exact_evidence_adds_up_to_the_logits_that_predict_gives(head, count):
     head, one = saved(PRESETS[head]), video(count)
     reading = read_video(head, one)
-    expected = head(clips_of(one)[None]).logits[0]
+    expected = head(clips_of(one)).logits[0]
     bias = getattr(head.module.classifier, "bias", None)
     total = reading.evidence.sum(axis=0) + (0 if bias is None else bias.detach().numpy())
     assert_bitwise_equal(reading.logits, expected)
@@ -162,19 +162,19 @@ def test_the_limit_is_what_training_read_or_what_the_gate_has_slots_for():
 def test_over_rounds_evidence_adds_up_to_the_mean_of_their_logits(config):
     head, one = saved(config), video(25)
     reading = read_video(head, one)
-    each = [head(clips_of(one)[None, part]).logits[0].numpy() for part in rounds(head, 25)]
+    each = [head(clips_of(one)[part]).logits[0].numpy() for part in rounds(head, 25)]
     bias = 0 if head.module.classifier.bias is None else head.module.classifier.bias.detach().numpy()
     assert len(each) == 3
     assert relative_error(reading.evidence.sum(axis=0), np.mean(each, axis=0) - bias) < FLOAT32_FORWARD
     chosen = head.choose(25)
-    assert_bitwise_equal(reading.logits, head(clips_of(one)[None, chosen]).logits[0])
+    assert_bitwise_equal(reading.logits, head(clips_of(one)[chosen]).logits[0])
 
 
 def test_every_clip_has_the_gate_and_attention_of_its_own_round():
     head, one = saved(PRESETS["gcf-256"]), video(25)
     reading = read_video(head, one)
     for part in rounds(head, 25):
-        said = head(clips_of(one)[None, part])
+        said = head(clips_of(one)[part])
         assert relative_error(reading.gate[part], said.gate[0]) < FLOAT32_FORWARD
         received = said.attention[0].mean(dim=0).numpy() * len(part) / 25
         assert relative_error(reading.attention[part], received) < FLOAT32_FORWARD
@@ -202,10 +202,10 @@ def test_occlusion_is_the_fall_of_the_logit_without_the_clip(name):
     reading = read_video(head, one)
     expected = np.empty((13, K), np.float32)
     for part in rounds(head, 13):
-        whole = head(clips_of(one)[None, part]).logits[0]
+        whole = head(clips_of(one)[part]).logits[0]
         for clip in part:
             rest = part[part != clip]
-            expected[clip] = (whole - head(clips_of(one)[None, rest]).logits[0]) / 2
+            expected[clip] = (whole - head(clips_of(one)[rest]).logits[0]) / 2
     assert relative_error(reading.evidence, expected) < FLOAT32_FORWARD
 
 
@@ -238,7 +238,7 @@ def test_heads_of_several_seeds_give_the_mean_of_their_shares(config):
 def test_heads_of_several_seeds_without_shares_are_occluded_together():
     head, one = ensemble(PRESETS["nextvlad"]), video(6)
     reading = read_video(head, one)
-    rest = [head(np.delete(clips_of(one), clip, axis=0)[None]).logits[0].numpy() for clip in range(6)]
+    rest = [head(np.delete(clips_of(one), clip, axis=0)).logits[0].numpy() for clip in range(6)]
     assert reading.evidence_kind == "occlusion"
     assert relative_error(reading.evidence, reading.logits - np.array(rest)) < FLOAT32_FORWARD
 

@@ -192,7 +192,7 @@ def test_every_head_takes_clips_away(name):
     found = faithfulness(head, [video], {"v": {"noise": rng.random(7)}})
     assert np.isfinite(found["deletion"]["noise"]["curve"]).all()
     assert 0 < found["deletion"]["noise"]["area"] < 1
-    whole = head.probabilities(head(video.descriptors[None, :, 0].astype(np.float32)).logits[0]).max()
+    whole = head.probabilities(head(video.descriptors[:, 0]).logits[0]).max()
     assert found["deletion"]["noise"]["curve"][0] == pytest.approx(float(whole), rel=FLOAT32_FORWARD)
 
 

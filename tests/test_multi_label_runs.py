@@ -117,8 +117,7 @@ def test_eval_follows_the_head_and_knows_its_classes_by_name(folder, data, table
 
 
 def test_a_saved_head_says_what_each_class_is_worth_by_itself(data, trained):
-    video = np.array(data[0].video(0).descriptors[None, :, 0])
-    logits = trained.head(video).logits[0]
+    logits = trained.head(data[0].video(0)).logits[0]
     sure = trained.head.probabilities(logits).numpy()
     assert relative_error(sure, 1 / (1 + np.exp(-logits.numpy()))) < FLOAT32_FORWARD
 

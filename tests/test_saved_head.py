@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from caches import RECIPE, easy_cache
+from caches import RECIPE, easy_cache, write_cache
 from compare import assert_bitwise_equal
 
 from gcf.errors import HeadError, RecipeError
@@ -51,19 +51,52 @@ def test_nothing_but_the_two_files_is_needed_and_neither_is_a_pickle(tmp_path):
     assert load_head(tmp_path / "run" / "head.json").classes == ("a", "b", "c")
 
 
-def test_numpy_arrays_and_no_mask_are_taken_too():
+def test_arrays_and_tensors_are_taken_alike():
+    mask = torch.tensor([[True] * 6, [True] * 2 + [False] * 4])
     head = some_head()
-    assert_bitwise_equal(head(clips().numpy()).logits, head(clips(), torch.ones(2, 6, dtype=torch.bool)).logits)
+    assert_bitwise_equal(head(clips().numpy(), mask.numpy()).logits, head(clips(), mask).logits)
+    assert_bitwise_equal(head(clips()[1], mask[1]).logits, head(clips()[1:], mask[1:]).logits)
+
+
+def test_one_video_is_given_by_its_rows_or_as_it_comes_from_the_file(tmp_path):
+    rng = np.random.default_rng(0)
+    features = write_cache(tmp_path / "f.h5", [rng.standard_normal((n, 2, 12)) for n in (4, 25)], [0, 1], ["a", "b"])
+    head = some_head()
+    for n in (0, 1):
+        video = features.video(n)
+        rows = video.descriptors[head.choose(len(video.descriptors)), 0]
+        expected = head(rows[None].astype(np.float32), np.ones((1, len(rows)), bool))
+        for said in (head(video), head(rows), head(torch.from_numpy(rows))):
+            assert said.logits.shape == (1, 3)
+            assert_bitwise_equal(said.logits, expected.logits)
+            assert_bitwise_equal(said.attention, expected.attention)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_three_axes_without_a_mask_are_refused_with_both_readings(tmp_path, count):
+    """Clips, views and channels of one video looked like videos, clips and channels: a row of logits for each clip."""
+    video = write_cache(tmp_path / "f.h5", [np.ones((count, 12))], [0], ["a", "b"]).video(0)
+    with pytest.raises(HeadError) as caught:
+        some_head()(video.descriptors)
+    for text in (
+        f"{count} videos of 1 clips, or {count} clips of one video in 1 views",
+        f"a mask {(count, 1)}",
+        f"its rows ({count}, 12)",
+        "VideoFeatures",
+    ):
+        assert text in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("shape", "mask", "message"),
     [
-        ((2, 6, 13), None, r"descriptors \(B, C, 12\), got \(2, 6, 13\)"),
-        ((6, 12), None, r"got \(6, 12\)"),
+        ((2, 6, 13), None, r"descriptors \(B, C, 12\) with a mask, or rows \(C, 12\) of one video, got \(2, 6, 13\)"),
+        ((12,), None, r"got \(12,\)"),
+        ((6, 12), np.ones((1, 6), dtype=bool), r"mask must be bool \(6,\)"),
         ((2, 6, 12), np.ones((2, 5), dtype=bool), r"mask must be bool \(2, 6\)"),
         ((2, 6, 12), np.ones((2, 6)), "mask must be bool"),
-        ((2, 11, 12), None, "takes 10 clips at most, got 11"),
+        ((2, 11, 12), np.ones((2, 11), dtype=bool), "takes 10 clips at most, got 11"),
+        ((11, 12), None, "takes 10 clips at most, got 11"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(shape, mask, message):

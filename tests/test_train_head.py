@@ -61,7 +61,7 @@ def test_the_saved_head_gives_the_predictions_of_the_run_again(tmp_path):
     saved = np.load(tmp_path / "run" / "predictions.npz")
     n = features.ids.index(str(saved["ids"][0]))
     rows = features.descriptors[features.offsets[n] : features.offsets[n + 1], 0]
-    logits = head(rows[head.choose(len(rows))][None].astype(np.float32)).logits[0]
+    logits = head(rows[head.choose(len(rows))]).logits[0]
     np.testing.assert_allclose(logits.softmax(0), saved["probabilities"][0, 0], rtol=1e-4, atol=1e-6)
 
 
@@ -233,7 +233,7 @@ def test_the_gate_is_built_for_the_clips_that_are_asked_for(tmp_path):
     features = easy_cache(tmp_path / "f.h5", clips=(2, 30))
     head = train_head(features, head=SMALL, epochs=20, num_clips=16).head
     assert head.config.gate_clips == 16
-    assert head(torch.zeros(1, 16, 12)).gate.shape == (1, 16)
+    assert head(torch.zeros(16, 12)).gate.shape == (1, 16)
 
 
 def test_evaluation_matches_classes_by_name_and_counts_what_the_head_does_not_know(tmp_path):

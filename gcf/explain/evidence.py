@@ -38,7 +38,7 @@ def read_video(head: SavedHead, video: VideoFeatures) -> ClipReading:
     """
     check_finite(video)
     descriptors = np.asarray(video.descriptors)[:, 0].astype(np.float32)  # (C, D)
-    logits = head(descriptors[None, head.choose(len(descriptors))]).logits[0]
+    logits = head(video).logits[0]
     shown = _Rounds.of(rounds(head, len(descriptors)), descriptors)
     answers = [_ask(member, shown) for member in (head.members if isinstance(head, SavedEnsemble) else [head])]
     exact = all(answer.kind != OCCLUSION for answer in answers)
@@ -151,7 +151,8 @@ def _occlusion(head: SavedHead, shown: _Rounds) -> Tensor:
         kept = torch.arange(len(own) - 1)
         for left_out in torch.arange(len(own)).split(max(1, MOST_CLIPS // len(own))):
             rest = kept + (kept >= left_out.unsqueeze(1))  # places of the clips that stay: (few, n - 1)
-            found[row, left_out] = logits[row] - head(shown.descriptors[row][rest]).logits
+            clips = shown.descriptors[row][rest]  # (few, n - 1, D)
+            found[row, left_out] = logits[row] - head(clips, torch.ones(rest.shape, dtype=torch.bool)).logits
     return found
 
 

@@ -113,7 +113,7 @@ def ask(head: SavedHead, clips: np.ndarray, masks: np.ndarray) -> np.ndarray:
     Masks that occur several times are asked for once, many at a time.
     """
     clips = torch.as_tensor(np.asarray(clips, dtype=np.float32))
-    top = int(head(clips[None]).logits[0].argmax())
+    top = int(head(clips).logits[0].argmax())
     different, which = np.unique(masks, axis=0, return_inverse=True)
     step = max(1, BLOCK // clips.numel())
     found = []

@@ -125,7 +125,7 @@ def predict_one(
 def _answer(head: SavedHead, video: VideoFeatures) -> tuple[np.ndarray, HeadOutput]:
     """The clips that the head reads, and what it says."""
     chosen = head.choose(len(video.descriptors))
-    return chosen, head(video.descriptors[None, chosen, 0].astype(np.float32))
+    return chosen, head(video.descriptors[chosen, 0])
 
 
 def _classify(head: SavedHead, video: VideoFeatures, answer: HeadOutput, top: int) -> VideoPrediction:

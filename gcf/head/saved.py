@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gcf.data.atomic import atomic_file
 from gcf.data.features import FeatureFile
 from gcf.data.recipe import misfits, other_runtime
+from gcf.data.schema import VideoFeatures
 from gcf.errors import HeadError, RecipeError
 from gcf.head.build import build_shape
 from gcf.head.config import HeadConfig
@@ -33,8 +34,10 @@ WIDEST = 1 << 20  # channels or classes; a head.json that says more is damaged
 class SavedHead:
     """A trained head with what it needs to be used: its classes, and the recipe of the features it was trained on.
 
-    Call it with descriptors (B, C, D) and mask (B, C), True on real clips (None: all are) for a HeadOutput on the CPU.
-    `training` says how it came about, among others `num_clips` and `clip_policy`.
+    Call it for a HeadOutput on the CPU: with descriptors (B, C, D) and mask (B, C), True on real clips; with the rows
+    (C, D) of one video, all real unless a mask (C,) says otherwise; or with a VideoFeatures, of whose centre view the
+    clips are chosen as in training. One video is a batch of one. `training` says how the head came about, among others
+    `num_clips` and `clip_policy`.
     """
 
     module: nn.Module
@@ -44,21 +47,40 @@ class SavedHead:
     recipe: dict
     training: dict
 
-    def __call__(self, descriptors: Tensor | np.ndarray, mask: Tensor | np.ndarray | None = None) -> HeadOutput:
-        """Raise HeadError where the shapes do not fit."""
-        descriptors = torch.as_tensor(descriptors).float()
-        if descriptors.ndim != 3 or descriptors.shape[2] != self.descriptor_width:
-            shape = tuple(descriptors.shape)
-            raise HeadError(f"this head takes descriptors (B, C, {self.descriptor_width}), got {shape}")
-        shape = descriptors.shape[:2]
-        mask = torch.ones(shape, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
-        if mask.dtype != torch.bool or mask.shape != shape:
-            raise HeadError(f"the mask must be bool {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}")
+    def __call__(
+        self, descriptors: Tensor | np.ndarray | VideoFeatures, mask: Tensor | np.ndarray | None = None
+    ) -> HeadOutput:
+        """Raise HeadError where the shapes do not fit, and for three axes without a mask, which may be two things."""
+        descriptors, mask = self._batch(descriptors, mask)
+        clips = descriptors.shape[1]
         slots = self.config.fixed_clips
-        if slots is not None and shape[1] > slots:
-            raise HeadError(f"this head takes {slots} clips at most, got {shape[1]}: choose them (`choose`)")
+        if slots is not None and clips > slots:
+            raise HeadError(f"this head takes {slots} clips at most, got {clips}: choose them (`choose`)")
         with torch.inference_mode():
             return self.module.eval()(descriptors, mask)
+
+    def _batch(
+        self, descriptors: Tensor | np.ndarray | VideoFeatures, mask: Tensor | np.ndarray | None
+    ) -> tuple[Tensor, Tensor]:
+        """What was given as descriptors (B, C, D) float32 and mask (B, C)."""
+        if isinstance(descriptors, VideoFeatures):
+            rows = descriptors.descriptors  # (C, V, D)
+            descriptors = rows[self.choose(len(rows)), 0]
+        if isinstance(descriptors, np.ndarray):
+            descriptors = descriptors.astype(np.float32)  # a copy: torch warns of memory that cannot be written
+        descriptors, width = torch.as_tensor(descriptors).float(), self.descriptor_width
+        shape = tuple(descriptors.shape)
+        if len(shape) not in (2, 3) or shape[-1] != width:
+            raise HeadError(
+                f"this head takes descriptors (B, C, {width}) with a mask, or rows (C, {width}) of one video, "
+                f"got {shape}"
+            )
+        if mask is None and len(shape) == 3:
+            raise HeadError(_two_readings(*shape))
+        mask = torch.ones(shape[:-1], dtype=torch.bool) if mask is None else torch.as_tensor(mask)
+        if mask.dtype != torch.bool or mask.shape != shape[:-1]:
+            raise HeadError(f"the mask must be bool {shape[:-1]}, got {mask.dtype} {tuple(mask.shape)}")
+        return (descriptors, mask) if len(shape) == 3 else (descriptors[None], mask[None])
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of the classes, from logits (..., K): they sum to 1 where a video has one class, else each is by itself."""
@@ -73,6 +95,15 @@ class SavedHead:
     def check_fits(self, features: FeatureFile) -> None:
         """Raise RecipeError or HeadError where features of another kind were about to be mixed with this head."""
         check_features(features, recipe=self.recipe, width=self.descriptor_width)
+
+
+def _two_readings(first: int, second: int, width: int) -> str:
+    """What three axes without a mask may mean, and how to say which."""
+    return (
+        f"descriptors {(first, second, width)} without a mask may be {first} videos of {second} clips, or {first} "
+        f"clips of one video in {second} views: give videos with a mask {(first, second)}, True on real clips; give "
+        f"one video as its rows ({first}, {width}), such as those of view 0, [:, 0], or as a VideoFeatures"
+    )
 
 
 def check_features(features: FeatureFile, *, recipe: dict, width: int) -> None:
