@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gcf.data.annotations import Annotation, Annotations, label_videos, read_annotations
-from gcf.errors import AnnotationError
+from gcf.errors import AnnotationError, UsageError
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -356,6 +356,69 @@ def test_the_folder_right_above_names_the_class_however_deep():
     labelling = label_videos(["set1/walk/a.mp4", "set2/run/b.mp4", "jump/c.mp4"])
     assert [labelling.classes[i] for i in labelling.labels] == ["walk", "run", "jump"]
     assert labelling.subsets == ("", "", "")
+
+
+NESTED = ["train/jump/s01/a.mp4", "train/run/s01/b.mp4", "test/run/s02/c.mp4", "test/d.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("level", "classes", "labels"),
+    [
+        ("1", ("jump", "run"), [0, 1, 1, -1]),
+        (1, ("jump", "run"), [0, 1, 1, -1]),
+        ("last", ("s01", "s02"), [0, 0, 1, -1]),
+    ],
+)
+def test_the_class_level_says_which_folder_below_the_subset_names_the_class(level, classes, labels):
+    labelling = label_videos(NESTED, class_level=level)
+    assert (labelling.classes, labelling.labels.tolist()) == (classes, labels)
+    assert labelling.subsets == ("train", "train", "test", "test")
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (NESTED, ["'s01' lies below 'jump' and 'run'", "'train/run/s01/b.mp4' is of 'run' or of 's01'"]),
+        (["set1/walk/a.mp4", "set2/walk/b.mp4"], ["'walk' lies below 'set1' and 'set2'"]),
+        (["walk/a.mp4", "more/walk/b.mp4"], ["'walk' lies below 'more' and '.'", "1 classes, walk (2)"]),
+        (["a/x/s/1.mp4", "a/y/s/2.mp4"], ["'s' lies below 'a/x' and 'a/y'", "1 classes, a (2)", "1 classes, s (2)"]),
+    ],
+)
+def test_folders_that_name_the_classes_in_two_ways_are_refused_with_both(ids, said):
+    with pytest.raises(UsageError) as caught:
+        label_videos(sorted(ids))
+    for text in [*said, "--class-level 1", "--class-level last"]:
+        assert text in str(caught.value)
+
+
+def test_both_readings_of_the_folders_name_their_classes():
+    with pytest.raises(UsageError) as caught:
+        label_videos(NESTED)
+    for text in ("first folder 2 classes, jump (1), run (2) (", "last 2 classes, s01 (2), s02 (1) ("):
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["jump/s01/a.mp4", "jump/s02/b.mp4", "run/s03/c.mp4"],  # each folder of videos has a name of its own
+        ["train/jump/a.mp4", "val/jump/b.mp4", "Testing/jump/c.mp4"],  # subsets are no parents
+        ["train/x/jump/a.mp4", "test/x/jump/b.mp4"],
+        ["ucf/jump/a.mp4", "ucf/run/b.mp4", "c.mp4"],
+    ],
+)
+def test_ordinary_folders_are_not_refused(ids):
+    last = [video.split("/")[-2] if "/" in video else None for video in ids]
+    labelling = label_videos(ids)
+    assert [labelling.classes[k] if k >= 0 else None for k in labelling.labels] == last
+
+
+def test_a_class_level_that_makes_no_sense_is_refused():
+    for level in ("2", 0, "first"):
+        with pytest.raises(UsageError, match="class_level is 1 or last, not"):
+            label_videos(["a/b.mp4"], class_level=level)
+    with pytest.raises(UsageError, match="so do the annotations: give one of them"):
+        label_videos(["a/b.mp4"], Annotations("x", ("a",), {"a/b.mp4": Annotation("a")}), class_level="last")
 
 
 def test_a_class_called_train_among_other_classes_stays_a_class():

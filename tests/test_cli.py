@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import videos
+from caches import write_cache
 from stage_one import TINY
 
 import gcf.cli
@@ -106,7 +107,6 @@ def test_a_broken_video_makes_exit_code_3_and_is_named_once(tmp_path, invoke):
     assert r"failed   'a/bad\nname.mp4': empty" in out
 
 
-def test_info_says_what_a_file_holds(features, invoke):
 def test_a_list_of_which_no_video_exists_is_refused_before_work(tmp_path, invoke, monkeypatch):
     monkeypatch.setattr("gcf.extract.extractor.open_engine", lambda *_: pytest.fail("a network was about to be loaded"))
     (tmp_path / "list.txt").write_text("a/1.mp4\na/2.mp4\n")
@@ -125,12 +125,52 @@ def test_a_list_of_which_no_video_can_be_read_is_finished_with_exit_code_3(tmp_p
     assert "failed   '1.mp4': empty" in out
 
 
+def test_info_says_what_a_file_holds(features, invoke):
     code, out, _ = invoke("info", features)
     assert code == 0
     for fact in ("10 videos", "30 clips", "tiny", "24 wide", "2 classes, 5 to 5 videos each", "5 groups"):
         assert fact in out
     code, out, _ = invoke("info", features, "--json")
     assert json.loads(out)["videos"] == 10
+
+
+def nested(root: Path) -> Path:
+    """Videos below class/person, each person in both classes."""
+    for name in ("jump/s01/a.avi", "run/s01/b.avi", "run/s02/c.avi"):
+        videos.write_video(root / name, 17)
+    return root
+
+
+def test_nested_folders_are_refused_with_both_readings_until_one_is_named(tmp_path, invoke):
+    root, out = nested(tmp_path / "v"), tmp_path / "f.h5"
+    code, said, err = invoke("extract", root, out, "--backbone", TINY)
+    assert (code, said) == (2, "")
+    for text in ("2 classes, jump (1), run (2) (--class-level 1)", "2 classes, s01 (2), s02 (1) (--class-level last)"):
+        assert text in message(err)
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+    for level, counts in (("last", {"s01": 2, "s02": 1}), ("1", {"jump": 1, "run": 2})):
+        code, said, _ = invoke("extract", root, out, "--backbone", TINY, "--class-level", level, "--json")
+        assert code == 0
+        assert json.loads(said)["class_counts"] == counts
+    assert invoke("extract", root, out, "--backbone", TINY, "--class-level", "2")[0] == 2
+
+
+def test_classes_are_named_with_their_counts(folder, features, invoke, tmp_path):
+    for command in (["extract", folder, tmp_path / "f.h5", "--backbone", TINY], ["info", features]):
+        assert "classes: jump (5), run (5)\n" in invoke(*command)[1]
+        assert json.loads(invoke(*command, "--json")[1])["class_counts"] == {"jump": 5, "run": 5}
+    train = ["train-head", features, "--epochs", "1", "-o"]
+    assert "2 classes: jump (5), run (5).\n" in invoke(*train, tmp_path / "words")[1]
+    metrics = json.loads(invoke(*train, tmp_path / "run", "--json")[1])
+    assert metrics["coverage"]["class_counts"] == {"jump": 5, "run": 5}
+    assert "2 classes: jump (5), run (5)." in metrics["notes"]
+
+
+def test_of_many_classes_the_first_dozen_is_named(tmp_path, invoke):
+    names = [f"class {k:02d}" for k in range(15)]
+    write_cache(tmp_path / "f.h5", [np.ones((1, 4))] * 30, list(range(15)) * 2, names, recipe={"pixel_max": 1.0})
+    assert "class 11 (2) and 3 more\n" in invoke("info", tmp_path / "f.h5")[1]
+    assert json.loads(invoke("info", tmp_path / "f.h5", "--json")[1])["class_counts"] == dict.fromkeys(names, 2)
 
 
 def test_info_says_in_which_precision_the_network_ran(features, invoke, tmp_path):

@@ -8,7 +8,7 @@ import videos
 from stage_one import TINY, extract
 
 from gcf import FeatureFile
-from gcf.data.text import printable
+from gcf.data.text import named_classes, printable
 from gcf.errors import GcfError
 from gcf.extract.find import find_videos
 
@@ -65,7 +65,9 @@ def test_no_name_begins_a_line_or_reaches_the_terminal_as_a_command(tree, tmp_pa
     summary = extract(tree, tmp_path / "f.h5")
     lines = summary.describe().split("\n")
     assert len([line for line in lines if line.startswith("  failed   ")]) == len(NAMES)
-    assert all(line.startswith((str(tmp_path), "  failed   ", "  without a label: ")) for line in lines)
+    assert all(
+        line.startswith((str(tmp_path), "  failed   ", "  2 classes: ", "  without a label: ")) for line in lines
+    )
     assert all(line.isprintable() for line in lines)
     assert all(line.isprintable() for line in capfd.readouterr().err.splitlines())
 
@@ -78,6 +80,7 @@ def test_a_video_whose_name_looks_like_an_option_is_taken_by_name(tree, tmp_path
 
 
 def test_warnings_and_reasons_are_one_line_each():
+    assert named_classes({"a\nb": 1, "c\x1b[2J": 2}) == "a\\nb (1), c\\x1b[2J (2)"
     assert printable("a\nb\r\x1b[2Jc\udcff\u202e\u00e9") == "a\\nb\\r\\x1b[2Jc\\udcff\\u202e\u00e9"
 
 

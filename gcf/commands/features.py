@@ -35,6 +35,12 @@ from gcf.terminal import show
     "the pipeline only. One for all backbones, or one for each, in their order.",
 )
 @annotations_option
+@click.option(
+    "--class-level",
+    metavar="1|last",
+    help="Without --annotations, the folder that names a video's class: 1, the first below VIDEOS and the subset's; "
+    "last, the one directly above the file.  [default: last; refused where one name recurs below several folders]",
+)
 @click.option("--views", default=1, help="Centre view plus VIEWS - 1 augmented ones (multi-scale crop, flip).")
 @click.option("--views-seed", default=0, help="Seed of the augmented views.")
 @devices_option

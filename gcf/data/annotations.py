@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gcf.data.formats.common import SUBSET_WORDS, Annotation, Annotations, difference, read_text
+from gcf.data.formats.common import Annotation, Annotations, difference, read_text
 from gcf.data.formats.database import read_database
+from gcf.data.formats.folders import read_folders
 from gcf.data.formats.lists import default_split, is_hmdb51, is_ucf101, read_hmdb51, read_ucf101
 from gcf.data.formats.table import read_csv
 from gcf.data.matching import match_names
-from gcf.errors import AnnotationError
+from gcf.errors import AnnotationError, UsageError
 
 __all__ = ["Annotation", "Annotations", "Labelling", "label_videos", "read_annotations"]
 
@@ -116,23 +117,27 @@ def _read_folder(
     raise AnnotationError(f"{folder}: no annotation files in this folder; {expected}")
 
 
-def label_videos(ids: Sequence[str], annotations: Annotations | None = None) -> Labelling:
+def label_videos(
+    ids: Sequence[str], annotations: Annotations | None = None, *, class_level: str | int | None = None
+) -> Labelling:
     """Labels, subsets and groups of the videos `ids` (paths below the video root, '/' between folders).
 
-    Without annotations the folders speak: the one directly above a file names its class, however deep it lies; a first
-    level of train, val, test (or training, validation, testing) names subsets; a file directly in the root, or directly
-    in a subset's folder, has no label. Such a word is a class like any other where other folders lie beside it and
-    none below it.
+    Without annotations the folders speak (`read_folders`, which class_level is for): the one directly above a file
+    names its class, however deep it lies; a first level of train, val, test (or training, validation, testing) names
+    subsets; a file directly in the root, or directly in a subset's folder, has no label.
 
     Groups are those of the annotations; where they give none at all, UCF-101 names give theirs (`v_Class_g07_c03` is
     in g07). Linear in the number of videos.
 
-    Raises AnnotationError where a name fits two videos, or two names of one video disagree.
+    Raises AnnotationError where a name fits two videos, or two names of one video disagree; UsageError where the
+    folders name the classes in two ways, or class_level is given beside annotations.
     """
     if len(set(ids)) < len(ids):
         raise ValueError("ids must differ")
+    if annotations is not None and class_level is not None:
+        raise UsageError("class_level says which folder names the class, and so do the annotations: give one of them")
     if annotations is None:
-        annotations = _from_folders(ids)
+        annotations = read_folders(ids, level=class_level)
     owners = _owners(ids, annotations)
     entries = [Annotation(None) if name is None else annotations.videos[name] for name, _ in owners]
     index = {label: i for i, label in enumerate(annotations.classes)}
@@ -178,18 +183,3 @@ def _owners(ids: Sequence[str], annotations: Annotations) -> list[tuple[str | No
 def _group_in_name(video: str) -> str:
     match = UCF101_NAME.fullmatch(video.rpartition("/")[2])
     return match[1].lower() if match else ""
-
-
-def _from_folders(ids: Sequence[str]) -> Annotations:
-    folders = [video.split("/")[:-1] for video in ids]
-    first = {parts[0] for parts in folders if parts}
-    words = {name for name in first if name.lower() in SUBSET_WORDS}
-    if words != first and not any(len(parts) > 1 for parts in folders if parts and parts[0] in words):
-        words = set()  # a class called 'train' among other classes
-    videos = {}
-    for video, parts in zip(ids, folders, strict=True):
-        subset = SUBSET_WORDS[parts[0].lower()] if parts and parts[0] in words else ""
-        above = parts[1:] if subset else parts
-        videos[video] = Annotation(above[-1] if above else None, subset)
-    classes = tuple(sorted({a.label for a in videos.values() if a.label is not None}))
-    return Annotations("folder names", classes, videos)

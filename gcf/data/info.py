@@ -5,12 +5,13 @@ from collections import Counter
 import numpy as np
 
 from gcf.data.features import FeatureFile
+from gcf.data.text import named_classes
 
 
 def summarise(features: FeatureFile) -> dict:
     """Counts, sizes, coverage and recipe of a feature file; plain JSON values."""
     lengths = np.diff(features.offsets)
-    labelled = [features.classes[label] for label in features.labels if label >= 0]
+    counts = class_counts(features)
     return {
         "path": str(features.path),
         "recipe_sha256": features.recipe_sha256,
@@ -28,11 +29,18 @@ def summarise(features: FeatureFile) -> dict:
         "backbone_classes": None if features.logits is None else features.logits.shape[1],
         "backbone_class_names_known": features.backbone_classes is not None,
         "classes": len(features.classes),
-        "videos_per_class": _spread(np.array(list(Counter(labelled).values()))),
+        "class_counts": counts,
+        "videos_per_class": _spread(np.array([count for count in counts.values() if count])),
         "unlabelled": int((features.labels < 0).sum()),
         "subsets": dict(sorted(Counter(features.subsets).items())),
         "groups": len({g for g in features.groups if g}),
     }
+
+
+def class_counts(features: FeatureFile) -> dict[str, int]:
+    """How many videos each class has, in the order of the classes."""
+    counts = np.bincount(features.labels[features.labels >= 0], minlength=len(features.classes))
+    return dict(zip(features.classes, counts.tolist(), strict=True))
 
 
 def describe(features: FeatureFile) -> str:
@@ -52,6 +60,8 @@ def describe(features: FeatureFile) -> str:
         f"  resized to {recipe.get('resize')} ({recipe.get('resize_rule')}), central crop {recipe.get('crop')}",
         f"  {_labels(facts)}",
     ]
+    if facts["videos_per_class"]:
+        lines.append(f"  classes: {named_classes(facts['class_counts'])}")
     if recipe.get("weights") == "random":
         lines.append("  WARNING: random weights: these descriptors are for trying the pipeline only")
     lines += [f"  partial  {p['id']!r}: {p['note']}" for p in facts["partial"]]

@@ -1,6 +1,7 @@
 """Words of strangers, made fit to be shown and to be compared: names, reasons and recipes may hold anything."""
 
 import unicodedata
+from collections.abc import Mapping
 
 JOINERS = "\u200c\u200d"  # invisible, but part of how some scripts are written
 
@@ -36,6 +37,17 @@ def class_key(name: str) -> str:
     'clean and jerk'
     """
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def named_classes(counts: Mapping[str, int], *, shown: int = 12) -> str:
+    """Classes with the number of their videos in one line, the first ones, then how many more there are.
+
+    >>> named_classes({"jump": 3, "run": 2, "walk": 1}, shown=2)
+    'jump (3), run (2) and 1 more'
+    """
+    names = [f"{printable(name)} ({count:,})" for name, count in counts.items()]
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def _shows(character: str) -> bool:

@@ -31,6 +31,8 @@ class ExtractConfig:
     folder of the videos; what lies behind one is recorded as failed. repair: do videos again whose stored rows are
     damaged, instead of refusing them. engine: local, or ray for the nodes of a Ray cluster, where workers are decoders
     of each Ray worker and worker_cpus what it reserves of a node's CPUs; None: see docs/cluster.md.
+    class_level: without annotations, the folder that names the class of a video: 1 for the first below the root and the
+    subset, "last" for the one directly above the file; None: the last, refused where one name recurs below several.
     """
 
     temporal_stride: str = "trained"
@@ -53,6 +55,7 @@ class ExtractConfig:
     repair: bool = False
     engine: str = "local"
     worker_cpus: int | None = None
+    class_level: str | int | None = None
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():

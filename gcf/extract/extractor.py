@@ -10,8 +10,10 @@ from pathlib import Path
 
 from gcf.data.annotations import Annotations, Labelling, label_videos, read_annotations
 from gcf.data.features import FeatureFile
+from gcf.data.info import class_counts
 from gcf.data.parts import PartFolder
 from gcf.data.plugin_files import PLUGIN_SUFFIX
+from gcf.data.text import named_classes
 from gcf.data.writer import require_output
 from gcf.errors import UsageError
 from gcf.extract.backbones.huggingface_names import is_huggingface, place_of
@@ -29,8 +31,8 @@ PathLike = str | os.PathLike
 class ExtractSummary:
     """What an extraction left: counts, and every video that gave nothing or only a part, with the reason.
 
-    extracted counts the videos decoded this time; missing and unlabelled compare the annotations with the videos;
-    notes are what reading the annotations brought up.
+    extracted counts the videos decoded this time; class_counts the videos of each class; missing and unlabelled compare
+    the annotations with the videos; notes are what reading the annotations brought up.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class ExtractSummary:
     seconds: float
     failures: list[tuple[str, str]]
     partial: list[tuple[str, str]]
+    class_counts: dict[str, int]
     missing: Sequence[str]
     unlabelled: Sequence[str]
     notes: Sequence[str]
@@ -50,13 +53,15 @@ class ExtractSummary:
         return not self.failures and not self.partial
 
     def describe(self, *, labels: bool = True) -> str:
-        """The same in words; labels: what the annotations and the videos lack of each other, too."""
+        """The same in words; labels: the classes, and what annotations and videos lack of each other, too."""
         rate = f", {self.extracted:,} of them now, in {self.seconds:.0f} s" if self.extracted else ", all from before"
         lines = [f"{self.path}: {self.videos:,} videos, {self.clips:,} clips{rate}"]
         lines += [f"  partial  {video_id!r}: {note}" for video_id, note in self.partial]
         lines += [f"  failed   {video_id!r}: {error}" for video_id, error in self.failures]
         if not labels:
             return "\n".join(lines)
+        if self.class_counts:
+            lines.append(f"  {len(self.class_counts):,} classes: {named_classes(self.class_counts)}")
         if self.missing:
             lines.append(f"  annotated, but not found: {len(self.missing):,} videos, such as {self.missing[0]!r}")
         if self.unlabelled:
@@ -153,7 +158,8 @@ def _extract(
     found = find_videos(sources, stay_inside=config.stay_inside)
     if annotations is not None and not isinstance(annotations, Annotations):
         annotations = read_annotations(annotations)
-    labelling = label_videos([v.id for v in found], annotations)  # of all shards: labels do not depend on sharding
+    ids = [v.id for v in found]  # of all shards: labels do not depend on sharding
+    labelling = label_videos(ids, annotations, class_level=config.class_level)
     row_of = {v.id: row for row, v in enumerate(found)}
     if config.shard:
         found = found[config.shard[0] - 1 :: config.shard[1]]
@@ -186,6 +192,7 @@ def _summary(run: Run, labelling: Labelling, notes: Sequence[str], seconds: floa
         seconds=seconds,
         failures=features.failures,
         partial=[(i, note) for i, note in zip(features.ids, features.videos.note, strict=True) if note],
+        class_counts=class_counts(features),
         missing=labelling.missing,
         unlabelled=labelling.unlabelled,
         notes=notes,

@@ -159,9 +159,11 @@ def coverage(data: LabelledFeatures, splits: Sequence[Split]) -> dict:
     """What was expected and what takes part, in counts; nothing is left out in silence.
 
     `expected` are the videos that somebody named: those in the file, those that failed at extraction, and those that
-    only the annotations know. `never_trained` are the classes that some split has no training video of.
+    only the annotations know. `never_trained` are the classes that some split has no training video of, `class_counts`
+    the labelled videos of each class.
     """
     features, labelled = data.features, data.labels >= 0
+    sizes = data.class_sizes(np.flatnonzero(labelled)).tolist()
     used = np.zeros(len(labelled), dtype=bool)
     absent: set[int] = set()
     for split in splits:
@@ -176,6 +178,7 @@ def coverage(data: LabelledFeatures, splits: Sequence[Split]) -> dict:
         "missing": len(data.missing),
         "unlabelled": int((~labelled).sum()),
         "in_no_subset": int((labelled & ~used).sum()),
+        "class_counts": dict(zip(data.classes, sizes, strict=True)),
         "splits": [{"name": s.name, "train": len(s.train), "val": len(s.val), "test": len(s.test)} for s in splits],
         "never_trained": [data.classes[c] for c in sorted(absent)],
     }

@@ -12,6 +12,7 @@ from torch import nn
 
 from gcf._version import __version__
 from gcf.data.features import FeatureFile
+from gcf.data.text import named_classes
 from gcf.errors import GcfError, UsageError
 from gcf.head.arms import Arm
 from gcf.head.calibration_report import calibration_of
@@ -100,13 +101,9 @@ def train_head(
         metrics |= settings | around | {"audit": leaks, "ensemble": ensemble(results, trial.judged)}
         measured = calibration_of(results, trial.judged)
         metrics["calibration"] = {config.name: measured} if measured else {}
-        metrics["notes"] = [
-            *_notes(trial.judged),
-            *judge_notes(data, protocol, splits),
-            *about,
-            *found_leaks,
-            *outcome.notes,
-        ]
+        named = named_classes(metrics["coverage"]["class_counts"])
+        who = [f"{len(data.classes):,} classes: {named}.", *_notes(trial.judged), *judge_notes(data, protocol, splits)]
+        metrics["notes"] = [*who, *about, *found_leaks, *outcome.notes]
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results

@@ -104,7 +104,9 @@ def _pixels(backbone, weights, videos, annotations, *, config, num_clips: int, p
     from gcf.extract.pipeline import load_network
 
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
-    labelling = label_videos([v.id for v in found], read_annotations(annotations) if annotations else None)
+    annotations = read_annotations(annotations) if annotations else None
+    level = None if annotations else "last"  # a trial needs only labels that are among the network's classes
+    labelling = label_videos([v.id for v in found], annotations, class_level=level)
     network, recipe = load_network(os.fspath(backbone), os.fspath(weights), config)
     truth = true_classes(labelling, network.backbone.recipe["classes"])
     job = ClipJob.from_recipe(recipe)
