@@ -9,6 +9,7 @@ from gcf.commands.options import (
     annotations_option,
     devices_option,
     json_option,
+    merge_labels_option,
     path_type,
 )
 from gcf.terminal import show
@@ -41,6 +42,7 @@ from gcf.terminal import show
     help="Without --annotations, the folder that names a video's class: 1, the first below VIDEOS and the subset's; "
     "last, the one directly above the file.  [default: last; refused where one name recurs below several folders]",
 )
+@merge_labels_option
 @click.option("--views", default=1, help="Centre view plus VIEWS - 1 augmented ones (multi-scale crop, flip).")
 @click.option("--views-seed", default=0, help="Seed of the augmented views.")
 @devices_option

@@ -26,6 +26,11 @@ multi_label_option = click.option(
     help="A video may have several classes: in a CSV file with | between them, in JSON those of all its segments. "
     "Judged by mAP and hit@1.",
 )
+merge_labels_option = click.option(
+    "--merge-labels",
+    is_flag=True,
+    help="Take classes that differ in letter case or blanks only as one, by the commonest spelling.",
+)
 device_option = click.option("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
 devices_option = click.option(
     "--device",
@@ -83,6 +88,7 @@ def training_options(command):
     options = [
         annotations_option,
         multi_label_option,
+        merge_labels_option,
         click.option("--cv", type=Cv(), help="Cross-validate: leave one group out, published splits, K folds."),
         click.option(
             "--judge",

@@ -14,6 +14,7 @@ from gcf.data.formats.folders import read_folders
 from gcf.data.formats.lists import default_split, is_hmdb51, is_ucf101, read_hmdb51, read_ucf101
 from gcf.data.formats.table import read_csv
 from gcf.data.matching import match_names
+from gcf.data.spellings import settle_spellings
 from gcf.errors import AnnotationError, UsageError
 
 __all__ = ["Annotation", "Annotations", "Labelling", "label_videos", "read_annotations"]
@@ -32,6 +33,7 @@ class Labelling:
     missing: annotated names without a video. unlabelled: videos without a label, annotated or not.
     splits: the subsets (N of them) in each published split, '' for a video that the split leaves out.
     targets: (N, K) bool, the classes of each video where it may have several; labels then know those with one alone.
+    notes: sentences for the user about classes that are spelled in several ways.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +44,7 @@ class Labelling:
     unlabelled: tuple[str, ...]
     splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     targets: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_annotations(path: str | os.PathLike, *, split: str | None = None, multi_label: bool = False) -> Annotations:
@@ -118,7 +121,11 @@ def _read_folder(
 
 
 def label_videos(
-    ids: Sequence[str], annotations: Annotations | None = None, *, class_level: str | int | None = None
+    ids: Sequence[str],
+    annotations: Annotations | None = None,
+    *,
+    class_level: str | int | None = None,
+    merge_labels: bool = False,
 ) -> Labelling:
     """Labels, subsets and groups of the videos `ids` (paths below the video root, '/' between folders).
 
@@ -127,7 +134,8 @@ def label_videos(
     subsets; a file directly in the root, or directly in a subset's folder, has no label.
 
     Groups are those of the annotations; where they give none at all, UCF-101 names give theirs (`v_Class_g07_c03` is
-    in g07). Linear in the number of videos.
+    in g07). merge_labels: classes that differ in letter case or blanks only are one (`settle_spellings`). Linear in the
+    number of videos.
 
     Raises AnnotationError where a name fits two videos, or two names of one video disagree; UsageError where the
     folders name the classes in two ways, or class_level is given beside annotations.
@@ -144,7 +152,7 @@ def label_videos(
     labels = np.array([-1 if e.label is None else index[e.label] for e in entries], dtype=np.int32)
     grouped = any(a.group for a in annotations.videos.values())
     found = {name for _, names in owners for name in names}
-    return Labelling(
+    labelling = Labelling(
         classes=annotations.classes,
         labels=labels,
         subsets=tuple(e.subset for e in entries),
@@ -154,6 +162,7 @@ def label_videos(
         splits={s: tuple(parts.get(name, "") for name, _ in owners) for s, parts in annotations.splits.items()},
         targets=_targets(entries, index) if annotations.multi_label else None,
     )
+    return settle_spellings(labelling, merge=merge_labels)
 
 
 def _targets(entries: Sequence[Annotation], index: dict[str, int]) -> np.ndarray:

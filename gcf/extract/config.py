@@ -33,6 +33,7 @@ class ExtractConfig:
     of each Ray worker and worker_cpus what it reserves of a node's CPUs; None: see docs/cluster.md.
     class_level: without annotations, the folder that names the class of a video: 1 for the first below the root and the
     subset, "last" for the one directly above the file; None: the last, refused where one name recurs below several.
+    merge_labels: classes that differ in letter case or blanks only are one, by the commonest spelling.
     """
 
     temporal_stride: str = "trained"
@@ -56,6 +57,7 @@ class ExtractConfig:
     engine: str = "local"
     worker_cpus: int | None = None
     class_level: str | int | None = None
+    merge_labels: bool = False
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():

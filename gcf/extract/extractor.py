@@ -1,5 +1,6 @@
 """Extraction: find the videos, skip what is done, run the rest through decoders and networks, commit parts, merge."""
 
+import logging
 import os
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from gcf.extract.progress import Progress
 from gcf.extract.run import Run, lacking
 from gcf.extract.weights_cache import FILE_SUFFIXES
 
+log = logging.getLogger("gcf")
 PathLike = str | os.PathLike
 
 
@@ -32,7 +34,7 @@ class ExtractSummary:
     """What an extraction left: counts, and every video that gave nothing or only a part, with the reason.
 
     extracted counts the videos decoded this time; class_counts the videos of each class; missing and unlabelled compare
-    the annotations with the videos; notes are what reading the annotations brought up.
+    the annotations with the videos; notes are what the annotations and the spelling of classes brought up.
     """
 
     path: Path
@@ -66,7 +68,7 @@ class ExtractSummary:
             lines.append(f"  annotated, but not found: {len(self.missing):,} videos, such as {self.missing[0]!r}")
         if self.unlabelled:
             lines.append(f"  without a label: {len(self.unlabelled):,} videos, such as {self.unlabelled[0]!r}")
-        lines += [f"  annotations: {note}" for note in self.notes]
+        lines += [f"  labels: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -159,11 +161,13 @@ def _extract(
     if annotations is not None and not isinstance(annotations, Annotations):
         annotations = read_annotations(annotations)
     ids = [v.id for v in found]  # of all shards: labels do not depend on sharding
-    labelling = label_videos(ids, annotations, class_level=config.class_level)
+    labelling = label_videos(ids, annotations, class_level=config.class_level, merge_labels=config.merge_labels)
+    for note in labelling.notes:  # before the work, which may take days
+        log.warning("%s", note)
     row_of = {v.id: row for row, v in enumerate(found)}
     if config.shard:
         found = found[config.shard[0] - 1 :: config.shard[1]]
-    notes = annotations.notes if annotations else ()
+    notes = (*(annotations.notes if annotations else ()), *labelling.notes)
     with ExitStack() as stack:
         folders = [stack.enter_context(PartFolder(out).locked()) for out in models]
         engine = stack.enter_context(open_engine(config))

@@ -87,7 +87,7 @@ def ablate(
     protocol, train = split_options(options)
     if train.init is not None:
         raise UsageError("a comparison trains every arm from the start; leave init and freeze to train-head")
-    data = label_features(features, protocol.annotations, multi_label=protocol.multi_label)
+    data = label_features(features, protocol.annotations, **protocol.labels)
     splits, notes = _splits(data, protocol)
     compared = _comparison(preset, heads, grid, train, data)
     if reference not in (arm.name for arm in compared.arms):

@@ -28,7 +28,7 @@ def circumstances(trial: Trial, what: str) -> tuple[dict, list[str]]:
         "features": data.features.path.name,
         "residency": trial.descriptors.residency.to_json(),
     }
-    return found, [*coverage_notes(found["coverage"]), *_looks_note(found["test_looks"])]
+    return found, [*data.notes, *coverage_notes(found["coverage"]), *_looks_note(found["test_looks"])]
 
 
 def _look_at_test(trial: Trial, what: str) -> int | None:

@@ -240,6 +240,7 @@ class Protocol:
 
     annotations: labels to use instead of the feature file's, a path or what `read_annotations` gives.
     multi_label: a video may have several classes, which `annotations` name; heads learn each by itself.
+    merge_labels: classes that differ in letter case or blanks only are one, by the commonest spelling.
     cv: None (the subsets, or val carved from train), "group" (leave one group out), "official" (the published splits
     of the annotations) or a number of folds. judge: which subset judges, "test", or "val" (the published one, as for
     Kinetics; another val is then carved from train, and test takes no part); None: test, or where there is none val,
@@ -252,6 +253,7 @@ class Protocol:
     seeds: int | None = None
     multi_label: bool = False
     judge: str | None = None
+    merge_labels: bool = False
 
     def __post_init__(self):
         if self.judge not in (None, *JUDGES):
@@ -265,12 +267,16 @@ class Protocol:
         if self.seeds is not None and self.seeds < 1:
             raise UsageError(f"need at least one seed, got {self.seeds}")
 
+    @property
+    def labels(self) -> dict[str, bool]:
+        """How the labels are read."""
+        return {"multi_label": self.multi_label, "merge_labels": self.merge_labels}
+
     def to_json(self) -> dict:
         """The protocol as JSON takes it."""
         source = self.annotations
         name = None if source is None else str(getattr(source, "source", source))
-        named = {"annotations": name, "cv": self.cv, "judge": self.judge}
-        return named | {"seeds": self.seeds, "multi_label": self.multi_label}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"annotations": name}
 
 
 def split_options(options: dict) -> tuple[Protocol, TrainConfig]:

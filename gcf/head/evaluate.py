@@ -1,11 +1,13 @@
 """`gcf eval`: judge a saved head on a feature file."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from gcf.data.annotations import Annotations
 from gcf.data.features import FeatureFile
+from gcf.data.spellings import places_of
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.batches import ClipBatches, Descriptors
 from gcf.head.config import TrainConfig
@@ -36,7 +38,8 @@ def evaluate_head(
     The heads of several seeds, a `train-head --seeds N` run, are judged as one by the mean of their probabilities.
 
     subset: "train", "val", "test" or "all"; None is test where the file has test videos, else all, and `judged_on`
-    says which. Classes are matched by name; videos of a class that the head does not know are left out and counted.
+    says which. Classes are matched by name, those that differ in letter case or blanks only too (`places_of`, named in
+    the notes); videos of a class that the head does not know are left out and counted.
 
     Raises RecipeError or HeadError where the features are not of the head's kind, AnnotationError where no video is
     left to judge.
@@ -48,7 +51,8 @@ def evaluate_head(
         features, annotations, multi_label=not head.config.exclusive if multi_label is None else multi_label
     )
     head.check_fits(data.features)
-    labels = _labels_of_head(head, data)
+    places = places_of(data.classes, head.classes)
+    labels = _labels_of_head(places, head, data)
     subset = subset or ("test" if "test" in data.subsets else "all")
     known = labels >= 0 if labels.ndim == 1 else labels.any(axis=1)
     judged = known if subset == "all" else known & (np.asarray(data.subsets) == subset)
@@ -56,6 +60,9 @@ def evaluate_head(
     if not len(videos):
         raise AnnotationError(f"{data.features.path}: no {subset} video of a class that the head knows")
     notes = ["The videos judged may be among those that the head was trained on."] if subset in ("all", "train") else []
+    known_as = [(name, head.classes[k]) for name, k in zip(data.classes, places, strict=True) if k >= 0]
+    if respelled := [f"{name!r} as {own!r}" for name, own in known_as if name != own]:
+        notes.append(f"Classes are judged as the head spells them: {', '.join(respelled)}.")
     if isinstance(head, SavedEnsemble):
         notes.append(f"The probabilities are the mean of {len(head.members)} heads'.")
     said = ask(head, data.features, videos)
@@ -82,12 +89,15 @@ def ask(head: SavedHead, features: FeatureFile, videos: np.ndarray) -> Predictio
     return predict([Stack([head.module], TrainConfig())], batches, videos, rng=rng)[0][0]
 
 
-def _labels_of_head(head: SavedHead, data: LabelledFeatures) -> np.ndarray:
-    """Labels (N,) as the head numbers its classes, -1 for classes that it does not have; or all of a video's (N, K)."""
-    index = {name: i for i, name in enumerate(head.classes)}
-    own = np.array([index.get(name, -1) for name in data.classes] + [-1])  # the last one answers label -1
+def _labels_of_head(places: Sequence[int], head: SavedHead, data: LabelledFeatures) -> np.ndarray:
+    """Labels (N,) as the head numbers its classes, -1 for classes that it does not have; or all of a video's (N, K).
+
+    places: the number that each class of the data has there.
+    """
+    own = np.array([*places, -1])  # the last one answers label -1
     if data.targets is None:
         return own[data.labels]
     targets = np.zeros((len(data.targets), len(head.classes) + 1), dtype=bool)
-    targets[:, own[:-1]] = data.targets  # what the head does not know goes into the last column
+    for place, shown in zip(places, data.targets.T, strict=True):
+        targets[:, place] |= shown  # what the head does not know goes into the last column
     return targets[:, :-1]

@@ -9,6 +9,7 @@ import numpy as np
 from gcf.data.annotations import Annotations, label_videos, read_annotations
 from gcf.data.features import FeatureFile
 from gcf.data.joined import open_features
+from gcf.data.spellings import settle_spellings
 from gcf.data.splits import Split, folds, holdout, published
 from gcf.data.stratify import rarest_classes
 from gcf.errors import AnnotationError, UsageError
@@ -22,7 +23,7 @@ class LabelledFeatures:
 
     `missing` are annotated names that stand for no video of the file, nor for one that failed at extraction. targets
     (N, K) bool: all classes of each video, where it may have several; its label is then the rarest of them, which
-    splits are stratified by and balanced batches drawn by.
+    splits are stratified by and balanced batches drawn by. notes: what a user must know of the spelling of classes.
     """
 
     features: FeatureFile
@@ -33,6 +34,7 @@ class LabelledFeatures:
     published: dict[str, Sequence[str]]
     missing: tuple[str, ...]
     targets: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def truth(self) -> np.ndarray:
@@ -56,10 +58,12 @@ def label_features(
     annotations: Annotations | str | os.PathLike | None = None,
     *,
     multi_label: bool = False,
+    merge_labels: bool = False,
 ) -> LabelledFeatures:
     """Open (if need be) and label a feature file, and check that the labelled videos can be used.
 
     multi_label: a video may have several classes; the file itself knows one alone, so it takes annotations.
+    merge_labels: classes that differ in letter case or blanks only are one (`settle_spellings`).
 
     Raises AnnotationError where nothing is labelled or all of it alike, FeatureFileError for values that are not
     finite, UsageError for several classes from what can name only one.
@@ -71,6 +75,7 @@ def label_features(
         found = LabelledFeatures(
             features, tuple(features.classes), features.labels, features.subsets, features.groups, {}, ()
         )
+        found = settle_spellings(found, merge=merge_labels)
         source = str(features.path)
     else:
         if not isinstance(annotations, Annotations):
@@ -80,28 +85,38 @@ def label_features(
                 f"{annotations.source}: was read with multi_label={annotations.multi_label}, to be used with "
                 f"multi_label={multi_label}; read and use it alike"
             )
-        found = _annotated(features, annotations)
+        found = _annotated(features, annotations, merge_labels=merge_labels)
         source = annotations.source
     used = np.flatnonzero(found.labels >= 0)
     num_classes = np.count_nonzero(found.class_sizes(used))
     if num_classes < 2:
         raise AnnotationError(
-            f"{source}: {len(used)} of {features.num_videos} videos have a label, of {num_classes} classes; "
-            "two classes are the least: give annotations that name these videos"
+            f"{source}: {len(used)} of {features.num_videos} videos have a label, of {num_classes} classes"
+            f"{_other_names(found)}; two classes are the least: give annotations that name these videos"
         )
     check_finite(features, used)
     return found
 
 
-def _annotated(features: FeatureFile, annotations: Annotations) -> LabelledFeatures:
+def _other_names(data: LabelledFeatures) -> str:
+    """Where no video has a label, one name of the annotations and one of the videos, in words."""
+    names, ids = data.missing, data.features.ids
+    if (data.labels >= 0).any() or not ids:
+        return ""
+    return f"; it names {names[0]!r}, and the videos are called {ids[0]!r}" if names else f", such as {ids[0]!r}"
+
+
+def _annotated(features: FeatureFile, annotations: Annotations, *, merge_labels: bool) -> LabelledFeatures:
     """Labels by annotations; the videos that failed at extraction are looked up too, so as not to count as missing."""
     n, known = features.num_videos, set(features.ids)
     failed = [name for name in dict.fromkeys(name for name, _ in features.failures) if name not in known]
-    by = label_videos([*features.ids, *failed], annotations)
+    by = label_videos([*features.ids, *failed], annotations, merge_labels=merge_labels)
     splits = {name: subsets[:n] for name, subsets in by.splits.items()}
     targets = None if by.targets is None else by.targets[:n]
     labels = by.labels[:n] if targets is None else rarest_classes(targets)
-    return LabelledFeatures(features, by.classes, labels, by.subsets[:n], by.groups[:n], splits, by.missing, targets)
+    return LabelledFeatures(
+        features, by.classes, labels, by.subsets[:n], by.groups[:n], splits, by.missing, targets, by.notes
+    )
 
 
 def make_splits(data: LabelledFeatures, protocol: Protocol) -> list[Split]:

@@ -78,7 +78,7 @@ def train_head(
         raise UsageError("the head to start from brings its gate: give init or gate, not both")
     if gate is not None:
         head = head_config(head or DEFAULT_HEAD, gate=gate)
-    data = label_features(features, protocol.annotations, multi_label=protocol.multi_label)
+    data = label_features(features, protocol.annotations, **protocol.labels)
     splits = make_splits(data, protocol)
     config, start = starting_point(head, train, data)
     leaks, found_leaks = audit_splits(data, splits) if audit else (None, [])

@@ -74,7 +74,7 @@ def transfer_head(
     chosen = {"head": head, "gate": gate, "annotations": source_annotations}
     _check_choice(source, init, chosen, options)
     protocol, train = split_options(options)
-    data = label_features(open_features(target), protocol.annotations, multi_label=protocol.multi_label)
+    data = label_features(open_features(target), protocol.annotations, **protocol.labels)
     make_splits(data, protocol)  # what the target cannot give is known before the source is trained on
     origin = open_features(source) if init is None else _usable(init, train)
     width = origin.descriptor_width if isinstance(origin, SavedHead) else origin.descriptors.shape[2]
