@@ -9,8 +9,11 @@ from measured import heat_maps, reading, truth_entry, write_truth
 from test_faithfulness import mean_head
 
 from gcf.data.boxes import read_boxes, read_groups
+from gcf.data.segments import Segment
 from gcf.errors import AnnotationError, UsageError
-from gcf.explain.intervals import Interval
+from gcf.explain.detection_map import detection_map
+from gcf.explain.intervals import Interval, propose_intervals
+from gcf.explain.localization_files import write_tables
 from gcf.explain.measures import describe_measures, measure
 from gcf.explain.reading import Localization
 
@@ -140,6 +143,24 @@ def test_the_figures_are_told_in_percent_with_what_they_are_judged_by(truth):
     assert rows["ceiling of the clips"] == ["100.0"] * 11
     assert len(rows["uniform intervals"]) == len(rows["random intervals"]) == 11
     assert any("times uniform intervals'" in line and "100.0 % of the ceiling's 100.0 %" in line for line in lines)
+
+
+def test_the_map_is_that_of_the_intervals_that_are_written(tmp_path):
+    readings = [reading(f"v{n}", clips=n, clip_seconds=1 / 3) for n in range(3, 12)]  # no border is a round number
+    localized = [Localization(one.id, one, propose_intervals(one)) for one in readings]
+    write_tables(tmp_path, localized)
+    results = json.loads((tmp_path / "intervals.json").read_text())["results"]
+    written = {
+        video: [Interval(*one["segment"], one["label"], one["score"]) for one in found]
+        for video, found in results.items()
+    }
+    twice = {  # the best interval is half of what is annotated: a tIoU that a threshold meets exactly
+        video: ("test", [(one.start, 2 * one.end - one.start, one.label)]) for video, (one, *_) in written.items()
+    }
+    path = write_truth(tmp_path / "t.json", twice)
+    expected = detection_map(written, {video: [Segment(*s) for s in own] for video, (_, own) in twice.items()})
+    assert expected.at(0.5) > 0
+    assert measure(localized, path)["temporal"]["localized"]["map"] == expected.map.tolist()
 
 
 def test_a_truth_of_other_classes_or_videos_is_refused(tmp_path, truth):

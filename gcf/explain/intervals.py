@@ -5,7 +5,7 @@ stands out from its surroundings, of which the overlapping worse ones are droppe
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 GAP = 0.5  # of a clip's length: where more time than this lies between two clips, nobody saw it, and intervals end
 SHORTEST = 1e-9  # seconds; less is the rounding of a difference
 ROUNDING = 1e-6  # of the largest value: float32 evidence that differs by less is the same
+DECIMALS = 6  # of seconds and scores, in files and in what is judged
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Interval:
     end: float
     label: str
     score: float
+
+    def rounded(self) -> "Interval":
+        """As files hold it: to the microsecond, the score to as many decimals."""
+        numbers = {name: round(getattr(self, name), DECIMALS) for name in ("start", "end", "score")}
+        return replace(self, **numbers)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def propose_intervals(
     end is found in parts. score: the probability of the class times the contrast, which is the mean evidence inside
     less that of the surroundings (AutoLoc's outer-inner contrast, the evidence scaled to 0..1 within the video).
     Evidence that is the same in all clips, as in a video of one, singles nothing out: the interval is then the whole
-    video, its score 0.
+    video, its score 0. Times and scores are rounded as they are written, so that what is judged is what files hold.
     """
     settings = settings or IntervalSettings()
     if labels is None:
@@ -88,7 +94,7 @@ def propose_intervals(
         spans, scores = spans[good], scores[good]
         for n in suppress(spans, scores, settings.nms, most=settings.most):
             start, end = spans[n].tolist()
-            found.append(Interval(start, end, reading.classes[k], float(scores[n])))
+            found.append(Interval(start, end, reading.classes[k], float(scores[n])).rounded())
     return sorted(found, key=lambda interval: (-interval.score, interval.start))
 
 

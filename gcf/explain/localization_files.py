@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -103,12 +104,7 @@ def _write_arrays(path: Path, reading: ClipReading) -> None:
 
 
 def _interval(interval: Interval) -> dict:
-    return {
-        "start": round(interval.start, 6),
-        "end": round(interval.end, 6),
-        "label": interval.label,
-        "score": round(interval.score, 6),
-    }
+    return asdict(interval.rounded())
 
 
 def _result(interval: Interval) -> dict:
