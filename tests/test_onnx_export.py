@@ -126,6 +126,35 @@ def test_a_file_that_differs_from_the_head_is_not_kept(tmp_path, monkeypatch):
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"an earlier one"]
 
 
+def test_a_head_that_cannot_be_exported_is_refused_in_a_line(tmp_path, capfd):
+    save_head(tmp_path / "run", some_head("gru"))
+    assert gcf.cli.run(["export-head", str(tmp_path / "run"), str(tmp_path / "head.onnx")]) == 4
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "a gru head cannot be exported, it reads as many steps as a video has clips" in err
+    assert not (tmp_path / "head.onnx").exists()
+
+
+def test_a_head_that_pytorch_does_not_translate_is_refused_in_a_line(tmp_path, monkeypatch, capfd):
+    class Branching(torch.nn.Module):
+        def __init__(self, head):
+            super().__init__()
+            self.head = DenseHead(head)
+
+        def forward(self, descriptors, mask):
+            return self.head(descriptors if descriptors.sum() > 0 else -descriptors, mask)
+
+    monkeypatch.setattr("gcf.head.onnx_export.DenseHead", Branching)
+    with pytest.raises(
+        RefusedError, match=r"head\.onnx: not written: PyTorch cannot translate mean \(.+\); use it"
+    ) as caught:
+        export_onnx(some_head("mean"), tmp_path / "head.onnx")
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().out == ""
+    assert not (tmp_path / "head.onnx").exists()
+
+
 def test_what_is_missing_or_unknown_is_said_before_any_work(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="opset 17 cannot be written; 18 to"):
         export_onnx(some_head(), tmp_path / "head.onnx", opset=17)

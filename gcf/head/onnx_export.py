@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gcf.data.atomic import atomic_file
 from gcf.data.recipe import recipe_sha256
+from gcf.data.text import one_line
 from gcf.errors import RefusedError, UsageError
 from gcf.head.dense import DenseHead, example
 from gcf.head.ensemble import load_trained
@@ -28,6 +29,8 @@ OPSET = 18  # what torch's exporter writes without converting, in every version 
 WORST = 1e-5  # summation order alone moves float32 results by a tenth of that
 INPUTS, OUTPUTS = ("descriptors", "mask"), ("logits", "gate", "evidence", "attention")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+NOT_EXPORTED = {"gru": "it reads as many steps as a video has clips, which PyTorch cannot write as ONNX"}  # by kind
+OTHER_WAYS = "use it from Python (gcf.load_head), or train another head"
 SIZES = ((1, 1), (1, 5), (2, 1), (3, 4), (5, 10), (4, 37))  # (videos, clips) that are compared
 
 
@@ -41,14 +44,22 @@ def export_onnx(head: SavedHead | str | os.PathLike, out: str | os.PathLike, *, 
     clip_policy and the difference.
 
     Raises UsageError where a package is absent or the opset too old, HeadError for a damaged head, and RefusedError
-    where runtime and head differ by more than 1e-5; then no file is written.
+    where PyTorch cannot translate the head, or runtime and head differ by more than 1e-5; then no file is written.
     """
     _check_packages()
     _check_opset(opset)
     head = head if isinstance(head, SavedHead) else load_trained(head)
-    out = Path(out)
+    out, why_not = Path(out), NOT_EXPORTED.get(head.config.kind)
+    if why_not:
+        raise RefusedError(f"{out}: not written: a {head.config.name} head cannot be exported, {why_not}; {OTHER_WAYS}")
     names = [name for name in OUTPUTS if getattr(head(*_inputs(head, 1, 1)), name) is not None]
-    model = _translate(head, names, opset)
+    try:
+        model = _translate(head, names, opset)
+    except torch.onnx.OnnxExporterError as error:
+        said = one_line(str(error.__cause__ or error).partition("\n")[0])
+        raise RefusedError(
+            f"{out}: not written: PyTorch cannot translate {head.config.name} ({said}); {OTHER_WAYS}"
+        ) from error
     worst = _worst_difference(head, model.SerializeToString(), names)
     if not worst <= WORST:
         raise RefusedError(f"{out}: not written: onnxruntime and the head differ by {worst:.1e}, {WORST:g} is allowed")
