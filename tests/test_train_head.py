@@ -10,7 +10,7 @@ from compare import assert_bitwise_equal
 from gcf.data.annotations import Annotation, Annotations
 from gcf.errors import AnnotationError, FeatureFileError, HeadError, RecipeError, RefusedError, UsageError
 from gcf.head.ablation import ablate
-from gcf.head.config import HeadConfig, Protocol
+from gcf.head.config import HeadConfig, Protocol, head_config
 from gcf.head.evaluate import evaluate_head
 from gcf.head.saved import load_head
 from gcf.head.training import train_head
@@ -148,6 +148,25 @@ def test_features_that_are_not_finite_are_refused_before_any_training(tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(AnnotationError, match="two classes"):
         train_head(write_cache(tmp_path / "u.h5", videos, [-1] * 36, features.classes))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_averaging_fusion_trains_or_is_refused_with_the_reason(layers, tmp_path):
+    features = easy_cache(tmp_path / "f.h5", width=48)
+    head = head_config("gcf-256", width=32, key_width=8, fusion="average", layers=layers)
+    if layers == 1:
+        assert train_head(features, head=head).metrics["top1"] > 0.9
+        return
+    expected = (
+        r"fusion average with layers 3 starts from logits of \de-\d\d, too small .*; take fusion softmax, or fewer"
+    )
+    with pytest.raises(UsageError, match=expected):
+        train_head(features, tmp_path / "run", head=head)
+    assert not (tmp_path / "run").exists()
+    table = ablate(features, heads=[head, "mean"], seeds=2, **SHORT)
+    errors = {row["name"]: row.get("failed") for row in table.rows}
+    assert "take fusion softmax" in errors.pop("gcf-256")
+    assert set(errors.values()) == {None}
 
 
 def test_a_folder_in_use_is_refused_and_an_earlier_run_replaced_only_when_asked(tmp_path):

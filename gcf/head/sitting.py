@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gcf.data.splits import Split
+from gcf.errors import UsageError
 from gcf.head.arms import Arm
 from gcf.head.backbone_clips import backbone_columns, backbone_log_probabilities
 from gcf.head.batches import ClipBatches, Descriptors
@@ -24,6 +25,7 @@ from gcf.head.stack import Stack
 from gcf.head.threads import Team
 from gcf.head.transfer import Start
 
+TRIED, LEAST_LOGIT = 32, 1e-5  # videos that a head is tried on; from smaller logits thousands of steps lead nowhere
 SHARED = ("num_clips", "clip_policy", "batch_size", "epochs", "sampling")  # arms alike in these share their batches
 
 
@@ -89,7 +91,23 @@ class Sitting:
             foreign=training.head.kind == "plugin",
         )
         stack.try_together(width, self.batches.labels[self.split.train[:2]])
+        if head.kind == "gcf" and head.fusion == "average":
+            self._check_reach(stack, head)
         return stack
+
+    def _check_reach(self, stack: Stack, head: HeadConfig) -> None:
+        """Raise UsageError where scores that are divided by C alone leave nothing of the descriptors for the logits.
+
+        Each layer multiplies three of its inputs, so that N layers raise what is below 1 to the power 3^N.
+        """
+        batch = self.batches.load(self.split.train[:TRIED], rng=evaluation_rng(self.settings.seed))
+        largest = float(stack.outputs(batch)[0].abs().max())
+        if largest < LEAST_LOGIT:
+            fewer = ", or fewer layers" if head.layers > 1 else ""
+            raise UsageError(
+                f"head {head.name}: fusion average with layers {head.layers} starts from logits of {largest:.0e}, too "
+                f"small to learn from: each layer multiplies three of its inputs; take fusion softmax{fewer}"
+            )
 
     def solve(self, training: Training, seeds: Sequence[int]) -> Solved:
         """Logistic regression on the mean descriptors of the training videos, chosen on `val`."""
