@@ -15,8 +15,8 @@ def verify(file, as_json):
     """Read all of the feature file FILE and say what in it cannot be.
 
     Structure, counts, recipe hash; every descriptor and logit finite; frames and times of clips, names, labels and
-    sizes possible. Zeros and videos that never change are warnings. FILE is not changed, and memory does not grow
-    with it.
+    sizes possible. Zeros and videos that never change are warnings. What extraction would have written, too, is named
+    as missing. FILE is not changed, and memory does not grow with it.
 
     The exit code is 0 where all is well, warnings included, and 4 where the file cannot be believed.
 

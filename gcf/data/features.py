@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 
-from gcf.data.recipe import recipe_sha256
+from gcf.data.recipe import canonical_json, text_sha256
 from gcf.data.schema import (
     CLIP_FIELDS,
     FORMAT,
+    OPTIONAL,
+    REQUIRED,
     SCHEMA,
     VIDEO_FIELDS,
     Clips,
@@ -23,6 +25,8 @@ from gcf.data.schema import (
     decode,
 )
 from gcf.errors import FeatureFileError, RefusedError
+
+HEAP_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # HDF5's, to a text of any length
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,9 @@ class FeatureFile:
 
     descriptors (T, V, D) and logits (T, K) or None are read-only memory maps; `offsets` (N + 1,) says which rows are
     a video's: `descriptors[offsets[n]:offsets[n + 1]]`. checksums (N,) uint32 of the videos, see gcf.data.checksums, or
-    None where they were written before there were any. Raises FeatureFileError for a file that is foreign, damaged,
-    of another schema, or that would make HDF5 open anything else, RefusedError where the system does not let it be
-    read.
+    None where there are none. absent: those of OPTIONAL that the file does not have. Raises FeatureFileError for a file
+    that is foreign, damaged, of another schema, or that would make HDF5 open anything else, RefusedError where the
+    system does not let it be read.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -68,14 +72,10 @@ class FeatureFile:
 
     def _read(self, h5: h5py.File) -> None:
         self._check_kind(h5)
-        self.recipe: dict = json.loads(h5.attrs["recipe"])
-        if not isinstance(self.recipe, dict):
-            raise FeatureFileError(f"{self.path}: its recipe is no JSON object; extract again")
-        self.recipe_sha256: str = h5.attrs["recipe_sha256"]
-        if recipe_sha256(self.recipe) != self.recipe_sha256:
-            raise FeatureFileError(f"{self.path}: its recipe does not match its recipe_sha256; extract again")
+        self._check_there(h5)
+        self.recipe, self.recipe_sha256 = self._recipe(h5)
         self._rows = {"descriptors": self._row_place(h5, "descriptors", 3)}
-        if self._has(h5, "logits"):
+        if self._find(h5, "logits") is not None:
             self._rows["logits"] = self._row_place(h5, "logits", 2)
         for name in CLIP_FIELDS:
             self._rows[f"clips/{name}"] = self._place(self._dataset(h5, f"clips/{name}"))
@@ -86,21 +86,44 @@ class FeatureFile:
         self.subsets = self._texts(h5, "videos/subset")
         self.groups = self._texts(h5, "videos/group")
         fields = {name: self._array(h5, f"videos/{name}") for name in VIDEO_FIELDS}
-        self.videos = SimpleNamespace(
-            **fields, status=self._texts(h5, "videos/status"), note=self._texts(h5, "videos/note")
-        )
-        self.backbone_classes = self._texts(h5, "backbone_classes") if self._has(h5, "backbone_classes") else None
+        self.absent = tuple(name for name in OPTIONAL if self._find(h5, name) is None)
+        note = [""] * len(self.ids) if "videos/note" in self.absent else self._texts(h5, "videos/note")
+        self.videos = SimpleNamespace(**fields, status=self._texts(h5, "videos/status"), note=note)
+        unnamed = self._find(h5, "backbone_classes") is None
+        self.backbone_classes = None if unnamed else self._texts(h5, "backbone_classes")
         self.failures = list(zip(self._texts(h5, "failures/id"), self._texts(h5, "failures/error"), strict=True))
-        self.checksums = self._checksums(h5) if self._has(h5["videos"], "crc32") else None
+        self.checksums = None if "videos/crc32" in self.absent else self._checksums(h5)
         self._check_counts()
 
     def _check_kind(self, h5: h5py.File) -> None:
-        found = h5.attrs.get("format")
+        found = self._attribute(h5, "format")
         if found != FORMAT:
             raise FeatureFileError(f"{self.path}: not a gcf feature file (format {found!r}, expected {FORMAT!r})")
         schema = h5.attrs.get("schema")
         if schema != SCHEMA:
             raise FeatureFileError(f"{self.path}: schema {schema}, this version reads {SCHEMA}; extract again")
+
+    def _check_there(self, h5: h5py.File) -> None:
+        lacking = [f"the attribute {name}" for name in ("recipe", "recipe_sha256") if name not in h5.attrs]
+        lacking += [name for name in REQUIRED if self._find(h5, name) is None]
+        if lacking:
+            raise FeatureFileError(
+                f"{self.path}: lacks {', '.join(lacking)}; extract again, or write it as docs/feature-file.md says"
+            )
+
+    def _recipe(self, h5: h5py.File) -> tuple[dict, str]:
+        """The recipe, and the hash of its text, which must be the one that the file names."""
+        text, named = self._attribute(h5, "recipe"), self._attribute(h5, "recipe_sha256")
+        recipe = json.loads(text)
+        if not isinstance(recipe, dict):
+            raise FeatureFileError(f"{self.path}: its recipe is no JSON object; extract again")
+        canonical_json(recipe)  # a ValueError for infinite numbers, which Python's JSON reads
+        if text_sha256(text) != named:
+            raise FeatureFileError(
+                f"{self.path}: its recipe does not match its recipe_sha256, the sha256 of that text as it is stored; "
+                "extract again"
+            )
+        return recipe, named
 
     def _check_counts(self) -> None:
         clips, videos = self.num_clips, len(self.ids)
@@ -120,35 +143,58 @@ class FeatureFile:
         if videos and not -1 <= self.labels.min() <= self.labels.max() < max(1, len(self.classes)):
             raise FeatureFileError(f"{self.path}: a label lies outside its {len(self.classes)} classes")
 
-    def _dataset(self, h5: h5py.File, name: str) -> h5py.Dataset:
-        """A plain contiguous dataset inside this file; anything that leads elsewhere is refused."""
-        holder = h5
-        for key in name.split("/"):  # asked of the link itself: h5py's own `in` would follow it
-            if not self._has(holder, key) or holder.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
-                raise FeatureFileError(f"{self.path}: {name} is absent or a link to elsewhere; extract again")
-            holder = holder[key]
-        dataset = holder
+    def _dataset(self, h5: h5py.File, name: str, *, texts: bool = False) -> h5py.Dataset:
+        """A plain contiguous dataset inside this file; anything that leads elsewhere is refused.
+
+        texts: they may be of variable length, kept by reference in this file.
+        """
+        dataset = self._find(h5, name)
         if not isinstance(dataset, h5py.Dataset):
             raise FeatureFileError(f"{self.path}: {name} is not a dataset; extract again")
         create = dataset.id.get_create_plist()
         if create.get_layout() != h5py.h5d.CONTIGUOUS or create.get_external_count() or create.get_nfilters():
             raise FeatureFileError(f"{self.path}: {name} is not stored as plain contiguous data; extract again")
-        if dataset.dtype.hasobject:
+        if dataset.dtype.hasobject and not (texts and h5py.check_string_dtype(dataset.dtype)):
             raise FeatureFileError(f"{self.path}: {name} has a type that schema {SCHEMA} does not use")
-        end = (dataset.id.get_offset() or 0) + dataset.size * dataset.dtype.itemsize
+        stored = HEAP_REFERENCE if dataset.dtype.hasobject else dataset.dtype
+        end = (dataset.id.get_offset() or 0) + dataset.size * stored.itemsize
         if dataset.size and (dataset.id.get_offset() is None or end > self._size):
             raise FeatureFileError(f"{self.path}: cut short: {name} should end at byte {end}; extract again")
         return dataset
 
     @staticmethod
-    def _has(holder: h5py.Group, key: str) -> bool:
-        return isinstance(holder, h5py.Group) and holder.id.links.exists(key.encode())
+    def _attribute(h5: h5py.File, name: str) -> object:
+        """An attribute; text of fixed length, which comes as bytes, as text."""
+        value = h5.attrs.get(name)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def _find(self, h5: h5py.File, name: str) -> h5py.Group | h5py.Dataset | None:
+        """What has that name, None where nothing has; a link to elsewhere is refused."""
+        found = h5
+        for key in name.split("/"):  # asked of the link itself: h5py's own `in` would follow it
+            if not isinstance(found, h5py.Group) or not found.id.links.exists(key.encode()):
+                return None
+            if found.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
+                raise FeatureFileError(f"{self.path}: {name} is a link to elsewhere; extract again")
+            found = found[key]
+        return found
 
     def _array(self, h5: h5py.File, name: str) -> np.ndarray:
         return self._dataset(h5, name)[...]
 
     def _texts(self, h5: h5py.File, name: str) -> list[str]:
-        return decode(self._array(h5, name))
+        dataset = self._dataset(h5, name, texts=True)
+        if dataset.dtype.hasobject and dataset.size:
+            self._check_lengths(dataset)
+        return decode(dataset[...])
+
+    def _check_lengths(self, dataset: h5py.Dataset) -> None:
+        """A few bytes may ask for many references to one long text: all together cannot be longer than the file."""
+        if dataset.id.get_storage_size() != dataset.size * HEAP_REFERENCE.itemsize:
+            raise FeatureFileError(f"{self.path}: {dataset.name} is stored as no known kind of text; extract again")
+        references = np.fromfile(self.path, HEAP_REFERENCE, dataset.size, offset=dataset.id.get_offset())
+        if references["length"].sum(dtype=np.int64) > self._size:
+            raise FeatureFileError(f"{self.path}: the texts of {dataset.name} are longer than the file; extract again")
 
     def _checksums(self, h5: h5py.File) -> np.ndarray:
         found = self._array(h5, "videos/crc32")

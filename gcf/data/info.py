@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 
 from gcf.data.features import FeatureFile
+from gcf.data.plausible import missing_parts
 from gcf.data.text import named_classes
 
 
@@ -12,6 +13,8 @@ def summarise(features: FeatureFile) -> dict:
     """Counts, sizes, coverage and recipe of a feature file; plain JSON values."""
     lengths = np.diff(features.offsets)
     counts = class_counts(features)
+    frames = features.recipe.get("num_frames")
+    full = frames if isinstance(frames, int) else 0
     return {
         "path": str(features.path),
         "recipe_sha256": features.recipe_sha256,
@@ -23,7 +26,7 @@ def summarise(features: FeatureFile) -> dict:
         "failures": [{"id": i, "error": e} for i, e in features.failures],
         "clips": features.num_clips,
         "clips_per_video": _spread(lengths),
-        "padded_clips": int((features.clips.num_frames < features.recipe.get("num_frames", 0)).sum()),
+        "padded_clips": int((features.clips.num_frames < full).sum()),
         "hours": float(features.videos.duration.sum() / 3600),
         "descriptors": {"shape": list(features.descriptors.shape), "dtype": str(features.descriptors.dtype)},
         "backbone_classes": None if features.logits is None else features.logits.shape[1],
@@ -34,6 +37,7 @@ def summarise(features: FeatureFile) -> dict:
         "unlabelled": int((features.labels < 0).sum()),
         "subsets": dict(sorted(Counter(features.subsets).items())),
         "groups": len({g for g in features.groups if g}),
+        "missing": missing_parts(features),
     }
 
 
@@ -51,13 +55,15 @@ def describe(features: FeatureFile) -> str:
     lines = [
         f"{facts['path']}: {facts['videos']:,} videos ({facts['hours']:.2f} h), {facts['clips']:,} clips"
         + (f", {spread['min']} to {spread['max']} a video, median {spread['median']:g}" if facts["clips"] else ""),
-        f"  made by {recipe.get('backbone')} with weights {recipe.get('weights')}{_stride(recipe)}{_precision(recipe)}",
+        f"  made by {_said(recipe, 'backbone')} with weights {_said(recipe, 'weights')}{_stride(recipe)}"
+        f"{_precision(recipe)}",
         f"  descriptors {shape[2]} wide, views {shape[1]}, {facts['descriptors']['dtype']}; {_logits(facts)}",
-        f"  clips of {recipe.get('num_frames')} frames{_sampling(recipe)} without overlap, tail {recipe.get('tail')}, "
-        f"{facts['padded_clips']:,} of them padded",
-        f"  pixels {recipe.get('channel_order')} 0..{recipe.get('pixel_max'):g}, mean {recipe.get('mean')}, "
-        f"std {recipe.get('std')}",
-        f"  resized to {recipe.get('resize')} ({recipe.get('resize_rule')}), central crop {recipe.get('crop')}",
+        f"  clips of {_said(recipe, 'num_frames')} frames{_sampling(recipe)} without overlap, "
+        f"tail {_said(recipe, 'tail')}, {facts['padded_clips']:,} of them padded",
+        f"  pixels {_said(recipe, 'channel_order')} 0..{_said(recipe, 'pixel_max')}, mean {_said(recipe, 'mean')}, "
+        f"std {_said(recipe, 'std')}",
+        f"  resized to {_said(recipe, 'resize')} ({_said(recipe, 'resize_rule')}), "
+        f"central crop {_said(recipe, 'crop')}",
         f"  {_labels(facts)}",
     ]
     if facts["videos_per_class"]:
@@ -66,6 +72,7 @@ def describe(features: FeatureFile) -> str:
         lines.append("  WARNING: random weights: these descriptors are for trying the pipeline only")
     lines += [f"  partial  {p['id']!r}: {p['note']}" for p in facts["partial"]]
     lines += [f"  failed   {f['id']!r}: {f['error']}" for f in facts["failures"]]
+    lines += [f"  missing  {part}" for part in facts["missing"]]
     return "\n".join(lines)
 
 
@@ -73,6 +80,12 @@ def _spread(counts: np.ndarray) -> dict | None:
     if not len(counts):
         return None
     return {"min": int(counts.min()), "median": float(np.median(counts)), "max": int(counts.max())}
+
+
+def _said(recipe: dict, name: str) -> str:
+    """An entry of the recipe as people write it; "?" where it is not said."""
+    value = recipe.get(name, "?")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _stride(recipe: dict) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gcf.data.features import FeatureFile
-from gcf.data.recipe import JOINED
-from gcf.data.schema import CLIP_FIELDS, STATUSES, SUBSETS, VIDEO_FIELDS, id_key
+from gcf.data.recipe import DESCRIBING, JOINED
+from gcf.data.schema import CLIP_FIELDS, OPTIONAL, STATUSES, SUBSETS, VIDEO_FIELDS, id_key
 
 FEW = 3  # names in a sentence
 
@@ -25,6 +25,15 @@ def type_faults(features: FeatureFile) -> Iterator[str]:
     for name, (values, dtype) in wanted.items():
         if values.ndim != 1 or values.dtype != np.dtype(dtype):
             yield f"{name} is {values.dtype} with {values.ndim} axes, expected {np.dtype(dtype)} with 1"
+
+
+def missing_parts(features: FeatureFile) -> list[str]:
+    """What extraction writes and this file, which may be somebody else's, does not have, with what follows from it."""
+    found = [f"{name}: {consequence}" for name, consequence in OPTIONAL.items() if name in features.absent]
+    unsaid = [name for name in DESCRIBING if name not in features.recipe]
+    if unsaid:
+        found.append(f"in the recipe {', '.join(unsaid)}: other videos cannot be described as these were")
+    return found
 
 
 def recipe_faults(features: FeatureFile) -> Iterator[str]:

@@ -16,6 +16,12 @@ MEASURED = frozenset({"precision_cosine"})
 # What a recipe means that does not say it: files made before there was a choice
 UNSAID = {"runtime": "torch"}
 
+# Without them other videos cannot be described as these were
+DESCRIBING = (
+    *("backbone", "weights", "precision", "num_frames", "tail", "channel_order"),
+    *("pixel_max", "mean", "std", "resize", "resize_rule", "crop"),
+)
+
 JOINED = "joined"  # the recipe of joined files is the list of theirs, under this key
 
 
@@ -29,8 +35,13 @@ def canonical_json(recipe: dict) -> str:
 
 
 def recipe_sha256(recipe: dict) -> str:
-    """Hex digest of the canonical text."""
-    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+    """Hex digest of the canonical text, which is how gcf stores a recipe."""
+    return text_sha256(canonical_json(recipe))
+
+
+def text_sha256(text: str) -> str:
+    """Hex digest of a recipe's text as it is stored, whoever wrote it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(ours: dict, theirs: dict, *, ignore: frozenset[str] = frozenset()) -> list[str]:

@@ -22,6 +22,16 @@ VIDEO_FIELDS = {
     "mtime_ns": "<i8",
 }
 ROWS = (*(f"clips/{name}" for name in CLIP_FIELDS), "descriptors", "logits")  # datasets with one row a clip
+REQUIRED = (
+    "descriptors",
+    *(f"clips/{name}" for name in CLIP_FIELDS),
+    *(f"videos/{name}" for name in ("id", "offset", "label", "subset", "group", "status", *VIDEO_FIELDS)),
+    *("classes", "failures/id", "failures/error"),
+)
+OPTIONAL = {  # what extraction writes as well, and what follows where it is absent
+    "videos/note": "why a video is partial is not known",
+    "videos/crc32": "damage to a video cannot be seen",
+}
 SUBSETS = ("train", "val", "test", "")
 STATUSES = ("ok", "partial")
 

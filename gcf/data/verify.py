@@ -14,6 +14,7 @@ from gcf.data.features import FeatureFile
 from gcf.data.plausible import (
     clip_faults,
     counted,
+    missing_parts,
     name_faults,
     recipe_faults,
     straddling,
@@ -30,7 +31,10 @@ PEEK = 16  # values that tell most descriptors from zeros
 
 @dataclass(frozen=True)
 class Verified:
-    """What verifying found: `faults` make a file unbelievable, `warnings` are odd and may be true."""
+    """What verifying found: `faults` make a file unbelievable, `warnings` are odd and may be true.
+
+    missing: what extraction would have written, too, and what follows where it is absent.
+    """
 
     path: Path
     videos: int
@@ -38,6 +42,7 @@ class Verified:
     failures: int
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
+    missing: tuple[str, ...]
 
     @property
     def sound(self) -> bool:
@@ -55,6 +60,7 @@ class Verified:
         lines = [f"{self.path}: {counts}: {found}"]
         lines += [f"  fault    {fault}" for fault in self.faults]
         lines += [f"  warning  {warning}" for warning in self.warnings]
+        lines += [f"  missing  {part}" for part in self.missing]
         return "\n".join(lines)
 
 
@@ -76,6 +82,7 @@ def verify_features(path: str | os.PathLike, *, progress: bool = False) -> Verif
         failures=len(features.failures),
         faults=(*faults, *values.faults(features)),
         warnings=(*values.warnings(features), *straddling(features)),
+        missing=tuple(missing_parts(features)),
     )
 
 
