@@ -1,11 +1,14 @@
 import json
+import tracemalloc
 from dataclasses import asdict, replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 from caches import RECIPE, one_video
 
-from gcf.data.duplicates import least_cosine, whiten
+from gcf.data import duplicates
+from gcf.data.duplicates import least_cosine, mean_descriptors, whiten
 from gcf.data.features import FeatureFile
 from gcf.data.leaks import audit_leaks
 from gcf.data.schema import FeatureContent
@@ -128,6 +131,65 @@ def test_the_list_ends_after_fifty_and_the_count_does_not(tmp_path):
     assert len(found.near_duplicates) == min(50, crossing)
     everywhere = audit(features, folds(features.labels, features.groups, scheme=120))
     assert (everywhere.num_near_duplicates, len(everywhere.near_duplicates)) == (59, 50)
+
+
+def plainly(features, splits, labels):
+    """The near-duplicates pair by pair, as the audit is to give them, and how many there are."""
+    vectors = whiten(mean_descriptors(features, np.arange(features.num_videos)), labels)
+    least, found = least_cosine(vectors.shape[1], VIDEOS * (VIDEOS - 1) // 2), []
+    for n, other in combinations(range(VIDEOS), 2):
+        if (cosine := float(vectors[n] @ vectors[other])) < least:
+            continue
+        roles = [[role_of(split, video) for video in (n, other)] for split in splits]
+        apart = [k for k, (one, two) in enumerate(roles) if one and two and one != two]
+        apart.sort(key=lambda k: "test" not in roles[k])  # the sort is stable
+        if apart:
+            names, subsets = [features.ids[n], features.ids[other]], roles[apart[0]]
+            found.append(dict(zip("ab", names, strict=True), split=splits[apart[0]].name, subsets=subsets))
+            found[-1]["similarity"] = round(cosine, 4)
+    return sorted(found, key=lambda pair: (-pair["similarity"], pair["a"], pair["b"])), len(found)
+
+
+def role_of(split, video):
+    return next((role for role in ("train", "val", "test") if video in getattr(split, role)), "")
+
+
+@pytest.mark.parametrize("block", [1, 1000, 1 << 22])
+def test_counted_with_arrays_the_audit_gives_what_looking_pair_by_pair_gives(block, tmp_path, monkeypatch):
+    monkeypatch.setattr(duplicates, "BLOCK_BYTES", block)
+    videos, rng = videos_of(), np.random.default_rng(3)
+    for n in rng.permutation(VIDEOS)[:90].tolist():  # copies of three, some of them with the noise of a new coding
+        videos[n] = videos[n % 3] + rng.integers(2) * 0.1 * rng.standard_normal(videos[n % 3].shape)
+    features = cache(tmp_path / "f.h5", videos)
+    labels = rng.integers(2, size=VIDEOS)
+    splits = folds(labels, features.groups, scheme=5)
+    expected, count = plainly(features, splits, labels)
+    found = audit(features, splits, labels=labels)
+    assert found.num_near_duplicates == count > 500
+    assert [pair | {"similarity": 0} for pair in found.near_duplicates] == [
+        pair | {"similarity": 0} for pair in expected[:50]
+    ]
+    assert [pair["similarity"] for pair in found.near_duplicates] == pytest.approx(
+        [pair["similarity"] for pair in expected[:50]], abs=1e-4
+    )
+
+
+def test_millions_of_copies_are_counted_and_fifty_held(tmp_path):
+    """Half of 1,600 videos are one blank clip under one name: 320,000 pairs, of which records are made of fifty."""
+    count, rng = 1600, np.random.default_rng(0)
+    blank = np.zeros((1, 1, 64))
+    videos = [blank if n % 2 else rng.standard_normal((1, 1, 64)) for n in range(count)]
+    names = [f"{n:04d}/blank.mp4" if n % 2 else f"{n:04d}.mp4" for n in range(count)]
+    features = cache(tmp_path / "f.h5", videos, names=names, facts=dict.fromkeys(range(count), (7, 16)))
+    roles = [features.subsets[n] for n in range(1, count, 2)]
+    apart = sum(one != other for one, other in combinations(roles, 2))
+    tracemalloc.start()
+    found = audit(features, labels=np.full(count, -1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.num_near_duplicates == found.num_shared_ids == apart
+    assert len(found.near_duplicates) == len(found.shared_ids) == 50
+    assert peak < 60e6  # with a record for each pair it was 112 MB
 
 
 def test_the_same_file_in_another_folder_or_under_another_ending_is_named(tmp_path):

@@ -24,9 +24,10 @@ from gcf.data.features import FeatureFile
 
 AXES = 256  # principal axes at most; half of the videos where that is fewer, or each would have one of its own
 SAMPLE = 4096  # videos that the axes are found from
+READ_ROWS = 1024  # clips read at once
 LEAST_COSINE = 0.5
 FALSE_ALARM = 0.01  # probability that any two of all the pairs are as near by chance
-BLOCK_BYTES = 1 << 25
+BLOCK_BYTES = 1 << 24  # of cosines at once; what is known of their pairs takes as much again, several times at first
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +41,14 @@ class Pairs:
 
 def mean_descriptors(features: FeatureFile, videos: np.ndarray) -> np.ndarray:
     """Means (n, D) float32 over the clips of each of these videos, centre view."""
-    means = np.empty((len(videos), features.descriptors.shape[2]), dtype=np.float32)
-    for row, n in enumerate(videos):
-        clips = features.gather(slice(features.offsets[n], features.offsets[n + 1]))[:, 0]
-        means[row] = clips.mean(axis=0, dtype=np.float32)
+    means, offsets, row = np.empty((len(videos), features.descriptors.shape[2]), dtype=np.float32), features.offsets, 0
+    apart = (np.diff(videos) != 1) | (np.diff(offsets[videos] // READ_ROWS) != 0)
+    for run in np.split(videos, np.flatnonzero(apart) + 1) if len(videos) else ():  # neighbours, read at once
+        first = int(offsets[run[0]])
+        clips = features.gather(slice(first, int(offsets[run[-1] + 1])))[:, 0]
+        for n in run:
+            means[row] = clips[offsets[n] - first : offsets[n + 1] - first].mean(axis=0, dtype=np.float32)
+            row += 1
     return means
 
 
@@ -51,14 +56,14 @@ def whiten(means: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Unit vectors (n, A): what sets means (n, D) apart from their class, along A main axes scaled to the same spread.
 
     labels (n,). What a class has in common goes first: a network that was trained on these classes puts all videos of
-    one in nearly the same place.
+    one in nearly the same place. The means are overwritten: they are most of the memory that this takes.
     """
     own = _without_class(means, labels)
     sample = own[np.linspace(0, len(own) - 1, min(len(own), SAMPLE)).astype(int)]
     axes = min(AXES, (len(sample) - len(np.unique(labels))) // 2, means.shape[1])
     if axes < 1 or not np.ptp(sample, axis=0).any():
         return np.zeros((len(means), 0), dtype=np.float32)
-    found = PCA(axes, random_state=0).fit(sample)
+    found = PCA(axes, random_state=0, copy=False).fit(sample)
     keep = found.explained_variance_ > 1e-6 * found.explained_variance_[0]  # below is rounding
     scaled = found.components_[keep] / np.sqrt(found.explained_variance_[keep])[:, None]
     vectors = (own @ scaled.T - found.mean_ @ scaled.T).astype(np.float32)
@@ -66,13 +71,15 @@ def whiten(means: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _without_class(means: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Less the mean of their class; of all videos where the class has two at most, for two copies are their mean."""
-    own = means - means.mean(axis=0)
+    """Less the mean of their class, in place; less that of all videos where the class has two at most, for two copies
+    are their mean.
+    """
+    means -= means.mean(axis=0)
     order = np.argsort(labels, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
         if len(members) > 2:
-            own[members] -= own[members].mean(axis=0)
-    return own
+            means[members] -= means[members].mean(axis=0)
+    return means
 
 
 def least_cosine(axes: int, num_pairs: int) -> float | None:
@@ -88,12 +95,17 @@ def least_cosine(axes: int, num_pairs: int) -> float | None:
 
 def near_pairs(
     vectors: np.ndarray, sides: Iterable[tuple[np.ndarray, np.ndarray]], threshold: float
-) -> Iterator[Pairs]:
-    """Yield the pairs that are at least so alike, one of each side: unit vectors (n, A), sides row numbers."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield videos of one side (F,), of the other (G,) and their cosines (F, G), where any is at least so alike.
+
+    vectors: unit vectors (n, A); sides: row numbers. Videos that are near none of the other side are left out.
+    """
     for left, right in sides:
-        step = max(1, BLOCK_BYTES // (4 * max(1, len(right))))
+        others, step = vectors[right].T, max(1, BLOCK_BYTES // (4 * max(1, len(right))))
         for start in range(0, len(left), step):
             block = left[start : start + step]
-            cosines = vectors[block] @ vectors[right].T
-            rows, columns = np.nonzero(cosines >= threshold)
-            yield Pairs(block[rows], right[columns], cosines[rows, columns])
+            cosines = vectors[block] @ others
+            near = cosines >= threshold
+            rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+            if len(rows):
+                yield block[rows], right[columns], cosines[rows][:, columns]

@@ -226,14 +226,16 @@ class FeatureFile:
     @cached_property
     def clips(self) -> Clips:
         """Where the clips lie, each field (T,), read into memory when first asked for."""
-        return Clips(**{name: self._column(f"clips/{name}") for name in CLIP_FIELDS})
+        return Clips(**{name: self._read_rows(f"clips/{name}", 0, self.num_clips) for name in CLIP_FIELDS})
 
-    def _column(self, name: str) -> np.ndarray:
+    def _read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows start to stop in memory; what a map would touch would count as this process's memory, too."""
         place = self._rows[name]
-        values = np.fromfile(self.path, place.dtype, math.prod(place.shape), offset=place.offset)
-        if len(values) < math.prod(place.shape):
+        shape = (stop - start, *place.shape[1:])
+        values = np.fromfile(self.path, place.dtype, math.prod(shape), offset=place.offset + start * place.row_bytes)
+        if len(values) < math.prod(shape):
             raise FeatureFileError(f"{self.path}: cut short while it was open; extract again")
-        return values.reshape(place.shape)
+        return values.reshape(shape)
 
     def row_place(self, name: str) -> RowPlace | None:
         """Where the rows of one of ROWS lie in the file; None for logits that there are not."""
@@ -251,8 +253,10 @@ class FeatureFile:
 
     def gather(self, rows: np.ndarray | slice) -> np.ndarray:
         """The descriptors of these rows (...), read into memory -> (..., V, D)."""
-        found = self.descriptors[rows]
-        return np.array(found) if isinstance(rows, slice) else np.asarray(found)  # chosen rows are copies already
+        if not isinstance(rows, slice):
+            return np.asarray(self.descriptors[rows])  # a copy
+        start, stop, _ = rows.indices(self.num_clips)
+        return self._read_rows("descriptors", start, max(start, stop))
 
     def read_ahead(self, start: int, stop: int) -> None:
         """Ask the system to read descriptors start to stop into its cache while other work goes on."""

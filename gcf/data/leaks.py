@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from gcf.data.duplicates import Pairs, least_cosine, mean_descriptors, near_pairs, whiten
 from gcf.data.features import FeatureFile
@@ -14,7 +15,8 @@ from gcf.data.splits import Split, straddling_groups
 SHOWN = 50
 ROLES = ("", "train", "val", "test")
 TEST = ROLES.index("test")
-CELLS = 1 << 24  # roles looked at together
+CELLS = 1 << 20  # pairs looked at together
+DECIMALS = 4  # of a cosine
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,14 @@ class LeakAudit:
         return notes
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # threads that share small products wait, on busy machines for long
 def audit_leaks(
     features: FeatureFile, splits: Sequence[Split], *, groups: Sequence[str], labels: np.ndarray | None = None
 ) -> LeakAudit:
     """Look for groups, files and near-duplicates that a split puts on two sides; groups and labels are (N,).
 
-    labels: the file's own where None. Time grows with the product of the sides (seconds for 13,000 videos).
+    labels: the file's own where None. Time grows with the product of the sides (seconds for 20,000 videos), memory with
+    the number of videos, neither with the number of pairs that are found.
     """
     roles = np.zeros((len(splits), features.num_videos), dtype=np.int8)
     for row, split in zip(roles, splits, strict=True):
@@ -72,21 +76,17 @@ def audit_leaks(
     used = np.flatnonzero(roles.any(axis=0))  # from here on, numbers of videos count these
     labels = np.asarray(features.labels if labels is None else labels)[used]
     cast = _Cast([split.name for split in splits], [features.ids[n] for n in used], roles[:, used])
-    files = list(cast.apart(_same_files(cast.ids, features.videos.size[used], features.videos.num_frames[used])))
+    files, num_files = _same_files(cast, features.videos.size[used], features.videos.num_frames[used])
     vectors = whiten(mean_descriptors(features, used), labels)
     sides, num_pairs = _sides(cast.roles)
     threshold = least_cosine(vectors.shape[1], num_pairs)
-    alike, num_alike = [], 0
-    if threshold is not None:
-        for pairs in near_pairs(vectors, sides, threshold):
-            found = list(cast.apart(pairs))
-            num_alike += len(found)
-            alike = sorted(alike + found, key=lambda entry: (-entry["similarity"], entry["a"], entry["b"]))[:SHOWN]
+    near = () if threshold is None else near_pairs(vectors, sides, threshold)
+    alike, num_alike = _most_alike(cast, near, threshold)
     return LeakAudit(
         shared_groups=cast.shared_groups([groups[n] for n in used])[:SHOWN],
-        shared_ids=[{key: pair[key] for key in ("a", "b", "split", "subsets")} for pair in files[:SHOWN]],
-        near_duplicates=alike,
-        num_shared_ids=len(files),
+        shared_ids=[{key: pair[key] for key in ("a", "b", "split", "subsets")} for pair in cast.records(files)],
+        near_duplicates=cast.records(alike),
+        num_shared_ids=num_files,
         num_near_duplicates=num_alike,
         threshold=threshold,
         checked_pairs=0 if threshold is None else num_pairs,
@@ -101,24 +101,35 @@ class _Cast:
     ids: list[str]
     roles: np.ndarray
 
-    def apart(self, pairs: Pairs) -> Iterator[dict]:
-        """The pairs that some split puts on two sides, each under one such split, one with a test side first."""
-        step = max(1, CELLS // len(self.splits))
-        for start in range(0, len(pairs.first), step):
-            first, second = pairs.first[start : start + step], pairs.second[start : start + step]
-            one, other = self.roles[:, first], self.roles[:, second]  # (S, P)
-            divided = (one != other) & (one > 0) & (other > 0)
-            rank = divided * (1 + ((one == TEST) | (other == TEST)))
-            chosen = rank.argmax(axis=0)
-            for p in np.flatnonzero(divided.any(axis=0)).tolist():
-                split = int(chosen[p])
-                yield {
-                    "a": self.ids[first[p]],
-                    "b": self.ids[second[p]],
-                    "split": self.splits[split],
-                    "subsets": [ROLES[one[split, p]], ROLES[other[split, p]]],
-                    "similarity": round(float(pairs.similarity[start + p]), 4),
-                }
+    @cached_property
+    def _parts(self) -> np.ndarray:
+        """Of each video 1 for every split that uses it, then for every split and role that it has there: (n, 4 S)."""
+        roles = self.roles.T
+        return np.concatenate([roles > 0, *(roles == role for role in range(1, len(ROLES)))], axis=1, dtype=np.float32)
+
+    def divided(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Which of videos (F,) and videos (G,) some split puts on two sides: (F, G) bool.
+
+        Such splits are those that use both less those in which both have the same role.
+        """
+        signs = np.repeat([1, -1], [len(self.splits), (len(ROLES) - 1) * len(self.splits)]).astype(np.float32)
+        return self._parts[first] @ (signs * self._parts[second]).T > 0
+
+    def records(self, pairs: Pairs) -> list[dict]:
+        """Pairs that some split puts on two sides, each under one such split, one with a test side first."""
+        one, other = self.roles[:, pairs.first], self.roles[:, pairs.second]  # (S, P)
+        divided = (one != other) & (one > 0) & (other > 0)
+        chosen = (divided * (1 + ((one == TEST) | (other == TEST)))).argmax(axis=0)
+        return [
+            {
+                "a": self.ids[pairs.first[p]],
+                "b": self.ids[pairs.second[p]],
+                "split": self.splits[split],
+                "subsets": [ROLES[one[split, p]], ROLES[other[split, p]]],
+                "similarity": float(pairs.similarity[p]),
+            }
+            for p, split in enumerate(chosen.tolist())
+        ]
 
     def shared_groups(self, groups: Sequence[str]) -> list[dict]:
         """The groups (n,) that lie in several subsets of a split."""
@@ -129,16 +140,53 @@ class _Cast:
         ]
 
 
-def _same_files(ids: Sequence[str], sizes: np.ndarray, num_frames: np.ndarray) -> Pairs:
-    """The pairs of videos that only folder or ending tell apart."""
+def _same_files(cast: _Cast, sizes: np.ndarray, num_frames: np.ndarray) -> tuple[Pairs, int]:
+    """The first pairs that only folder or ending tell apart and a split divides, and how many there are."""
     alike: dict[tuple, list[int]] = {}
-    for n, key in enumerate(
-        zip((PurePosixPath(i).stem for i in ids), sizes.tolist(), num_frames.tolist(), strict=True)
-    ):
+    stems = (PurePosixPath(i).stem for i in cast.ids)
+    for n, key in enumerate(zip(stems, sizes.tolist(), num_frames.tolist(), strict=True)):
         alike.setdefault(key, []).append(n)
-    found = np.array([pair for of_key in alike.values() for pair in combinations(of_key, 2)], dtype=np.int64)
-    first, second = found.reshape(-1, 2).T
-    return Pairs(first, second, np.ones(len(first)))
+    shown, count = np.zeros((2, 0), np.int64), 0
+    for videos in (np.array(of_key) for of_key in alike.values() if len(of_key) > 1):
+        step = max(1, CELLS // len(videos))
+        for start in range(0, len(videos), step):
+            block = videos[start : start + step]
+            divided = np.triu(cast.divided(block, videos[start:]), 1)  # each pair once
+            count += int(np.count_nonzero(divided))
+            if shown.shape[1] < SHOWN:
+                rows, columns = np.nonzero(divided)
+                shown = np.concatenate([shown, [block[rows], videos[start:][columns]]], axis=1)[:, :SHOWN]
+    return Pairs(*shown, np.ones(shown.shape[1])), count
+
+
+def _most_alike(
+    cast: _Cast, near: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], threshold: float | None
+) -> tuple[Pairs, int]:
+    """The most alike pairs that a split divides, equal ones by their names, and how many there are.
+
+    near: as `near_pairs` gives them. A pair is one whole number by which it is sorted: its cosine in the decimals that
+    are shown, from above, then the places of the two names in their order. Where all are copies, all are as alike: once
+    there are enough, only pairs whose first name comes before those of the found can take a place.
+    """
+    n, unit, count = len(cast.ids), 10**DECIMALS, 0
+    by_name = np.array(sorted(range(n), key=cast.ids.__getitem__), np.int64)
+    place, best = np.argsort(by_name), np.zeros(0, np.int64)
+    for first, second, cosines in near:
+        found = (cosines >= threshold) & cast.divided(first, second)
+        count += int(np.count_nonzero(found))
+        if len(best) == SHOWN:
+            least, last = 2 * unit - best.max() // n**2, best.max() % n**2 // n
+            floor = np.where(place[first] > last, least + 0.4, least - 0.6) / unit  # a rounding wider than needed
+            found &= cosines >= floor[:, None].astype(np.float32)
+        rows, columns = np.nonzero(found)
+        steps = np.rint(unit * cosines[rows, columns].astype(np.float64)).astype(np.int64)
+        keys = ((2 * unit - steps) * n + place[first][rows]) * n + place[second][columns]
+        best = np.concatenate([best, keys])
+        if len(best) > SHOWN:
+            best = np.partition(best, SHOWN)[:SHOWN]
+    rest, second = np.divmod(np.sort(best), max(1, n))
+    steps, first = np.divmod(rest, max(1, n))
+    return Pairs(by_name[first], by_name[second], (2 * unit - steps) / unit), count
 
 
 def _sides(roles: np.ndarray) -> tuple[Iterable[tuple[np.ndarray, np.ndarray]], int]:
