@@ -269,6 +269,12 @@ class FeatureFile:
             )
 
     @property
+    def partial(self) -> list[tuple[str, str]]:
+        """The videos of which only a part could be read, each with the reason."""
+        columns = zip(self.ids, self.videos.status, self.videos.note, strict=True)
+        return [(video_id, note) for video_id, status, note in columns if status != "ok"]
+
+    @property
     def num_videos(self) -> int:
         """N, the videos that gave clips."""
         return len(self.ids)

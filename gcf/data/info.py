@@ -4,8 +4,9 @@ from collections import Counter
 
 import numpy as np
 
+from gcf.data.digits import noted_losses
 from gcf.data.features import FeatureFile
-from gcf.data.plausible import missing_parts
+from gcf.data.plausible import counted, missing_parts
 from gcf.data.text import named_classes
 
 
@@ -20,9 +21,8 @@ def summarise(features: FeatureFile) -> dict:
         "recipe_sha256": features.recipe_sha256,
         "recipe": features.recipe,
         "videos": features.num_videos,
-        "partial": [
-            {"id": i, "note": note} for i, note in zip(features.ids, features.videos.note, strict=True) if note
-        ],
+        "partial": [{"id": i, "note": note} for i, note in features.partial],
+        "digits_lost": [{"id": i, "note": note} for i, note in noted_losses(features)],
         "failures": [{"id": i, "error": e} for i, e in features.failures],
         "clips": features.num_clips,
         "clips_per_video": _spread(lengths),
@@ -72,8 +72,14 @@ def describe(features: FeatureFile) -> str:
         lines.append("  WARNING: random weights: these descriptors are for trying the pipeline only")
     lines += [f"  partial  {p['id']!r}: {p['note']}" for p in facts["partial"]]
     lines += [f"  failed   {f['id']!r}: {f['error']}" for f in facts["failures"]]
+    lines += describe_losses([lost["id"] for lost in facts["digits_lost"]])
     lines += [f"  missing  {part}" for part in facts["missing"]]
     return "\n".join(lines)
+
+
+def describe_losses(ids: list[str]) -> list[str]:
+    """A line on the videos whose digits were lost, none where there are none."""
+    return [f"  float16 loses digits of {counted(ids)}; extract with --dtype float32 to keep them"] if ids else []
 
 
 def _spread(counts: np.ndarray) -> dict | None:

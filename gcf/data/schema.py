@@ -62,7 +62,7 @@ class VideoInfo:
     size: int
     mtime_ns: int
     status: str = "ok"
-    note: str = ""  # why it is partial
+    note: str = ""  # why it is partial, or that digits were lost
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gcf.data.digits import lost_digits
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
 from gcf.errors import StoppedError
 from gcf.extract.decoding import Clip
@@ -51,18 +52,21 @@ class _Rows:
         return self.info is not None and not self.waiting
 
     def features(self, dtype: str) -> VideoFeatures | Failed:
+        computed, info = np.array(self.descriptors), self.info  # (C, V, D)
         with np.errstate(over="ignore"):  # an overflow is found and named below
-            descriptors = np.array(self.descriptors).astype(dtype)  # (C, V, D)
+            descriptors = computed.astype(dtype)
             logits = np.clip(self.logits, -MOST_LOGIT, MOST_LOGIT).astype("float16") if self.logits else None
         if not np.isfinite(descriptors).all() or np.isnan(logits if self.logits else 0).any():
             return Failed("its descriptors are not finite; try --precision fp32 or --dtype float32")
+        if lost := lost_digits(computed, descriptors):
+            info = replace(info, note="; ".join(filter(None, [info.note, lost])))
         clips = Clips(
             start_frame=np.array([c.start_frame for c in self.clips]),
             num_frames=np.array([c.num_real for c in self.clips]),
             start_time=np.array([c.start_time for c in self.clips]),
             end_time=np.array([c.end_time for c in self.clips]),
         )
-        return VideoFeatures(self.id, descriptors, logits, clips, self.info)
+        return VideoFeatures(self.id, descriptors, logits, clips, info)
 
 
 Slot = tuple[_Rows, int, np.ndarray | None]  # whose clip a place of a batch holds, which one, its pixels

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcf.data.annotations import Annotations, Labelling, label_videos, read_annotations
+from gcf.data.digits import noted_losses
 from gcf.data.features import FeatureFile
-from gcf.data.info import class_counts
+from gcf.data.info import class_counts, describe_losses
 from gcf.data.parts import PartFolder
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.data.text import named_classes
@@ -33,6 +34,7 @@ PathLike = str | os.PathLike
 class ExtractSummary:
     """What an extraction left: counts, and every video that gave nothing or only a part, with the reason.
 
+    digits_lost: the videos for whose descriptors float16 is too coarse, with how far off the worst clip is.
     extracted counts the videos decoded this time; class_counts the videos of each class; missing and unlabelled compare
     the annotations with the videos; notes are what the annotations and the spelling of classes brought up.
     """
@@ -44,6 +46,7 @@ class ExtractSummary:
     seconds: float
     failures: list[tuple[str, str]]
     partial: list[tuple[str, str]]
+    digits_lost: list[tuple[str, str]]
     class_counts: dict[str, int]
     missing: Sequence[str]
     unlabelled: Sequence[str]
@@ -60,6 +63,7 @@ class ExtractSummary:
         lines = [f"{self.path}: {self.videos:,} videos, {self.clips:,} clips{rate}"]
         lines += [f"  partial  {video_id!r}: {note}" for video_id, note in self.partial]
         lines += [f"  failed   {video_id!r}: {error}" for video_id, error in self.failures]
+        lines += describe_losses([video_id for video_id, _ in self.digits_lost])
         if not labels:
             return "\n".join(lines)
         if self.class_counts:
@@ -195,7 +199,8 @@ def _summary(run: Run, labelling: Labelling, notes: Sequence[str], seconds: floa
         extracted=len(run.todo),
         seconds=seconds,
         failures=features.failures,
-        partial=[(i, note) for i, note in zip(features.ids, features.videos.note, strict=True) if note],
+        partial=features.partial,
+        digits_lost=noted_losses(features),
         class_counts=class_counts(features),
         missing=labelling.missing,
         unlabelled=labelling.unlabelled,

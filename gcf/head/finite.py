@@ -1,4 +1,4 @@
-"""No head is trained on values that are not numbers."""
+"""No head is trained on values that are not numbers, or from which nothing can be learned."""
 
 import numpy as np
 
@@ -27,6 +27,45 @@ def check_finite(features: FeatureFile, videos: np.ndarray) -> None:
             f"{features.path}: {len(affected)} videos have NaN or infinite values ({names}"
             f"{', ...' if len(affected) > 3 else ''}); extract them again"
         )
+
+
+def check_learnable(features: FeatureFile, videos: np.ndarray) -> None:
+    """Raise FeatureFileError where nothing in the descriptors of these videos tells one clip from another.
+
+    That is where all are zero, all are equal, or what is stored in float16 lies below its digits. The centre view
+    counts. Reading ends as soon as a difference is found, mostly with the first videos.
+    """
+    for part in getattr(features, "parts", ()):  # joined files: each is checked whole
+        check_learnable(part, np.arange(part.num_videos))
+    if hasattr(features, "parts") or not len(videos):
+        return
+    low, high = np.full((2, features.descriptors.shape[2]), [[np.inf], [-np.inf]], np.float32)
+    for n in videos:
+        clips = features.gather(slice(int(features.offsets[n]), int(features.offsets[n + 1])))[:, 0]  # (C, D)
+        np.minimum(low, clips.min(axis=0), out=low)
+        np.maximum(high, clips.max(axis=0), out=high)
+        fault = _nothing_in(low, high, half=clips.dtype == np.float16)
+        if not fault:
+            return
+    raise FeatureFileError(
+        f"{features.path}: nothing can be learned: the descriptors of all {len(videos):,} labelled videos {fault}"
+    )
+
+
+def _nothing_in(low: np.ndarray, high: np.ndarray, *, half: bool) -> str:
+    """Why descriptors between low and high (D,) are all the same to a head, and what to do; '' where they are not."""
+    largest, tiny = np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float16).smallest_normal
+    network = "look at the network and its weights (gcf doctor --backbone)"
+    finer = "extract again with --dtype float32"
+    if not largest.any():
+        return f"are zero; {network}, or, where its values are small, {finer}"
+    if (low == high).all():
+        return f"are equal; {network}, or, where they differ little, {finer}"
+    if half and largest.max() < tiny:
+        return f"lie below {tiny:.1g}, where float16 loses its digits; {finer}"
+    if half and (high - low <= np.spacing(largest.astype(np.float16))).all():
+        return f"differ in float16's last digit alone; {finer}"
+    return ""
 
 
 def _not_finite(rows: np.ndarray) -> np.ndarray:

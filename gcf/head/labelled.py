@@ -14,7 +14,7 @@ from gcf.data.splits import Split, folds, holdout, published
 from gcf.data.stratify import rarest_classes
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.config import Protocol
-from gcf.head.finite import check_finite
+from gcf.head.finite import check_finite, check_learnable
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +120,12 @@ def _annotated(features: FeatureFile, annotations: Annotations, *, merge_labels:
 
 
 def make_splits(data: LabelledFeatures, protocol: Protocol) -> list[Split]:
-    """The splits that the protocol asks for, the same for every head and seed.
+    """The splits to train on that the protocol asks for, the same for every head and seed.
 
-    Raises UsageError where no video of the subset that is to judge has a label.
+    Raises FeatureFileError where nothing can be learned from the labelled videos, UsageError for splits that there are
+    not, and where no video of the subset that is to judge has a label.
     """
+    check_learnable(data.features, np.flatnonzero(data.labels >= 0))
     if protocol.judge is not None and not np.any(_marked(data) == protocol.judge):
         raise UsageError(f"no video of the subset {protocol.judge} has a label: leave out judge, or give annotations")
     if protocol.cv is None:
