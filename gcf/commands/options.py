@@ -94,7 +94,7 @@ def training_options(command):
             "--judge",
             type=click.Choice(["val", "test"]),
             help="Which subset judges, once, at the end. val: the published one, as for Kinetics; another val is "
-            "carved from train to choose by.  [default: test; without one the published val]",
+            "carved from train to choose by.  [default: test; val where train and val are marked and test is not]",
         ),
         click.option(
             "--seeds", type=int, help="How many seeds, counted from --seed.  [default: 1 to train, 5 to compare]"

@@ -242,9 +242,9 @@ class Protocol:
     multi_label: a video may have several classes, which `annotations` name; heads learn each by itself.
     merge_labels: classes that differ in letter case or blanks only are one, by the commonest spelling.
     cv: None (the subsets, or val carved from train), "group" (leave one group out), "official" (the published splits
-    of the annotations) or a number of folds. judge: which subset judges, "test", or "val" (the published one, as for
-    Kinetics; another val is then carved from train, and test takes no part); None: test, or where there is none val,
-    if train is marked too. seeds: runs of each head, counted from TrainConfig.seed; None: one for
+    of the annotations) or a number of folds. judge: "val", the published one judges, as for Kinetics (another val is
+    then carved from train, and test takes no part); "test", val chooses whatever there is; None: "val" where train and
+    val are marked and test is not, else "test". seeds: runs of each head, counted from TrainConfig.seed; None: one for
     training, five for a comparison. The splits are the same for all of them.
     """
 

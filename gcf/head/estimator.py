@@ -104,7 +104,8 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
             recipe=None if init is None else init.recipe,
         )
         params = {name: value for name, value in self.get_params(deep=False).items() if name not in NOT_TRAINING}
-        self.head_ = train_head(features, head=self.head, gate=self.gate, audit=False, **params | {"init": init}).head
+        chosen = {"head": self.head, "gate": self.gate, "judge": "test"}  # val chooses; nothing judges
+        self.head_ = train_head(features, audit=False, **chosen, **params | {"init": init}).head
         return self
 
     def _subsets(self, labels: np.ndarray, groups: list[str]) -> list[str]:

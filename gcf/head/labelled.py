@@ -123,11 +123,11 @@ def make_splits(data: LabelledFeatures, protocol: Protocol) -> list[Split]:
     """The splits to train on that the protocol asks for, the same for every head and seed.
 
     Raises FeatureFileError where nothing can be learned from the labelled videos, UsageError for splits that there are
-    not, and where no video of the subset that is to judge has a label.
+    not, and where val is to judge and has no video.
     """
     check_learnable(data.features, np.flatnonzero(data.labels >= 0))
-    if protocol.judge is not None and not np.any(_marked(data) == protocol.judge):
-        raise UsageError(f"no video of the subset {protocol.judge} has a label: leave out judge, or give annotations")
+    if protocol.judge == "val" and not np.any(_marked(data) == "val"):
+        raise UsageError("no video of the subset val has a label: leave out judge, or give annotations")
     if protocol.cv is None:
         subsets = _val_as_test(data.subsets) if val_judges(data, protocol) else data.subsets
         return [holdout(data.labels, subsets, data.groups)]
