@@ -45,5 +45,5 @@ def test_the_full_head_beats_mean_by_ten_points_and_d_clips_by_more(tmp_path):
     assert accuracy["gcf-256"] >= accuracy["d-clips"] + 0.10
     assert accuracy["d-clips"] < accuracy["mean"] < 0.8
     (row,) = (r for r in found.rows if r["name"] == "gcf-256")
-    assert row["low"] > 0.10
-    assert row["p"] < 0.001
+    assert row["mcnemar_p"] < 0.001
+    assert row["p"] is None  # one seed does not show what another training would give
