@@ -45,6 +45,13 @@ def test_arrays_give_what_the_file_gives(tmp_path, policy):
     assert model.classes_.tolist() == features.classes
 
 
+def test_fitting_leaves_no_file_and_no_look_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    GCFClassifier(SMALL, epochs=1).fit([rng.standard_normal((3, 8)) for _ in range(30)], [n % 3 for n in range(30)])
+    assert not list(tmp_path.iterdir())
+
+
 def padded(videos, fill):
     longest = max(map(len, videos))
     values = np.full((len(videos), longest, videos[0].shape[1]), fill, dtype=np.float32)
