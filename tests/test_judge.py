@@ -16,14 +16,17 @@ from gcf.head.training import train_head
 SHORT = {"seeds": 2, "epochs": 2}
 
 
-def kinetics(path, *, test=0, unmarked=0, groups=True):
+def kinetics(path, *, test=0, unmarked=0, wrong_val=False):
     """A miniature of a data set with a published val: three classes, 36 training videos, 12 of val."""
     subsets = ["train"] * 36 + ["val"] * 12 + ["test"] * test + [""] * unmarked
     rng, count = np.random.default_rng(0), 48 + test + unmarked
     labels = [n % 3 for n in range(count)]
     videos = [rng.standard_normal((4, 8)) + 2 * np.eye(8)[label] for label in labels]
-    own = [f"g{n // 3}" for n in range(count)] if groups else None
-    return write_cache(path, videos, labels, ["a", "b", "c"], subsets=subsets, groups=own)
+    if wrong_val:  # the same descriptors under other labels
+        labels[36:48] = [(label + 1) % 3 for label in labels[36:48]]
+    return write_cache(
+        path, videos, labels, ["a", "b", "c"], subsets=subsets, groups=[f"g{n // 3}" for n in range(count)]
+    )
 
 
 def split_of(features, **protocol):
@@ -98,12 +101,7 @@ def test_where_test_is_to_judge_the_published_val_chooses(tmp_path):
 def test_selection_never_sees_the_published_val(tmp_path):
     """Other labels in it change the figures and no weight."""
     first = train_head(kinetics(tmp_path / "f.h5"), head="mean", epochs=3)
-    rng = np.random.default_rng(0)
-    rows = [rng.standard_normal((4, 8)) + 2 * np.eye(8)[n % 3] for n in range(48)]
-    labels = [n % 3 if n < 36 else (n + 1) % 3 for n in range(48)]
-    groups = [f"g{n // 3}" for n in range(48)]
-    subsets = ["train"] * 36 + ["val"] * 12
-    other = write_cache(tmp_path / "g.h5", rows, labels, ["a", "b", "c"], subsets=subsets, groups=groups)
+    other = kinetics(tmp_path / "g.h5", wrong_val=True)
     second = train_head(other, head="mean", epochs=3)
     assert first.metrics["top1"] > second.metrics["top1"]
     ours, theirs = (run.heads[0].module.state_dict() for run in (first, second))

@@ -7,19 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from gcf.data.text import spelling_key
+
 SHOWN = 12  # classes in one sentence
 # What has classes (K names), labels (N,) of them, -1 without, targets (N, K) bool or None, and notes: a Labelling, or
 # the LabelledFeatures of stage two.
 AnyLabelled = TypeVar("AnyLabelled")
-
-
-def spelling_key(name: str) -> str:
-    """A class name without letter case and blanks.
-
-    >>> spelling_key("Long  Jump ")
-    'longjump'
-    """
-    return "".join(name.casefold().split())
 
 
 def places_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:

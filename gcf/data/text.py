@@ -39,6 +39,15 @@ def class_key(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
+def spelling_key(name: str) -> str:
+    """A class name as people spell it by mistake, without letter case and blanks; `_` and `-` count, unlike above.
+
+    >>> spelling_key("Long  Jump ")
+    'longjump'
+    """
+    return "".join(name.casefold().split())
+
+
 def named_classes(counts: Mapping[str, int], *, shown: int = 12) -> str:
     """Classes with the number of their videos in one line, the first ones, then how many more there are.
 
