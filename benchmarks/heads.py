@@ -3,8 +3,8 @@
 python benchmarks/heads.py WORK_DIR [--epochs 6] [--seeds 5] [--videos 13320] [--full] [--kinetics] [--larger]
 
 Everything is synthetic: 13,320 videos of about 11 clips, 2048 wide, 101 classes, as UCF-101 would give. `--full` adds
-30 passes of the one-pass way alone, `--orders` its accuracies with an order of batches for every seed, `--kinetics` a
-slice of a Kinetics-600-sized file and what follows for the whole.
+30 passes of the one-pass way alone, `--orders` what an order of batches of each seed's own costs, `--kinetics` a slice
+of a Kinetics-600-sized file and what follows for the whole.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def reading(features: FeatureFile, split: Split) -> None:
             torch.from_numpy(flat[rows]).float()
 
     def ours(batches: ClipBatches) -> None:
-        for _ in batches.shuffled(split.train, 128, rng=np.random.default_rng(0)):
+        for _ in batches.shuffled(split.train, 128, rngs=[np.random.default_rng(0)]):
             pass
 
     ways = {"memory map, plain gather": plain}
@@ -169,13 +169,21 @@ def against_the_usual_way(features: FeatureFile, files: Path, split: Split, *, e
         print(f"  {note}")
 
 
-def orders(features: FeatureFile, *, epochs: int, seeds: int) -> None:
-    """The one-pass way with another order of batches for every seed, as separate runs have."""
-    runs = [gcf.ablate(features, seed=seed, seeds=1, epochs=epochs, reuse=False, audit=False) for seed in range(seeds)]
-    print(f"\n{seeds} orders of batches, {epochs} passes, one pass")
-    for name in ARMS:
-        found = [row["mean"] for run in runs for row in run.rows if row["name"] == name]
-        print(f"  {name:16}{f'{100 * np.mean(found):.2f} ± {100 * np.std(found, ddof=1):.2f} %':>20}")
+def orders(features: FeatureFile, *, epochs: int, seeds: int, rounds: int = 3) -> None:
+    """An order of batches of each seed's own against one for all: seconds, and the spread of accuracies."""
+    seconds: dict[str, list[float]] = {"own": [], "shared": []}
+    rows = {}
+    for _ in range(rounds):
+        for order, taken in seconds.items():
+            begun = time.perf_counter()
+            table = gcf.ablate(features, seeds=seeds, epochs=epochs, batch_order=order, reuse=False, audit=False)
+            taken.append(time.perf_counter() - begun)
+            rows[order] = {row["name"]: row for row in table.rows}
+    print(f"\nTable 2, {seeds} seeds, {epochs} passes, best of {rounds}")
+    for order, taken in seconds.items():
+        said = [f"{name} {100 * row['mean']:.2f} ± {100 * row['std']:.2f}" for name, row in rows[order].items()]
+        print(f"  order {order:8}{min(taken):7.1f} s   top-1 %: {', '.join(said)}")
+    print(f"  own takes {min(seconds['own']) / min(seconds['shared']):.2f} times as long as shared")
 
 
 def same_order(features: FeatureFile, split: Split, *, epochs: int) -> None:
@@ -194,7 +202,7 @@ def same_order(features: FeatureFile, split: Split, *, epochs: int) -> None:
         best, kept = np.inf, {}
         for _ in range(epochs):
             module.train()
-            for batch in batches.shuffled(split.train, config.batch_size, rng=rng):
+            for batch in batches.shuffled(split.train, config.batch_size, rngs=[rng]):
                 optimiser.zero_grad()
                 said = module(batch.descriptors, batch.mask)
                 training_loss(said, batch.mask, batch.labels, sparsity=config.sparsity).backward()
@@ -229,7 +237,7 @@ def larger(folder: Path) -> None:
     for number in range(1, 5):
 
         def one_pass() -> None:
-            for batch in batches.shuffled(train, 128, rng=rng):
+            for batch in batches.shuffled(train, 128, rngs=[rng]):
                 said = module(batch.descriptors, batch.mask)
                 training_loss(said, batch.mask, batch.labels, sparsity=1e-4).backward()
 
@@ -266,7 +274,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--kinetics", action="store_true")
     parser.add_argument("--larger", action="store_true", help="a file larger than memory, pass by pass")
-    parser.add_argument("--orders", action="store_true", help="accuracies with an order of its own for every seed")
+    parser.add_argument("--orders", action="store_true", help="an order for every seed against one for all")
     parser.add_argument("--same-order", action="store_true", help="against a plain loop over the very same batches")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def train_one(config, batches, split, **settings) -> SimpleNamespace:
     head = build_head(config, batches.descriptors.width, int(batches.labels.max()) + 1, seed=settings.seed)
     stack = Stack([head], settings)
     stack.try_together(batches.descriptors.width, batches.labels[:2])
-    course = Course(config.name, stack, settings)
+    course = Course(config.name, stack, settings, [settings.seed])
     fit([course], batches, split, settings)
     if course.failure:
         raise GcfError(course.failure)

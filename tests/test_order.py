@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 import torch
 from caches import easy_cache
+from compare import FLOAT32_FORWARD, relative_error
 from stage_two import ask_one, clip_batches, train_one
 
+import gcf
 from gcf.data import memory
 from gcf.data.splits import holdout
+from gcf.errors import UsageError
 from gcf.head import batches as batches_module
 from gcf.head import residency
 from gcf.head.batches import Descriptors
@@ -53,7 +56,7 @@ def test_a_pass_from_the_file_shows_every_video_once_in_full_batches_with_its_ow
     loader = clip_batches(features, np.arange(features.num_videos), once=True)
     videos = np.arange(2, 58)
     for seed in range(3):
-        passing = list(loader.shuffled(videos, 8, rng=RNG(seed)))
+        passing = list(loader.shuffled(videos, 8, rngs=[RNG(seed)]))
         seen = torch.cat([batch.labels for batch in passing]).numpy()
         assert sorted(seen.tolist()) == videos.tolist()
         assert [len(batch.labels) for batch in passing] == [8] * 7
@@ -62,6 +65,64 @@ def test_a_pass_from_the_file_shows_every_video_once_in_full_batches_with_its_ow
             for row, n in enumerate(batch.labels.tolist()):
                 first = features.descriptors[features.offsets[n], 0]
                 assert (batch.descriptors[row, 0].numpy() == first.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["file", "memory"])
+def test_each_order_shows_every_video_once_whatever_other_orders_there_are(tmp_path, small_windows, once):
+    features = easy_cache(tmp_path / "f.h5", per_class=20)
+    loader = clip_batches(features, np.arange(features.num_videos), once=once)
+    videos = np.arange(2, 58)
+
+    def seen(*seeds):
+        rngs = [RNG(seed) for seed in seeds]
+        passing = loader.shuffled(videos, 8, rngs=rngs, reading=RNG(9))
+        return torch.cat([batch.labels for batch in passing], dim=-1).numpy()
+
+    both, alone = seen(1, 2), seen(2)
+    assert both.shape == (2, len(videos))
+    assert all(sorted(order.tolist()) == videos.tolist() for order in both)
+    assert (both[1] == alone).all()
+    assert (both[0] != both[1]).mean() > 0.8
+    (batch, *_) = loader.shuffled(videos, 8, rngs=[RNG(1), RNG(2)], reading=RNG(9))
+    for order, labels in enumerate(batch.labels):
+        for row, n in enumerate(labels.tolist()):
+            start, count = features.offsets[n], np.diff(features.offsets)[n]
+            assert batch.mask[order, row].sum() == min(10, count)
+            found = batch.descriptors[order, row][batch.mask[order, row]].numpy()
+            clips, mask = loader.select(np.array([n]))
+            own = features.descriptors[start : start + count, 0][clips[0][mask[0]]]
+            assert (found == own.astype(np.float32)).all()
+
+
+def test_seeds_shuffle_anew_unless_told_to_share(tmp_path):
+    features = easy_cache(tmp_path / "f.h5", per_class=20)
+    quick = {"head": "mean", "batch_size": 8, "epochs": 4, "audit": False, "seeds": 3}
+    own = gcf.train_head(features, **quick)
+    shared = gcf.train_head(features, **quick, batch_order="shared")
+    for number, seed in enumerate(range(3)):
+        alone = gcf.train_head(features, **quick | {"seed": seed, "seeds": 1})
+        for name, value in alone.head.module.state_dict().items():
+            error = relative_error(own.heads[number].module.state_dict()[name], value)
+            assert error < 100 * FLOAT32_FORWARD, (seed, name)  # rounding of many steps
+            if seed:
+                other = shared.heads[number].module.state_dict()[name]
+                assert relative_error(other, value) > 1e-3
+    assert own.metrics["train"]["batch_order"] == "own"
+    with pytest.raises(UsageError, match="unknown batch order 'random'; known: own, shared"):
+        gcf.train_head(features, batch_order="random")
+
+
+def test_of_a_file_larger_than_memory_seeds_share_the_order_of_blocks_and_it_is_said(
+    tmp_path, small_windows, monkeypatch
+):
+    features = easy_cache(tmp_path / "f.h5", per_class=20)
+    monkeypatch.setattr(residency, "SHARE", 0)
+    quick = {"head": "mean", "batch_size": 8, "epochs": 2, "audit": False}
+    said = "Blocks of the file were read in one order for all seeds"
+    assert any(said in note for note in gcf.train_head(features, seeds=2, **quick).metrics["notes"])
+    for other in ({"seeds": 1}, {"seeds": 2, "batch_order": "shared"}):
+        notes = gcf.train_head(features, **quick, **other).metrics["notes"]
+        assert not any(said in note for note in notes)
 
 
 def test_heads_learn_as_well_from_the_file_as_from_memory(tmp_path, small_windows, monkeypatch):

@@ -82,7 +82,7 @@ def test_training_draws_views_and_evaluation_keeps_to_the_centre(tmp_path):
     drawn = set()
     rng = RNG(0)
     for _ in range(20):
-        (batch,) = loader.shuffled(np.array([3]), 8, rng=rng)
+        (batch,) = loader.shuffled(np.array([3]), 8, rngs=[rng])
         views = [v for v in range(3) if (batch.descriptors[0, 0].numpy() == features.descriptors[16, v]).all()]
         drawn.update(views)
     assert drawn == {0, 1, 2}
@@ -94,7 +94,7 @@ def test_one_pass_shows_every_video_once(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     loader = clip_batches(features, np.arange(features.num_videos))
     videos = np.arange(3, 30)
-    for passes in (loader.shuffled(videos, 8, rng=RNG(0)), loader.in_order(videos, 8, rng=RNG(0))):
+    for passes in (loader.shuffled(videos, 8, rngs=[RNG(0)]), loader.in_order(videos, 8, rng=RNG(0))):
         assert sorted(torch.cat([b.labels for b in passes]).tolist()) == videos.tolist()
 
 
@@ -102,7 +102,7 @@ def test_training_shuffles_anew_in_every_pass_and_evaluation_never(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     loader = clip_batches(features, np.arange(features.num_videos))
     videos, rng = np.arange(30), RNG(0)
-    one, other = (torch.cat([b.labels for b in loader.shuffled(videos, 8, rng=rng)]).tolist() for _ in range(2))
+    one, other = (torch.cat([b.labels for b in loader.shuffled(videos, 8, rngs=[rng])]).tolist() for _ in range(2))
     assert len({tuple(one), tuple(other), tuple(videos.tolist())}) == 3
     assert torch.cat([b.labels for b in loader.in_order(videos, 8, rng=rng)]).tolist() == videos.tolist()
 

@@ -68,6 +68,41 @@ def test_steps_of_a_stack_are_torchs_sgd_on_each_head_alone(config):
             assert relative_error(stack.weights[name][member].detach(), value.detach()) < FLOAT32_FORWARD, name
 
 
+def of_each(*batches):
+    """One batch with a part for every head."""
+    return Batch(*(torch.stack([getattr(b, name) for b in batches]) for name in ("descriptors", "mask", "labels")))
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, PRESETS["gru"]], ids=lambda c: f"{c.name}-{c.layers}")
+@pytest.mark.parametrize("padding", [True, False])
+def test_heads_with_batches_of_their_own_step_as_each_alone(config, padding):
+    together = stacked(config)
+    assert (together.each == together._together) == (config.kind != "gru")
+    alone = [Stack([head], TrainConfig()) for head in heads(config)]
+    for step in range(3):
+        own = [batch(10 * step + n, padding=padding) for n in range(SEEDS)]
+        losses = together.step(of_each(*own))
+        singly = torch.cat([stack.step(now) for stack, now in zip(alone, own, strict=True)])
+        assert relative_error(losses, singly) < FLOAT32_FORWARD
+    for member, stack in enumerate(alone):
+        for name, value in stack.weights.items():
+            own = together.weights[name][member].detach()
+            assert relative_error(own, value[0].detach()) < FLOAT32_FORWARD, name
+
+
+def test_of_orders_takes_the_parts_that_are_asked_for():
+    own = [batch(n) for n in range(3)]
+    whole = of_each(*own)
+    assert whole.num_orders == 3
+    assert whole.of_orders([0, 1, 2]) is whole
+    one = whole.of_orders([1])
+    assert one.num_orders == 1
+    assert torch.equal(one.descriptors, own[1].descriptors)
+    two = whole.of_orders([0, 2])
+    assert torch.equal(two.labels, torch.stack([own[0].labels, own[2].labels]))
+    assert own[0].of_orders([0]) is own[0]
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.layers}")
 def test_a_stack_says_what_each_head_says(config):
     stack, now = stacked(config), batch()

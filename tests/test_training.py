@@ -146,7 +146,7 @@ def test_random_clips_are_drawn_anew_in_training_and_once_for_evaluation(tmp_pat
     one, same = (ask_one(head, batches, split.test).log_probabilities for _ in range(2))
     assert_bitwise_equal(one, same)
     rng = np.random.default_rng(0)
-    first, second = (next(iter(batches.shuffled(split.test[:1], 8, rng=rng))).descriptors for _ in range(2))
+    first, second = (next(iter(batches.shuffled(split.test[:1], 8, rngs=[rng]))).descriptors for _ in range(2))
     assert not torch.equal(first, second)
 
 

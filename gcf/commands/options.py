@@ -116,6 +116,11 @@ def training_options(command):
         click.option("--weight-decay", default=1e-3, help="Of SGD."),
         click.option("--sparsity", default=1e-4, help="Lambda of the gate's L1 term."),
         click.option("--sampling", default="shuffle", help="shuffle, or balanced: every class as likely."),
+        click.option(
+            "--batch-order",
+            default="own",
+            help="own: every seed shuffles the videos anew; shared: all seeds see the same batches, which is quicker.",
+        ),
         click.option("--class-weights", default="none", help="none, or balanced: rare classes weigh more in the loss."),
         click.option("--precision", default="auto", help="auto (bf16 where it pays and changes nothing), fp32, bf16."),
         device_option,

@@ -193,7 +193,8 @@ def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: st
     metrics["calibration"] = {name: measured for name, measured in calibration.items() if measured}
     if compared.axis:
         metrics["sweep"] = {"axis": compared.axis, "values": compared.values, "lines": compared.lines}
-    metrics["notes"] = [*_notes(trial.train, trial.data), _about(about_units, rows), *_sensitivity(rows)]
+    about = _about(about_units, rows, trial.train.batch_order)
+    metrics["notes"] = [*_notes(trial.train, trial.data), about, *_sensitivity(rows)]
     return metrics
 
 
@@ -206,14 +207,20 @@ def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
     ]
 
 
-def _about(units: str, rows: Sequence[dict]) -> str:
+SEEDS_DIFFER = {
+    "own": "Seeds differ in their initial weights and in the order of their batches.",
+    "shared": "Seeds differ in their initial weights; the order of batches is one for all, so their spread is smaller "
+    "than that of separate runs.",
+}
+
+
+def _about(units: str, rows: Sequence[dict], batch_order: str) -> str:
     """How to read the differences."""
     return (
         f"{units} They ask whether a difference would come out again with other videos and another training: a t test "
         "that takes these and the seeds of each arm as drawn at random; p is adjusted for the number of arms (Holm), "
-        f"the interval is not. {_once(rows)}Gained and lost are the videos that turned right and wrong. Seeds differ "
-        "in their initial weights; the order of batches is one for all, so their spread is smaller than that of "
-        "separate runs."
+        f"the interval is not. {_once(rows)}Gained and lost are the videos that turned right and wrong. "
+        f"{SEEDS_DIFFER[batch_order]}"
     )
 
 

@@ -22,11 +22,27 @@ WINDOW_BYTES = 128 << 20
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """descriptors (B, C, D) float32, mask (B, C) bool, labels (B,) int64 or (B, K) float32, on one device."""
+    """descriptors (B, C, D) float32, mask (B, C) bool, labels (B,) int64 or (B, K) float32, on one device.
+
+    Where heads of several seeds each have an order of batches of their own, all three begin with an axis S, one place
+    for each order.
+    """
 
     descriptors: Tensor
     mask: Tensor
     labels: Tensor
+
+    @property
+    def num_orders(self) -> int:
+        """How many orders of batches it has videos of; 1 where it has no axis for them."""
+        return len(self.mask) if self.mask.ndim == 3 else 1
+
+    def of_orders(self, places: Sequence[int]) -> "Batch":
+        """The videos of the orders at these places, without the axis where it is one; itself where that is all."""
+        if list(places) == list(range(self.num_orders)):
+            return self
+        chosen = places[0] if len(places) == 1 else list(places)
+        return Batch(self.descriptors[chosen], self.mask[chosen], self.labels[chosen])
 
 
 class Descriptors:
@@ -106,34 +122,58 @@ class ClipBatches:
             yield self.load(part, rng=rng, policy=policy)
 
     def shuffled(
-        self, videos: np.ndarray, size: int, *, rng: np.random.Generator, sampling: str = "shuffle"
+        self,
+        videos: np.ndarray,
+        size: int,
+        *,
+        rngs: Sequence[np.random.Generator],
+        reading: np.random.Generator | None = None,
+        sampling: str = "shuffle",
     ) -> Iterator[Batch]:
-        """One pass over the videos in a random order, a random view of each: the training batches."""
-        for part in self._training_parts(videos, size, rng, sampling):
-            clips, mask = self.select(part, rng=rng)
-            rows = self.descriptors.starts[part][:, None] + clips
-            flat = rows * self.descriptors.num_views + self._views(len(part), rng)
-            yield self._batch(part, self.descriptors.gather(flat), mask)
+        """One pass over the videos, a random view of each, in as many random orders as `rngs`: the training batches.
+
+        reading: draws the order in which a file is read that is larger than memory, the same for all orders (None: the
+        first of `rngs` does).
+        """
+        for parts in self._training_parts(videos, size, rngs, reading or rngs[0], sampling):
+            chosen = [self._training_rows(part, rng) for part, rng in zip(parts, rngs, strict=True)]
+            widest = max(mask.shape[1] for _, mask in chosen)
+            rows = np.stack([_widened(flat, widest, mode="edge") for flat, _ in chosen])
+            mask = np.stack([_widened(real, widest) for _, real in chosen])
+            places = slice(None) if len(rngs) > 1 else 0
+            yield self._batch(np.stack(parts)[places], self.descriptors.gather(rows[places]), mask[places])
+
+    def _training_rows(self, videos: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Flat rows (B, C) of a random view of each video, and mask (B, C)."""
+        clips, mask = self.select(videos, rng=rng)
+        rows = self.descriptors.starts[videos][:, None] + clips
+        return rows * self.descriptors.num_views + self._views(len(videos), rng), mask
 
     def _training_parts(
-        self, videos: np.ndarray, size: int, rng: np.random.Generator, sampling: str
-    ) -> Iterator[np.ndarray]:
-        """The videos of each batch of one pass; what lies in the file is asked for one window ahead."""
+        self,
+        videos: np.ndarray,
+        size: int,
+        rngs: Sequence[np.random.Generator],
+        reading: np.random.Generator,
+        sampling: str,
+    ) -> Iterator[Sequence[np.ndarray]]:
+        """The videos of each batch of one pass, for each order; what lies in the file is asked for one window ahead."""
         source = self.descriptors
         if source.copy is not None or sampling != "shuffle":
-            yield from _parts(draw(videos, self.classes[videos], sampling, rng=rng), size)
+            drawn = [draw(videos, self.classes[videos], sampling, rng=rng) for rng in rngs]
+            yield from _batches_of(drawn, size)
             return
         sizes = source.counts[videos] * source.row_bytes
-        windows = list(blocks(videos, sizes, block=BLOCK_BYTES, window=WINDOW_BYTES, rng=rng))
-        waiting = videos[:0]
+        windows = list(blocks(videos, sizes, block=BLOCK_BYTES, window=WINDOW_BYTES, rng=reading))
+        waiting = [videos[:0]] * len(rngs)
         for number, window in enumerate(windows):
             if number + 1 < len(windows):
                 source.expect(windows[number + 1])
-            pool = rng.permutation(np.concatenate([waiting, *window]))
-            last = number + 1 == len(windows)
-            end = len(pool) if last else len(pool) - len(pool) % size
-            yield from _parts(pool[:end], size)
-            waiting = pool[end:]
+            pools = [rng.permutation(np.concatenate([own, *window])) for own, rng in zip(waiting, rngs, strict=True)]
+            count, last = len(pools[0]), number + 1 == len(windows)
+            end = count if last else count - count % size
+            yield from _batches_of([pool[:end] for pool in pools], size)
+            waiting = [pool[end:] for pool in pools]
 
     def _views(self, count: int, rng: np.random.Generator) -> np.ndarray | int:
         views = self.descriptors.num_views
@@ -142,6 +182,16 @@ class ClipBatches:
     def _batch(self, videos: np.ndarray, descriptors: Tensor, mask: np.ndarray) -> Batch:
         labels = self.labels[torch.from_numpy(videos).to(self.device)]
         return Batch(descriptors, torch.from_numpy(mask).to(self.device), labels)
+
+
+def _batches_of(orders: Sequence[np.ndarray], size: int) -> Iterator[Sequence[np.ndarray]]:
+    """The videos of each batch, for every order of the same videos."""
+    return zip(*(_parts(videos, size) for videos in orders), strict=True)
+
+
+def _widened(values: np.ndarray, width: int, **how) -> np.ndarray:
+    """(B, C) with further columns up to a width: zeros, or as `how` tells np.pad."""
+    return np.pad(values, ((0, 0), (0, width - values.shape[1])), **how)
 
 
 def _parts(videos: np.ndarray, size: int) -> Iterator[np.ndarray]:

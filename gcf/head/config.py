@@ -25,6 +25,7 @@ MOST_LAYERS = 100  # a saved config that says more is damaged
 FREEZES = ("none", "all-but-classifier")
 PRECISIONS = ("auto", "fp32", "bf16")
 CLASS_WEIGHTS = ("none", "balanced")
+BATCH_ORDERS = ("own", "shared")
 
 
 def _unknown(value: str, known: tuple[str, ...], what: str) -> str:
@@ -169,6 +170,8 @@ class TrainConfig:
     num_clips and clip_policy choose the clips of a video, for training and evaluation alike. Where the features have
     several views, training draws one for each video and pass; evaluation keeps to the centre one.
     sampling: "shuffle" shows each video once a pass, "balanced" draws as many so that every class is as likely.
+    batch_order: "own" shuffles the videos for every seed anew, so that seeds differ as trainings do; "shared" shows all
+    seeds the same batches, which takes less time.
     class_weights: "balanced" weighs the loss of a video by 1 / (number of its class), with a mean of 1; where it may
     have several classes, the loss of each class that it shows.
     init: a saved head to start from; freeze "all-but-classifier" trains its last layer alone.
@@ -188,6 +191,7 @@ class TrainConfig:
     num_clips: int = 10
     clip_policy: str = "uniform"
     sampling: str = "shuffle"
+    batch_order: str = "own"
     class_weights: str = "none"
     seed: int = 0
     init: "str | os.PathLike | SavedHead | None" = None
@@ -200,6 +204,7 @@ class TrainConfig:
             (self.clip_policy, POLICIES, "clip policy"),
             (self.freeze, FREEZES, "freeze"),
             (self.sampling, SAMPLINGS, "sampling"),
+            (self.batch_order, BATCH_ORDERS, "batch order"),
             (self.class_weights, CLASS_WEIGHTS, "class weights"),
             (self.precision, PRECISIONS, "precision"),
         )

@@ -1,4 +1,4 @@
-"""Every arm on every split with every seed, over the same clips of the same videos in the same order."""
+"""Every arm on every split with every seed; the batches of a seed are the same for every arm."""
 
 import logging
 import math
@@ -109,7 +109,16 @@ class Trial:
             if arm.name not in failures
         }
         heads = {(*key, number): head for number, outcome in enumerate(by_split) for key, head in outcome.heads.items()}
-        return Outcome(results, failures, heads, _notes(results))
+        return Outcome(results, failures, heads, [*_notes(results), *self._order_notes(seeds)])
+
+    def _order_notes(self, seeds: Sequence[int]) -> list[str]:
+        """Where seeds share more of the order of batches than was asked for."""
+        own = self.train.batch_order == "own" and len(seeds) > 1
+        if not own or self.descriptors.residency.kind != MAP:
+            return []
+        return [
+            "Blocks of the file were read in one order for all seeds; inside them each seed had an order of its own."
+        ]
 
     def _retell(self, by_split: Sequence[SplitOutcome]) -> None:
         """Let the listener hear of the validations of earlier runs."""
@@ -192,7 +201,8 @@ class Trial:
             return sitting.solve(training, seeds)
         make = partial(sitting.stack, training, seeds, self.start)
         precision = self.precision.of(name, partial(self._for_trial, sitting, training))
-        return Course(name, make(precision.used), training.settings, facts=precision.to_json())
+        orders = seeds if training.settings.batch_order == "own" else [self.train.seed] * len(seeds)
+        return Course(name, make(precision.used), training.settings, orders, facts=precision.to_json())
 
     def _for_trial(self, sitting: Sitting, training: Training) -> tuple[Callable[[str], Stack], Iterator[Batch]]:
         """The run's first seed and the first split: what is tried does not depend on what is still to be trained."""

@@ -27,8 +27,9 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
     masked one whose masked clips are padding, or (n, D), one clip each. y holds any labels. About `val_fraction` of the
     training videos, the same ones for every seed, choose the weights and lead the rate.
 
-    The parameters are `head` (a preset's name or a HeadConfig), `gate` and the fields of TrainConfig. Arrays do not say
-    what made them: that those for `init` come from the head's own backbone is for the caller to see.
+    The parameters are `head` (a preset's name or a HeadConfig), `gate` and the fields of TrainConfig that concern one
+    seed. Arrays do not say what made them: that those for `init` come from the head's own backbone is for the caller to
+    see.
 
     Fitted: classes_ (K,), n_features_in_ = D, and head_, the SavedHead, which `gcf.head.saved.save_head` puts on disk.
     """

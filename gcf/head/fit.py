@@ -22,7 +22,9 @@ from gcf.head.stack import Stack
 from gcf.head.threads import Team
 
 log = logging.getLogger(__name__)
-ORDER, DRAW = 0, 1  # streams of random numbers: the order of batches and training clips; the clips of an evaluation
+# Streams of random numbers: the order of batches and training clips; the clips of an evaluation; the order in which a
+# file is read that is larger than memory.
+ORDER, DRAW, READING = 0, 1, 2
 Listener = Callable[[str, int, dict], None]  # of validations: name of the course, member, history row
 
 
@@ -38,12 +40,14 @@ class Trained:
 class Course:
     """One stack of heads on its way through training; after it, `trained` has one entry per head, in order.
 
-    failure: why the course was given up, None where all went well.
+    orders: the seed of the order of batches of each head. failure: why the course was given up, None where all went
+    well.
     """
 
     name: str
     stack: Stack
     settings: TrainConfig
+    orders: Sequence[int]
     facts: dict = field(default_factory=dict)  # what else its record is to say
     failure: str | None = None
     losses: list[Tensor] = field(default_factory=list)  # of the steps since the last pass began, (active,) each
@@ -61,10 +65,17 @@ class Course:
         """Whether a head of it is still trained."""
         return self.failure is None and bool(self.stack.active)
 
-    def step(self, batch: Batch) -> None:
-        """One step of all heads; a fault of theirs ends this course, and no other."""
+    @property
+    def active_orders(self) -> list[int]:
+        """The seed of the order of each head that is still trained; one for all where it is one."""
+        found = [self.orders[member] for member in self.stack.active]
+        return found if len(set(self.orders)) > 1 else found[:1]
+
+    def step(self, batch: Batch, orders: Sequence[int]) -> None:
+        """One step of all heads on a batch of these orders; a fault of theirs ends this course, and no other."""
         try:
-            self.losses.append(self.stack.step(batch))
+            own = batch.of_orders([orders.index(seed) for seed in self.active_orders])
+            self.losses.append(self.stack.step(own))
         except Exception as error:
             self.failure = reason(error)
 
@@ -124,18 +135,28 @@ def fit(
 ) -> None:
     """Train all courses on split.train in one pass: each batch is gathered once and every head takes a step on it.
 
-    `config` says what they share (batches, clips, passes, the seed of the order); what is their own is in their
-    settings. Weights are chosen by the loss on split.val. Afterwards every stack has all its heads, with the weights of
-    their best validation, in float32. `bar` counts steps of all that are planned; an early end is taken off its total.
+    `config` says what they share (batches, clips, passes); what is their own is in their settings. Heads of several
+    orders step on as many batches at once. Weights are chosen by the loss on split.val. Afterwards every stack has all
+    its heads, with the weights of their best validation, in float32. `bar` counts steps of all that are planned; an
+    early end is taken off its total.
     """
-    rng = np.random.default_rng([config.seed, ORDER])
+    reading = np.random.default_rng([config.seed, READING])
+    rngs = {seed: np.random.default_rng([seed, ORDER]) for course in courses for seed in course.orders}
     steps = math.ceil(len(split.train) / config.batch_size)  # in a pass
     limit, interval = most_passes(steps, config.epochs), passes_per_validation(steps)
     bar, team = tqdm(disable=True) if bar is None else bar, team or Team(1)
     courses = sorted(courses, key=lambda course: -course.stack.size)  # the longest steps begin first
     for epoch in range(1, limit + 1):
-        passing = batches.shuffled(split.train, config.batch_size, rng=rng, sampling=config.sampling)
-        one_pass([course for course in courses if course.alive], passing, bar, team)
+        alive = [course for course in courses if course.alive]
+        orders = sorted({seed for course in alive for seed in course.active_orders})
+        passing = batches.shuffled(
+            split.train,
+            config.batch_size,
+            rngs=[rngs[seed] for seed in orders],
+            reading=reading,
+            sampling=config.sampling,
+        )
+        one_pass(alive, passing, orders, bar, team)
         if epoch % interval and epoch < limit:
             continue
         alive = [course for course in courses if course.alive]
@@ -152,12 +173,12 @@ def fit(
         course.stack.precision = "fp32"
 
 
-def one_pass(courses: Sequence[Course], passing: Iterable[Batch], bar: tqdm, team: Team) -> None:
-    """One pass over the training batches."""
+def one_pass(courses: Sequence[Course], passing: Iterable[Batch], orders: Sequence[int], bar: tqdm, team: Team) -> None:
+    """One pass over the training batches, which are of these orders."""
     for course in courses:
         course.losses = []
     for batch in passing:
-        team.map(lambda course, batch=batch: course.step(batch), [course for course in courses if course.alive])
+        team.map(lambda course, batch=batch: course.step(batch, orders), [course for course in courses if course.alive])
         bar.update()
 
 

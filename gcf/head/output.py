@@ -76,11 +76,16 @@ def classify_weighted(
 def real_rows(values: Tensor, mask: Tensor) -> Tensor:
     """The real clips as rows for a layer: values (B, C, W), mask (B, C) -> (R, W), to be put back by `spread`.
 
-    Where there is little padding it is kept, as rows of zeros: R is then B * C, and nothing has to be moved.
+    Where there is little padding it is kept, as rows of zeros: R is then B * C, and nothing has to be moved. So it is
+    where the mask cannot be looked at: under vmap, where every head has its own.
     """
-    if int((~mask).sum()) > SPARE * mask.numel():
+    try:
+        padded = int((~mask).sum())
+    except RuntimeError:
+        padded = 1
+    if padded > SPARE * mask.numel():
         return values[mask]
-    return (values if bool(mask.all()) else values.masked_fill(~mask.unsqueeze(-1), 0)).flatten(0, 1)
+    return (values.masked_fill(~mask.unsqueeze(-1), 0) if padded else values).flatten(0, 1)
 
 
 def spread(rows: Tensor, mask: Tensor) -> Tensor:

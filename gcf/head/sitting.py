@@ -26,7 +26,8 @@ from gcf.head.threads import Team
 from gcf.head.transfer import Start
 
 TRIED, LEAST_LOGIT = 32, 1e-5  # videos that a head is tried on; from smaller logits thousands of steps lead nowhere
-SHARED = ("num_clips", "clip_policy", "batch_size", "epochs", "sampling")  # arms alike in these share their batches
+# Arms alike in these share their batches.
+SHARED = ("num_clips", "clip_policy", "batch_size", "epochs", "sampling", "batch_order")
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ AGREEMENT = 1e-3  # relative; rounding alone stays two orders of magnitude below
 
 
 class Stack:
-    """S heads of one shape, each with its own weights and rate, that see the same batches and do not see each other.
+    """S heads of one shape, each with its own weights and rate, that do not see each other.
 
-    Their weights are stacked (S, ...) and run through torch.func.vmap; a head that vmap cannot take (a GRU) is run one
-    after the other, with the same results up to rounding. `active` says which of the S are still trained.
+    They see the same batches, or each its own, as a `Batch` has them. Their weights are stacked (S, ...) and run
+    through torch.func.vmap; a head that vmap cannot take (a GRU) is run one after the other, with the same results up
+    to rounding. `active` says which of the S are still trained.
     """
 
     def __init__(
@@ -54,26 +55,41 @@ class Stack:
         self.optimiser = self._optimiser([settings.rate] * len(heads))
 
     def try_together(self, descriptor_width: int, labels: Tensor) -> None:
-        """Run the heads through vmap from now on, if it can take them and gives what they give one by one."""
-        device = next(iter(self.weights.values())).device
-        generator = torch.Generator().manual_seed(0)
-        shape = (len(labels[:TRIAL_VIDEOS]), min(TRIAL_CLIPS, self.settings.num_clips))  # a gate may have fewer slots
-        descriptors = torch.randn(*shape, descriptor_width, generator=generator).to(device)
-        mask = torch.ones(shape, dtype=torch.bool, device=device)
-        mask[-1, 1:] = False
-        batch, before = Batch(descriptors, mask, labels[:TRIAL_VIDEOS]), {n: v.clone() for n, v in self.fixed.items()}
-        expected = [self._losses(batch), self.outputs(batch)[0]]
+        """Run the heads through vmap from now on, if it can take them and gives what they give one by one.
+
+        labels: of some videos. Tried are a batch for all heads, and one for each.
+        """
+        batches, before = self._trial_batches(descriptor_width, labels), {n: v.clone() for n, v in self.fixed.items()}
+        expected = [self._trial(batch) for batch in batches]
         if any(not torch.equal(value, self.fixed[name]) for name, value in before.items()):
             raise UsageError("the head gathers statistics of batches (batch norm); use layer norm, or none")
         self.each = self._together
+        close = partial(torch.allclose, rtol=AGREEMENT, atol=AGREEMENT, equal_nan=True)
         try:
-            found = [self._losses(batch), self.outputs(batch)[0]]
-            agree = all(map(partial(torch.allclose, rtol=AGREEMENT, atol=AGREEMENT, equal_nan=True), found, expected))
+            found = [self._trial(batch) for batch in batches]
+            agree = all(map(close, itertools.chain(*found), itertools.chain(*expected)))
         except Exception as error:  # whatever vmap, or the head under it, says of what it cannot
             log.debug("%s is run one by one: %s", type(self.template).__name__, str(error).partition("\n")[0])
             agree = False
         if not agree:
             self.each = self._one_by_one
+
+    def _trial_batches(self, descriptor_width: int, labels: Tensor) -> list[Batch]:
+        """Random descriptors, the last video with one clip."""
+        device, generator = next(iter(self.weights.values())).device, torch.Generator().manual_seed(0)
+        labels = labels[:TRIAL_VIDEOS]
+        clips = min(TRIAL_CLIPS, self.settings.num_clips)  # a gate may have fewer slots
+        found = []
+        for heads in ((), (len(self.active),)) if len(self.active) > 1 else ((),):
+            shape = (*heads, len(labels), clips)
+            mask = torch.ones(shape, dtype=torch.bool, device=device)
+            mask[..., -1, 1:] = False
+            descriptors = torch.randn(*shape, descriptor_width, generator=generator).to(device)
+            found.append(Batch(descriptors, mask, labels.expand(*heads, *labels.shape)))
+        return found
+
+    def _trial(self, batch: Batch) -> list[Tensor]:
+        return [self._losses(batch), self.outputs(batch)[0]]
 
     @property
     def size(self) -> int:
@@ -101,7 +117,7 @@ class Stack:
         self.template.train(not self.foreign)
         try:
             with torch.inference_mode(), Products(self.precision):
-                logits, *gate = self.each(self._answer, batch.descriptors, batch.mask)
+                logits, *gate = self.each(self._answer, batch.num_orders > 1, batch.descriptors, batch.mask)
         finally:
             self.template.train(training)
         return logits.float(), gate[0] if gate else None
@@ -169,15 +185,18 @@ class Stack:
 
     def _losses(self, batch: Batch) -> Tensor:
         with Products(self.precision):
-            return self.each(self._loss, batch.descriptors, batch.mask, batch.labels)
+            return self.each(self._loss, batch.num_orders > 1, batch.descriptors, batch.mask, batch.labels)
 
-    def _together(self, function: Callable, *batch: Tensor):
-        in_dims = (0,) + (None,) * len(batch)
+    def _together(self, function: Callable, own: bool, *batch: Tensor):
+        """own: whether each head has its own part of the batch."""
+        in_dims = (0,) + (0 if own else None,) * len(batch)
         return torch.vmap(function, in_dims=in_dims)(self.weights | self.fixed, *batch)
 
-    def _one_by_one(self, function: Callable, *batch: Tensor):
-        values = self.weights | self.fixed
-        said = [function({name: v[n] for name, v in values.items()}, *batch) for n in range(len(self.active))]
+    def _one_by_one(self, function: Callable, own: bool, *batch: Tensor):
+        values, said = self.weights | self.fixed, []
+        for n in range(len(self.active)):
+            part = [tensor[n] for tensor in batch] if own else batch
+            said.append(function({name: v[n] for name, v in values.items()}, *part))
         return torch.stack(said) if isinstance(said[0], Tensor) else [torch.stack(x) for x in zip(*said, strict=True)]
 
     def _call(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor) -> HeadOutput:

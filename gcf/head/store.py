@@ -31,7 +31,7 @@ from gcf.head.config import HeadConfig, TrainConfig
 from gcf.head.labelled import LabelledFeatures
 
 FORMAT = "gcf-result"
-RESULTS_VERSION = 2  # raise it with every change that moves a result: training, judging, or what a result holds
+RESULTS_VERSION = 3  # raise it with every change that moves a result: training, judging, or what a result holds
 SAMPLED_ROWS = 256
 RECORD = "record"
 _WRITING = threading.Lock()  # a temporary file bears the number of its process, not of its thread
