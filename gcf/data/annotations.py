@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gcf.data.films import film_group
 from gcf.data.formats.common import Annotation, Annotations, difference, read_text
 from gcf.data.formats.database import read_database
 from gcf.data.formats.folders import read_folders
@@ -133,9 +134,10 @@ def label_videos(
     names its class, however deep it lies; a first level of train, val, test (or training, validation, testing) names
     subsets; a file directly in the root, or directly in a subset's folder, has no label.
 
-    Groups are those of the annotations; where they give none at all, UCF-101 names give theirs (`v_Class_g07_c03` is
-    in g07). merge_labels: classes that differ in letter case or blanks only are one (`settle_spellings`). Linear in the
-    number of videos.
+    Groups are those of the annotations; where they give none at all, names give theirs: in UCF-101
+    the number (`v_Class_g07_c03` is in g07), in HMDB-51 the film within the class (`film_group`).
+    merge_labels: classes that differ in letter case or blanks only are one (`settle_spellings`).
+    Linear in the number of videos.
 
     Raises AnnotationError where a name fits two videos, or two names of one video disagree; UsageError where the
     folders name the classes in two ways, or class_level is given beside annotations.
@@ -151,12 +153,15 @@ def label_videos(
     index = {label: i for i, label in enumerate(annotations.classes)}
     labels = np.array([-1 if e.label is None else index[e.label] for e in entries], dtype=np.int32)
     grouped = any(a.group for a in annotations.videos.values())
+    groups = [entry.group for entry in entries]
+    if not grouped:
+        groups = [_group_in_name(video, e.label) for video, e in zip(ids, entries, strict=True)]
     found = {name for _, names in owners for name in names}
     labelling = Labelling(
         classes=annotations.classes,
         labels=labels,
         subsets=tuple(e.subset for e in entries),
-        groups=tuple(e.group if grouped else _group_in_name(video) for e, video in zip(entries, ids, strict=True)),
+        groups=tuple(groups),
         missing=tuple(name for name in annotations.videos if name not in found),
         unlabelled=tuple(video for video, e in zip(ids, entries, strict=True) if not e.classes),
         splits={s: tuple(parts.get(name, "") for name, _ in owners) for s, parts in annotations.splits.items()},
@@ -189,6 +194,6 @@ def _owners(ids: Sequence[str], annotations: Annotations) -> list[tuple[str | No
     return [(found[0] if found else None, found) for found in names]
 
 
-def _group_in_name(video: str) -> str:
+def _group_in_name(video: str, label: str | None) -> str:
     match = UCF101_NAME.fullmatch(video.rpartition("/")[2])
-    return match[1].lower() if match else ""
+    return match[1].lower() if match else film_group(video, label)

@@ -1,10 +1,11 @@
 """Which videos train, which select the model, which test: published subsets, or folds of our own.
 
-Groups never straddle a split, videos without a label (-1) never appear, and `val` is never empty: training needs it.
+Groups never straddle a split, but for those that a published list itself divides; videos without a
+label (-1) never appear, and `val` is never empty: training needs it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ def holdout(
     *,
     seed: int = 0,
     val_fraction: float = VAL_FRACTION,
+    divided: Collection[str] = (),
 ) -> Split:
     """The split that the data set's own subsets make; all three arguments are (N,).
 
@@ -40,29 +42,40 @@ def holdout(
     some 0) and takes no part. Where no video is marked `val`, about `val_fraction` of the training videos become it, by
     whole groups, every class alike; a class with one group stays in training. `test` may be empty.
 
-    Raises AnnotationError where a group lies in two subsets, nothing is left to train on, or no `val` can be set aside.
+    divided: groups that may lie in two of the subsets; what is carved keeps them whole as well.
+
+    Raises AnnotationError where another group lies in two subsets, nothing is left to train on, or
+    no `val` can be set aside.
     """
     labels, groups = _checked(labels, groups)
     marked = _roles(labels, subsets)
     if "train" not in marked:
         marked[(marked == "") & (labels >= 0)] = "train"
+    _refuse_straddling("holdout", groups, marked, divided=divided)
     return _split("holdout", labels, marked, groups, val_fraction=val_fraction, seed=[seed])
 
 
 def published(
-    labels: Sequence[int], groups: Sequence[str], splits: Mapping[str, Sequence[str]], *, seed: int = 0
+    labels: Sequence[int],
+    groups: Sequence[str],
+    splits: Mapping[str, Sequence[str]],
+    *,
+    seed: int = 0,
+    divided: Collection[str] = (),
 ) -> list[Split]:
     """The data set's published splits, each given as the subsets (N,) of all videos, '' for those it leaves out.
 
-    `val` comes out of `train` where a split has none. Raises AnnotationError as `holdout` does, where a split has no
-    test video, and where there are no splits.
+    `val` comes out of `train` where a split has none; `divided` is that of `holdout`. Raises
+    AnnotationError as `holdout` does, where a split has no test video, and where there are no splits.
     """
     if not splits:
         raise AnnotationError("the annotations publish no splits (UCF-101 and HMDB-51 lists do); use folds instead")
     labels, groups = _checked(labels, groups)
     found = []
     for number, (name, subsets) in enumerate(splits.items()):
-        split = _split(name, labels, _roles(labels, subsets), groups, val_fraction=VAL_FRACTION, seed=[seed, number])
+        roles = _roles(labels, subsets)
+        _refuse_straddling(name, groups, roles, divided=divided)
+        split = _split(name, labels, roles, groups, val_fraction=VAL_FRACTION, seed=[seed, number])
         if not len(split.test):
             raise AnnotationError(f"split {name}: none of its test videos is here with a label")
         found.append(split)
@@ -127,8 +140,7 @@ def _roles(labels: np.ndarray, subsets: Sequence[str]) -> np.ndarray:
 def _split(
     name: str, labels: np.ndarray, roles: np.ndarray, groups: list[str], *, val_fraction: float, seed: list[int]
 ) -> Split:
-    """Indices from roles (N,) 'train' | 'val' | 'test' | '' (no part), after the checks that every split must pass."""
-    _refuse_straddling(name, groups, roles)
+    """Indices from roles (N,) 'train' | 'val' | 'test' | '' (no part), with a `val` in any case."""
     train, val, test = (np.nonzero(roles == role)[0] for role in ("train", "val", "test"))
     if not len(train):
         raise AnnotationError(f"split {name}: no labelled video to train on; mark some as train")
@@ -137,8 +149,15 @@ def _split(
     return Split(name, train, val, test)
 
 
-def _refuse_straddling(name: str, groups: list[str], roles: np.ndarray) -> None:
-    found = straddling_groups(groups, roles.tolist())
+def _refuse_straddling(
+    name: str,
+    groups: list[str],
+    roles: np.ndarray,
+    *,
+    divided: Collection[str],
+) -> None:
+    straddling = straddling_groups(groups, roles.tolist())
+    found = {group: parts for group, parts in straddling.items() if group not in divided}
     if found:
         shown = [f"{group!r} in {' and '.join(parts)}" for group, parts in list(found.items())[:5]]
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""

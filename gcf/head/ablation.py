@@ -20,7 +20,7 @@ from gcf.head.config import HeadConfig, Protocol, TrainConfig, split_options
 from gcf.head.crossval import Outcome, Trial
 from gcf.head.grid import grid_comparison, parse_grid
 from gcf.head.keeper import Keeper
-from gcf.head.labelled import LabelledFeatures, judge_notes, label_features, make_splits
+from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
 from gcf.head.results import ensemble
 from gcf.head.runs import FORMAT, run_folder
 from gcf.head.store import open_store
@@ -127,7 +127,7 @@ def _open_store(data: LabelledFeatures) -> tuple:
 def _splits(data: LabelledFeatures, protocol: Protocol) -> tuple[list[Split], list[str]]:
     splits = make_splits(data, protocol)
     if protocol.cv is not None or len(splits[0].test):
-        return splits, judge_notes(data, protocol, splits)
+        return splits, judge_notes(data, protocol, splits) + film_notes(data, protocol, splits)
     note = (
         f"No test subset is given: heads are judged by {DEFAULT_FOLDS}-fold cross-validation that keeps groups whole."
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from gcf.data.annotations import Annotations, label_videos, read_annotations
 from gcf.data.features import FeatureFile
+from gcf.data.films import film_group, film_of, shared_films_note
 from gcf.data.joined import open_features
 from gcf.data.spellings import settle_spellings
 from gcf.data.splits import Split, folds, holdout, published
@@ -130,12 +131,29 @@ def make_splits(data: LabelledFeatures, protocol: Protocol) -> list[Split]:
         raise UsageError("no video of the subset val has a label: leave out judge, or give annotations")
     if protocol.cv is None:
         subsets = _val_as_test(data.subsets) if val_judges(data, protocol) else data.subsets
-        return [holdout(data.labels, subsets, data.groups)]
+        return [holdout(data.labels, subsets, data.groups, divided=_published_films(data))]
     if protocol.cv != "official":
         return folds(data.labels, data.groups, scheme=protocol.cv)
     if not data.published:
         raise UsageError("cv official needs annotations that publish splits (UCF-101 and HMDB-51 lists do)")
-    return published(data.labels, data.groups, data.published)
+    return published(data.labels, data.groups, data.published, divided=_published_films(data))
+
+
+def _published_films(data: LabelledFeatures) -> set[str]:
+    """The groups that published lists may divide: those in the names of HMDB-51's videos.
+
+    Where no lists were read there are none: whoever writes subsets keeps groups whole.
+    """
+    if not data.published:
+        return set()
+    return {film_group(video, label) for video, label in _named_labels(data)}
+
+
+def _named_labels(data: LabelledFeatures) -> list[tuple[str, str | None]]:
+    """The id of each video (N,) and the name of its class, None without one."""
+    labels = [*data.classes, None]
+    named = zip(data.features.ids, data.labels.tolist(), strict=True)
+    return [(video, labels[k]) for video, k in named]
 
 
 def val_judges(data: LabelledFeatures, protocol: Protocol) -> bool:
@@ -156,6 +174,23 @@ def judge_notes(data: LabelledFeatures, protocol: Protocol, splits: Sequence[Spl
         f"The published val ({len(splits[0].test)} videos) judges, once, at the end, and is what is called test here; "
         f"another val ({len(splits[0].val)} videos) is carved from train, by whole groups, to choose by.{why}{beside}"
     ]
+
+
+def film_notes(data: LabelledFeatures, protocol: Protocol, splits: Sequence[Split]) -> list[str]:
+    """The films of HMDB-51 in train and in test, counted for each split of given subsets.
+
+    val counts as train, out of which it was carved (`shared_films`). Folds of our own, of which
+    there may be thousands, are not told of.
+    """
+    if protocol.cv not in (None, "official"):
+        return []
+    films = [(film_of(video, label), label or "") for video, label in _named_labels(data)]
+    notes = []
+    for split in splits:
+        used = [(*films[n], "train") for n in [*split.train, *split.val]]
+        used += [(*films[n], "test") for n in split.test]
+        notes += shared_films_note(split.name, used)
+    return [f"{note[0].upper()}{note[1:]}." for note in notes]
 
 
 def _marked(data: LabelledFeatures) -> np.ndarray:

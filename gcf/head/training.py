@@ -19,7 +19,7 @@ from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
 from gcf.head.config import HeadConfig, head_config, split_options
 from gcf.head.crossval import Outcome, Trial
-from gcf.head.labelled import LabelledFeatures, judge_notes, label_features, make_splits
+from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
 from gcf.head.plots import plot_training
 from gcf.head.results import Judged, SeedResult, ensemble
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
@@ -103,7 +103,8 @@ def train_head(
         metrics["calibration"] = {config.name: measured} if measured else {}
         named = named_classes(metrics["coverage"]["class_counts"])
         who = [f"{len(data.classes):,} classes: {named}.", *_notes(trial.judged), *judge_notes(data, protocol, splits)]
-        metrics["notes"] = [*who, *about, *found_leaks, *outcome.notes]
+        films = film_notes(data, protocol, splits)
+        metrics["notes"] = [*who, *films, *about, *found_leaks, *outcome.notes]
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results

@@ -51,7 +51,8 @@ class Annotations:
 
     splits: published splits, name -> {video: subset}; {} where the format has one. A video that a split leaves out is
     absent there, and has subset '' in `videos` when that split is the chosen one.
-    notes: sentences for the user about what was read but not used.
+    notes: sentences for the user about what was read but not used, and about films that the chosen
+    split has in train and in test.
     multi_label: whether a video may have several classes.
     """
 

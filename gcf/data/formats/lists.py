@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from gcf.data.films import film_of, shared_films_note
 from gcf.data.formats.common import Annotation, Annotations, Collector, choose_split, read_lines
 from gcf.errors import AnnotationError
 
@@ -120,5 +121,8 @@ def _with_splits(
     chosen, subsets = choose_split(labels.source, splits, split, default)
     videos = {name: Annotation(a.label, subsets.get(name, "")) for name, a in labels.videos.items()}
     unused = Counter(a.subset for a in videos.values())[""]
-    notes = (f"{labels.source}: split {chosen} leaves out {unused} of {len(videos)} videos",) if unused else ()
-    return Annotations(str(labels.source), classes, videos, splits, notes)
+    notes = [f"split {chosen} leaves out {unused} of {len(videos)} videos"] if unused else []
+    films = [(film_of(name, a.label), a.label, a.subset) for name, a in videos.items()]
+    notes += shared_films_note(chosen, films)
+    told = tuple(f"{labels.source}: {note}" for note in notes)
+    return Annotations(str(labels.source), classes, videos, splits, told)
