@@ -13,9 +13,10 @@ from gcf.head.prediction import Prediction, predict
 from gcf.head.stack import Stack
 
 
-def clip_batches(features, labels=None, *, num_clips=10, policy="uniform", once=False) -> ClipBatches:
+def clip_batches(features, labels=None, *, num_clips=10, once=False, **options) -> ClipBatches:
     labels = features.labels if labels is None else labels
-    return ClipBatches(Descriptors(features, once=once), labels, num_clips=num_clips, policy=policy)
+    chosen = {"num_clips": num_clips, "policy": "uniform"} | options
+    return ClipBatches(Descriptors(features, once=once), labels, **chosen)
 
 
 def train_one(config, batches, split, **settings) -> SimpleNamespace:

@@ -9,6 +9,7 @@ from compare import assert_bitwise_equal
 
 from gcf.errors import AnnotationError, RefusedError, UsageError
 from gcf.head.ablation import ablate
+from gcf.head.config import head_config
 from gcf.head.crossval import Trial
 from gcf.head.stack import Stack
 from gcf.head.statistics import paired_difference
@@ -129,6 +130,30 @@ def test_every_arm_and_seed_takes_its_step_on_the_very_same_batches(tmp_path, mo
     assert all(len(other) == len(first) for other in others)
     assert all(one is same for other in others for one, same in zip(first, other, strict=True))
     assert len({batch.descriptors.sum().item() for batch in first}) == 9  # drawn anew in every pass
+
+
+def test_arms_of_another_padding_have_batches_and_kept_results_of_their_own(tmp_path, monkeypatch):
+    features = easy_cache(tmp_path / "f.h5", clips=(1, 8))
+    seen = {}
+    original = Stack.step
+
+    def watched(self, batch):
+        seen.setdefault(self.settings.padding, []).append(batch)
+        return original(self, batch)
+
+    monkeypatch.setattr(Stack, "step", watched)
+    settings = {"heads": [head_config("gcf-256", width=16, key_width=8)], "seeds": 1, "epochs": 2}
+    found = ablate(features, grid={"padding": ["mask", "loop"]}, **settings)
+    assert all(batch.mask.all() and batch.mask.shape[1] == 10 for batch in seen["loop"])
+    assert not any(batch.mask.all() for batch in seen["mask"])
+    losses = {name: arm["loss"] for name, arm in found.metrics["arms"].items()}
+    seen.clear()
+    for padding in ("mask", "loop"):
+        again = ablate(features, padding=padding, **settings).metrics
+        name = next(arm for arm in again["arms"] if arm not in ("c-clip", "d-clips"))
+        assert again["arms"][name]["loss"] == losses[f"{name} padding={padding}"]
+        assert ("repeat theirs" in " ".join(again["notes"])) == (padding == "loop")
+    assert set(seen) == {"loop"}  # D-Clips alone: all else was there
 
 
 def test_without_test_videos_and_without_cv_five_folds_are_used_and_it_says_so(tmp_path):

@@ -69,6 +69,7 @@ def test_clips_crosses_counts_policies_and_heads_and_takes_all_clips_as_levels()
     counts, policies, heads = (1, 2, 4, 6, 8, 10, 15), ("uniform", "first", "random"), ("gcf-256", "mean", "d-clips")
     arms = {arm.name: arm for arm in found.arms}
     expected = {f"{h} {p} {n}": (n, f"{h}, {p}") for h in heads for p in policies for n in counts}
+    expected |= {f"{h} uniform 10 loop": (10, f"{h}, uniform, loop") for h in heads}
     assert found.values == {name: count for name, (count, _) in expected.items()}
     assert found.lines == {name: line for name, (_, line) in expected.items()}
     assert set(arms) == {*expected, "c-clip", "d-clips", "gcf-256 all", "mean all", "d-clips all"}
@@ -77,6 +78,29 @@ def test_clips_crosses_counts_policies_and_heads_and_takes_all_clips_as_levels()
     assert arms["gcf-256 all"].head.gate == "token"
     assert arms["d-clips random 6"].head is None
     assert arms["d-clips random 6"].settings(TRAIN).num_clips == 6
+
+
+@pytest.mark.parametrize("padding", ["mask", "loop"])
+def test_clips_says_of_every_arm_whether_it_is_looped_whatever_the_run_says(padding):
+    train = TrainConfig(num_clips=4, padding=padding)
+    *baselines, first, second, third = sorted(
+        comparison("clips", train, own_classifier=True, max_clips=16).arms,
+        key=lambda arm: arm.name.endswith(" loop"),
+    )
+    for arm in (first, second, third):
+        chosen = arm.settings(train)
+        assert (chosen.num_clips, chosen.clip_policy, chosen.padding) == (10, "uniform", "loop")
+    assert (first.name, first.head.gate_clips) == ("gcf-256 uniform 10 loop", 10)
+    paddings = {arm.name: arm.settings(train).padding for arm in baselines}
+    assert {name for name in paddings if paddings[name] != "mask"} <= {"c-clip", "d-clips"}
+    assert paddings["d-clips"] == padding
+
+
+def test_padding_is_a_field_of_a_grid():
+    arms = grid_arms("gcf-256", parse_grid(["padding=mask,loop"]), TRAIN)
+    assert [arm.name for arm in arms] == ["gcf-256 padding=mask", "gcf-256 padding=loop"]
+    with pytest.raises(UsageError, match="choose padding mask, or another clip policy"):
+        grid_arms("gcf-256", {"clip_policy": ["all"], "padding": ["loop"]}, TRAIN)
 
 
 @pytest.mark.parametrize(("longest", "most"), [(3, 10), (10, 10), (15, 15), (19, 15), (300, 20)])

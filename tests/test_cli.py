@@ -217,6 +217,8 @@ MISTAKES = {
     "unknown device": (["train-head", "{features}", "-o", "{tmp}/run", "--device", "tpu9"], 2, "cannot be used here"),
     "negative seed": (["train-head", "{features}", "-o", "{tmp}/run", "--seed", "-1"], 2, "seed"),
     "unknown policy": (["ablate", "{features}", "-o", "{tmp}/run", "--clip-policy", "best"], 2, "unknown clip policy"),
+    "unknown padding": (["train-head", "{features}", "--padding", "zero"], 2, "unknown padding"),
+    "all looped": (["ablate", "{features}", *"--clip-policy all --padding loop".split()], 2, "padding"),
     "impossible run folder": (["train-head", "{features}", "-o", "{features}/run"], 4, "cannot be made"),
     "run folder in use": (["train-head", "{features}", "-o", "{tmp}"], 4, "not empty, and not a run"),
     "unknown preset": (["ablate", "{features}", "-o", "{tmp}/run", "--preset", "all"], 2, "unknown preset"),
@@ -398,11 +400,10 @@ def test_merge_shows_what_came_of_it(folder, features, tmp_path, invoke):
     assert invoke("merge", tmp_path / "1.h5", tmp_path / "2.h5")[0] == 4
 
 
-@pytest.mark.parametrize("options", [["--cv", "3"], ["--cv", "group"], ["--clip-policy", "all"]])
+@pytest.mark.parametrize("options", ["--cv 3", "--cv group", "--clip-policy all", "--padding loop"])
 def test_ablate_takes_every_protocol_and_policy(features, tmp_path, invoke, options):
-    code, out, err = invoke(
-        "ablate", features, "-o", tmp_path / "t", "--seeds", "1", "--epochs", "1", "--json", *options
-    )
+    quick = "--seeds 1 --epochs 1 --json".split()
+    code, out, err = invoke("ablate", features, "-o", tmp_path / "t", *quick, *options.split())
     assert code == 0, err
     assert [row["name"] for row in json.loads(out)["rows"]][-1] == "gcf-256"
 

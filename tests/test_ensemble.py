@@ -101,6 +101,7 @@ def test_a_member_that_is_gone_is_missed(trained, tmp_path):
         (lambda facts: facts["recipe"].update(crop=9), "its recipe is not that of seed-4"),
         (lambda facts: facts["config"].update(name="other"), "its config is not"),
         (lambda facts: facts["training"].update(num_clips=5), "its num_clips is not"),
+        (lambda facts: facts["training"].update(padding="loop"), "its padding is not"),
     ],
 )
 def test_members_of_different_kinds_are_refused(trained, tmp_path, change, message):

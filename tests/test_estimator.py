@@ -28,11 +28,11 @@ def clips_of(features):
     return [features.video(n).descriptors[:, 0] for n in range(features.num_videos)]
 
 
-@pytest.mark.parametrize("policy", ["uniform", "random"])
-def test_arrays_give_what_the_file_gives(tmp_path, policy):
+@pytest.mark.parametrize("chosen", [{}, {"clip_policy": "random"}, {"padding": "loop"}], ids=str)
+def test_arrays_give_what_the_file_gives(tmp_path, chosen):
     groups = [f"g{n // 3}" for n in range(36)]
     features = easy_cache(tmp_path / "f.h5", clips=(2, 20), groups=groups)
-    settings = {"head": SMALL, "epochs": 60, "num_clips": 6, "clip_policy": policy, "seed": 3}
+    settings = {"head": SMALL, "epochs": 60, "num_clips": 6, "seed": 3} | chosen
     run = train_head(features, tmp_path / "run", **settings)
     train, test = (np.flatnonzero(np.array(features.subsets) == subset) for subset in ("train", "test"))
     X, names = clips_of(features), np.array(features.classes)[features.labels]
@@ -121,6 +121,7 @@ def test_the_parameters_are_those_of_the_training_with_its_defaults():
 def test_the_parameters_reach_the_training():
     X, y = np.random.default_rng(0).standard_normal((30, 4, 5)), np.arange(30) % 3
     settings = {"lr": 0.02, "weight_decay": 0.0, "num_clips": 3, "clip_policy": "first", "seed": 5, "batch_size": 7}
+    settings["padding"] = "loop"
     model = clone(GCFClassifier(SMALL, gate="token", epochs=2).set_params(**settings)).fit(X, y)
     assert model.head_.config.gate == "token"
     assert settings.items() <= model.head_.training["settings"].items()

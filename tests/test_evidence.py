@@ -25,12 +25,13 @@ ALL_CONFIGS = [
 ]
 
 
-def saved(config, *, seed=0, num_clips=10, policy="uniform", gain=4.0):
+def saved(config, *, seed=0, num_clips=10, policy="uniform", gain=4.0, padding="mask"):
     module = build_head(config, D, K, seed=seed).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(gain)
-    return SavedHead(module, config, D, CLASSES, {}, {"num_clips": num_clips, "clip_policy": policy})
+    training = {"num_clips": num_clips, "clip_policy": policy, "padding": padding}
+    return SavedHead(module, config, D, CLASSES, {}, training)
 
 
 def ensemble(config):
@@ -220,6 +221,73 @@ def test_occlusion_in_small_portions_is_the_same(monkeypatch):
 def test_a_clip_alone_has_all_of_the_logit(name):
     reading = read_video(saved(PRESETS[name]), video(1))
     assert relative_error(reading.evidence[0], reading.logits) < FLOAT32_FORWARD
+
+
+# --- looped clips ---
+
+
+def looped(part):
+    """Which clip of a round each of ten slots holds."""
+    return part[np.arange(10) % len(part)]
+
+
+def of_clips(part, values):
+    """What the slots of each clip of a round have together, clip by clip: (10, ...) -> (n, ...)."""
+    return np.stack([values[looped(part) == clip].sum(axis=0) for clip in part])
+
+
+@pytest.mark.parametrize("count", [1, 3, 10])
+@pytest.mark.parametrize("head", ["gcf-256", "gcf-256-g0", "attention-only", "mean", "stpn", "gru"])
+def test_looped_clips_have_the_evidence_of_their_repeats_which_adds_up_to_the_logits(head, count):
+    head, one = saved(PRESETS[head], padding="loop"), video(count)
+    reading = read_video(head, one)
+    ten = torch.from_numpy(clips_of(one)[looped(np.arange(count))])
+    with torch.inference_mode():
+        said = head.module(ten[None], torch.ones(1, 10, dtype=torch.bool))
+    assert_bitwise_equal(reading.logits, said.logits[0])
+    bias = getattr(head.module.classifier, "bias", None)
+    total = reading.evidence.sum(axis=0) + (0 if bias is None else bias.detach().numpy())
+    assert reading.evidence.shape == (count, K)
+    assert relative_error(total, said.logits[0]) < FLOAT32_FORWARD
+    if reading.evidence_kind == "share":
+        expected = of_clips(np.arange(count), said.evidence[0].numpy())
+        assert relative_error(reading.evidence, expected) < FLOAT32_FORWARD
+
+
+def test_looped_rounds_are_each_as_full_as_training_was():
+    head = saved(PRESETS["gcf-256"], padding="loop")
+    even, odd = rounds(head, 11)
+    assert even.tolist() == [0, 2, 4, 6, 8, 10, 0, 2, 4, 6]
+    assert odd.tolist() == [1, 3, 5, 7, 9] * 2
+    assert [part.tolist() for part in rounds(head, 10)] == [list(range(10))]
+
+
+@pytest.mark.parametrize("count", [3, 11])
+def test_looped_clips_have_the_mean_gate_and_all_the_attention_of_their_repeats(count):
+    head, one = saved(PRESETS["gcf-256"], padding="loop"), video(count)
+    reading = read_video(head, one)
+    parts = [np.arange(3)] if count == 3 else [np.arange(0, 11, 2), np.arange(1, 11, 2)]
+    logits = []
+    for part in parts:
+        said = head(clips_of(one)[looped(part)])
+        gate = of_clips(part, said.gate[0].numpy()) / of_clips(part, np.ones(10))
+        assert relative_error(reading.gate[part], gate) < FLOAT32_FORWARD
+        received = of_clips(part, said.attention[0].mean(dim=0).numpy()) * len(part) / count
+        assert relative_error(reading.attention[part], received) < FLOAT32_FORWARD
+        logits.append(said.logits[0].numpy())
+    assert reading.attention.sum() == pytest.approx(1)
+    assert relative_error(reading.evidence.sum(axis=0), np.mean(logits, axis=0)) < FLOAT32_FORWARD
+
+
+@pytest.mark.parametrize("name", ["nextvlad", "clip"])
+def test_a_looped_clip_is_left_out_with_all_its_repeats(name):
+    head, one = saved(PRESETS[name], gain=1.0, padding="loop"), video(4)
+    reading = read_video(head, one)
+    rest = [np.delete(clips_of(one), clip, axis=0) for clip in range(4)]
+    without = [head(clips[looped(np.arange(3))]).logits[0].numpy() for clips in rest]
+    assert relative_error(reading.evidence, reading.logits - np.array(without)) < FLOAT32_FORWARD
+    alone = read_video(head, video(1))
+    assert relative_error(alone.evidence[0], alone.logits) < FLOAT32_FORWARD
 
 
 @pytest.mark.parametrize("config", [PRESETS["gcf-256"], PRESETS["mean"]], ids=name_of)

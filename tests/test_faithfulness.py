@@ -140,6 +140,18 @@ def test_only_the_clips_that_the_head_reads_take_part():
     assert found["deletion"]["evidence"] == same["deletion"]["evidence"]
 
 
+def test_a_looped_clip_is_taken_away_with_all_its_repeats():
+    row = np.array([2.0, -1.0, 0.5])
+    counts = np.array([2, 1, 1])  # of each clip in four slots
+    head = mean_head(num_clips=4, padding="loop")
+    found = faithfulness(head, videos_of(row), {"v0": {"evidence": row}})
+    left = [[0, 1, 2], [1, 2], [1]]  # clip 0 goes first, then clip 2
+    gone = [sigmoid(np.average(row[own], weights=counts[own])) for own in left]
+    assert relative_error(found["deletion"]["evidence"]["area"], trapezoids(gone)) < FLOAT32_FORWARD
+    single = faithfulness(head, videos_of([1.0]), {"v0": {"evidence": np.ones(1)}})
+    assert single is None  # four times one clip has no order
+
+
 def test_a_long_video_is_asked_for_twenty_one_numbers_of_clips():
     row = np.linspace(2, -1, 500)
     found = faithfulness(mean_head(num_clips=500), videos_of(row), {"v0": {"evidence": row}}, repeats=3)

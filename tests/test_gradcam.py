@@ -110,6 +110,18 @@ def test_every_head_has_gradients_that_finite_differences_confirm(name):
     assert relative_error((found * step).sum(), (up - down) / 2) < 1e-5  # central difference: cancels 10 of 16 digits
 
 
+@pytest.mark.parametrize("name", ["gcf-256", "mean", "gru"])
+def test_a_looped_clip_has_the_gradient_of_all_its_repeats(name):
+    head = some_head(name, 6)
+    generator = torch.Generator().manual_seed(3)
+    clips = torch.randn(3, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    slots = np.arange(10) % 3
+    found = descriptor_gradients(head, clips.detach(), 1, [slots])
+    logits = head.module(clips[slots][None], torch.ones(1, 10, dtype=torch.bool)).logits
+    (expected,) = torch.autograd.grad(logits[0, 1], clips)
+    assert relative_error(found, expected) < FLOAT64_FORWARD
+
+
 def test_heads_of_several_seeds_have_the_gradient_of_their_mean_logit_however_sure_they_are():
     config = head_config("gcf-256")
     members = tuple(

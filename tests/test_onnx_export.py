@@ -90,7 +90,7 @@ def test_the_file_says_what_it_is_and_names_no_place_of_this_machine(tmp_path):
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(facts["classes"]) == ["a", "b", "c"]
     assert facts["recipe_sha256"] == recipe_sha256(RECIPE)
-    assert (facts["num_clips"], facts["clip_policy"]) == ("10", "uniform")
+    assert (facts["num_clips"], facts["clip_policy"], facts["padding"]) == ("10", "uniform", "mask")
     assert float(facts["worst_relative_difference"]) == result["worst_relative_difference"]
     shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
     assert shapes == {"descriptors": ["B", "C", 12], "mask": ["B", "C"]}

@@ -1,16 +1,18 @@
 """Pictures of predictions: complete PNG files whatever the video and its name, and no prediction lost for one."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import videos
-from compare import assert_bitwise_equal
+from compare import FLOAT32_FORWARD, assert_bitwise_equal
 from matplotlib.figure import Figure
 from PIL import Image
 from stage_one import TINY, extract
 
 import gcf
+from gcf.data.features import FeatureFile
 from gcf.data.schema import Clips
 from gcf.data.segments import Segment
 from gcf.errors import AnnotationError, RefusedError, UsageError, VideoError
@@ -92,6 +94,33 @@ def test_predictions_are_the_same_with_pictures(run, folder, tmp_path):
     found = sorted(str(p.relative_to(tmp_path / "p")) for p in (tmp_path / "p").rglob("*") if p.is_file())
     assert found == [f"{p.id}.png" for p in plain]
     assert gcf.predict_videos(run / "clip", folder, backbone=TINY, pictures=tmp_path / "q")
+
+
+def test_a_looped_clip_is_drawn_once_for_all_its_repeats(run, folder, tmp_path, monkeypatch):
+    head = gcf.load_head(run / "run")
+    head = replace(head, training=head.training | {"padding": "loop"})
+    drawn = {}
+
+    def keep(path, _, clips, reading, origin):
+        drawn[path.name] = clips, reading
+
+    monkeypatch.setattr(predicting, "draw_video", keep)
+    found = gcf.predict_videos(head, folder, backbone=TINY, pictures=tmp_path / "p")
+    assert len(drawn) == len(found)
+    features = FeatureFile(run / "f.h5")
+    for n, video_id in enumerate(features.ids):
+        clips, reading = drawn[f"{os.path.basename(video_id)}.png"]
+        expected = features.video(n)
+        said = head(expected)
+        logit, gate = float(said.logits[0].max()), said.gate[0]
+        rounding = FLOAT32_FORWARD * float(said.logits.abs().max())
+        count = len(expected.descriptors)
+        assert count < 10 == len(gate)
+        assert_bitwise_equal(clips.start_frame, expected.clips.start_frame)
+        assert (len(reading.evidence), len(reading.gate), len(reading.attention)) == (count,) * 3
+        assert reading.evidence.sum() == pytest.approx(logit, abs=rounding)
+        assert reading.gate[0] == pytest.approx(float(gate[::count].mean()), rel=FLOAT32_FORWARD)
+        assert reading.attention.sum() == pytest.approx(1)
 
 
 def test_a_picture_that_fails_costs_no_prediction(run, folder, tmp_path, monkeypatch):

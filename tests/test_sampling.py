@@ -21,6 +21,31 @@ def test_a_video_with_no_more_clips_than_slots_gives_them_all_in_order_and_loops
     assert mask[0].tolist() == [True] * 3 + [False] * 7
 
 
+@pytest.mark.parametrize("policy", ["uniform", "first", "random"])
+def test_loop_repeats_a_short_video_as_real_clips_whatever_the_others_have(policy):
+    three = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    for counts in ([3], [3, 1], [3, 10], [3, 40]):
+        indices, mask = choose_clips(np.array(counts), 10, policy, padding="loop", rng=RNG(0))
+        assert indices[0].tolist() == three
+        assert mask.tolist() == [[True] * 10] * len(counts)
+
+
+@pytest.mark.parametrize("policy", ["uniform", "first", "random"])
+def test_loop_leaves_a_longer_video_as_it_is(policy):
+    counts = np.array([10, 11, 40])
+    looped = choose_clips(counts, 10, policy, padding="loop", rng=RNG(0))
+    masked = choose_clips(counts, 10, policy, rng=RNG(0))
+    assert [part.tolist() for part in looped] == [part.tolist() for part in masked]
+
+
+def test_loop_leaves_the_central_clip_alone_and_has_no_number_for_all():
+    for padding in ("mask", "loop"):
+        indices, mask = choose_clips(np.array([2, 5]), 10, "central", padding=padding)
+        assert (indices.tolist(), mask.tolist()) == ([[0], [2]], [[True], [True]])
+    with pytest.raises(ValueError, match="no number of clips to loop to"):
+        choose_clips(np.array([2, 5]), 10, "all", padding="loop")
+
+
 def test_uniform_takes_the_middles_of_equal_parts():
     for count in (11, 20, 37, 1000):
         chosen = choose_clips(np.array([count]), 10, "uniform")[0][0]
@@ -74,6 +99,21 @@ def test_a_batch_holds_the_very_rows_of_the_file(tmp_path, monkeypatch, dtype, r
     chosen = choose_clips(np.array([13]), 10, "uniform")[0][0]
     assert_bitwise_equal(batch.descriptors[0], features.descriptors[2 + chosen, 0].astype(np.float32))
     assert_bitwise_equal(batch.descriptors[1, :6], features.descriptors[16:22, 0].astype(np.float32))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_looped_batch_holds_the_rows_of_a_short_video_again(tmp_path, monkeypatch, resident):
+    if not resident:
+        monkeypatch.setattr(residency, "SHARE", 0)
+    features = features_with_views(tmp_path)
+    loader = clip_batches(features, padding="loop")
+    (training,) = loader.shuffled(np.array([0]), 8, rng=RNG(0))
+    for batch in (loader.load(np.array([0]), rng=RNG(0)), training):
+        assert batch.mask.tolist() == [[True] * 10]
+        assert_bitwise_equal(batch.descriptors[0, 2:], batch.descriptors[0, :8])  # two clips
+    batch = loader.load(np.array([0, 2]), rng=RNG(0))
+    expected = features.descriptors[[[0, 1] * 5, [15] * 10], 0].astype(np.float32)
+    assert_bitwise_equal(batch.descriptors, expected)
 
 
 def test_training_draws_views_and_evaluation_keeps_to_the_centre(tmp_path):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,16 @@ def test_shapes_that_do_not_fit_are_refused(shape, mask, message):
 def test_the_head_chooses_clips_as_in_training():
     assert some_head().choose(4).tolist() == [0, 1, 2, 3]
     assert some_head().choose(20).tolist() == list(range(1, 20, 2))
+
+
+def test_a_head_of_looped_clips_chooses_them_again_and_an_older_one_masks(tmp_path):
+    looped = replace(some_head(), training=TRAINING | {"padding": "loop"})
+    assert looped.choose(4).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert looped.choose(20).tolist() == some_head().choose(20).tolist()
+    save_head(tmp_path, looped)
+    assert load_head(tmp_path).choose(4).tolist() == looped.choose(4).tolist()
+    assert "padding" not in TRAINING  # as in heads that are older than the choice
+    assert (looped.padding, some_head().padding) == ("loop", "mask")
 
 
 def damage_json(folder, **changes):

@@ -52,6 +52,8 @@ CHANGES = {
     "a change of the arm": {"arm": Arm("gcf", PRESETS["gcf-256"], changes=(("num_clips", 4),))},
     "rate": {"train": TrainConfig(lr=0.05)},
     "clip policy": {"train": TrainConfig(clip_policy="first")},
+    "padding": {"train": TrainConfig(padding="loop")},
+    "padding of the arm": {"arm": Arm("gcf", PRESETS["gcf-256"], changes=(("padding", "loop"),))},
     "sparsity": {"train": TrainConfig(sparsity=1e-3)},
     "epochs": {"train": TrainConfig(epochs=5)},
     "seed": {"seed": 1},

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 from caches import RECIPE, easy_cache, write_cache
-from compare import assert_bitwise_equal
+from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
 
 from gcf.data.annotations import Annotation, Annotations
 from gcf.errors import AnnotationError, FeatureFileError, HeadError, RecipeError, RefusedError, UsageError
+from gcf.explain.evidence import read_video
 from gcf.head.ablation import ablate
 from gcf.head.config import HeadConfig, Protocol, head_config
-from gcf.head.evaluate import evaluate_head
+from gcf.head.evaluate import ask, evaluate_head
 from gcf.head.saved import load_head
 from gcf.head.training import train_head
 
@@ -63,6 +64,50 @@ def test_the_saved_head_gives_the_predictions_of_the_run_again(tmp_path):
     rows = features.descriptors[features.offsets[n] : features.offsets[n + 1], 0]
     logits = head(rows[head.choose(len(rows))]).logits[0]
     np.testing.assert_allclose(logits.softmax(0), saved["probabilities"][0, 0], rtol=1e-4, atol=1e-6)
+
+
+def ten_clips(rows):
+    """The clips of a video as the paper feeds them."""
+    count = len(rows)
+    if count <= 10:
+        return rows[np.arange(10) % count]
+    return rows[(2 * np.arange(10) + 1) * count // 20]
+
+
+def test_a_head_of_looped_clips_is_asked_with_looped_clips_everywhere(tmp_path):
+    features = easy_cache(tmp_path / "f.h5")
+    run = train_head(features, tmp_path / "run", head=SMALL, padding="loop", **SHORT)
+    head, saved = load_head(tmp_path / "run"), np.load(tmp_path / "run" / "predictions.npz")
+    assert (head.padding, head.training["padding"]) == ("loop", "loop")
+    differ = []
+    for n, probabilities in zip(saved["ids"], saved["probabilities"][0], strict=True):
+        video = features.video(features.ids.index(str(n)))
+        rows = torch.from_numpy(video.descriptors[:, 0].astype(np.float32))
+        with torch.inference_mode():
+            ten, every = ten_clips(rows)[None], torch.ones(1, 10, dtype=torch.bool)
+            expected = head.module(ten, every).logits
+        assert relative_error(probabilities, expected[0].softmax(0)) < FLOAT32_FORWARD
+        for logits in (head(video).logits, torch.from_numpy(read_video(head, video).logits)[None]):
+            assert_bitwise_equal(logits, expected)
+        if len(rows) < 10:
+            differ.append(relative_error(head(rows).logits, expected) > 0.01)
+    assert any(differ)  # a masked head would not have passed
+    found = evaluate_head(tmp_path / "run", features.path)
+    for key in ("top1", "loss", "k", "n", "gate"):
+        assert found[key] == pytest.approx(run.metrics["seeds"][0][key], rel=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["mask", "loop"])
+def test_what_is_said_of_a_video_does_not_depend_on_its_batch(tmp_path, padding):
+    features = easy_cache(tmp_path / "f.h5", clips=(1, 20))
+    head = train_head(features, head=SMALL, padding=padding, epochs=20).head
+    videos = np.arange(features.num_videos)
+    together = ask(head, features, videos).log_probabilities
+    short = videos[np.diff(features.offsets) < 6]
+    assert len(short) > 3
+    for some in (short, *videos[:, None]):
+        found = ask(head, features, some).log_probabilities
+        assert relative_error(found, together[some]) < FLOAT32_FORWARD
 
 
 def test_two_runs_leave_the_same_bytes_and_torch_as_it_was(tmp_path):

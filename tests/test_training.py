@@ -169,6 +169,8 @@ def test_gate_health_counts_real_clips(tmp_path):
     ("settings", "message"),
     [
         ({"clip_policy": "best"}, "unknown clip policy 'best'; known: uniform, first, random, all"),
+        ({"padding": "zero"}, "unknown padding 'zero'; known: mask, loop"),
+        ({"padding": "loop", "clip_policy": "all"}, "choose padding mask, or another clip policy"),
         ({"freeze": "all", "init": "x"}, "unknown freeze 'all'"),
         ({"freeze": "all-but-classifier"}, "give init"),
         ({"batch_size": 0, "epochs": 0}, "batch_size must be at least 1, got 0; epochs must be at least 1, got 0"),
@@ -186,6 +188,7 @@ def test_the_defaults_are_the_papers_recipe():
     c = TrainConfig()
     assert (c.batch_size, c.momentum, c.dampening, c.weight_decay, c.drops) == (128, 0.9, 0.9, 1e-3, 3)
     assert (c.sparsity, c.num_clips, c.clip_policy, c.epochs) == (1e-4, 10, "uniform", None)
+    assert c.padding == "mask"  # not the paper's, which counts repeated clips as real ones
 
 
 def test_the_rate_is_a_tenth_and_a_hundredth_where_only_the_classifier_is_train_one():

@@ -107,6 +107,11 @@ def training_options(command):
             help="Which clips of a longer video: uniform, first, random, or all (for gates of any number: token).",
         ),
         click.option(
+            "--padding",
+            default="mask",
+            help="What fills a shorter video: mask (nothing), or loop (its clips again, as in the paper).",
+        ),
+        click.option(
             "--epochs",
             type=int,
             help="Passes over the training videos at most.  [default: 100, or what makes 200 steps]",

@@ -23,7 +23,9 @@ def read_video(head: SavedHead, video: VideoFeatures) -> ClipReading:
 
     logits and probabilities are those of `predict_videos`, from the clips that the head's training would choose. What
     is said of clips covers all of them, also where the head reads fewer: it is then asked in `rounds`, and a clip's
-    evidence is that of its round divided by their number. evidence_kind says what that is:
+    evidence is that of its round divided by their number. A clip that padding "loop" repeats has
+    the evidence and the attention of all its repeats, and the mean of their gates. evidence_kind
+    says what evidence is:
 
     * "traced": GCF-Net with fusion. Its exact share of the logit, through the fusion back to the clip it came from.
     * "share": the exact share that the head itself gives, of the logit less the classifier's bias.
@@ -62,25 +64,32 @@ def read_video(head: SavedHead, video: VideoFeatures) -> ClipReading:
 
 
 def rounds(head: SavedHead, num_clips: int) -> list[np.ndarray]:
-    """Which clips of a video a head reads together: indices (n,), ascending; over all rounds each clip occurs once.
+    """Which clips of a video a head reads together: indices (n,), ascending; each is in one round.
 
     The most that it reads at once is what it was trained on, or built for. Longer videos are read in as few interleaved
     parts as that takes, each of which spans the whole video, as the clips do that training chooses.
+    A part is read as a video of so many clips is: padding "loop" repeats them, from the first, up
+    to the number that training read.
     """
     limit, slots = head.training["num_clips"], head.config.fixed_clips
     if head.training["clip_policy"] == "all":
         limit = num_clips
     parts = -(-num_clips // (limit if slots is None else min(limit, slots)))
-    return [np.arange(first, num_clips, parts) for first in range(parts)]
+    interleaved = [np.arange(first, num_clips, parts) for first in range(parts)]
+    return [part[head.choose(len(part))] for part in interleaved]
 
 
 @dataclass(frozen=True, eq=False)
 class _Rounds:
-    """The clips of a video as the head reads them: descriptors (R, n, D) and mask (R, n); indices (n,) of each."""
+    """The clips of a video as the head reads them: descriptors (R, n, D) and mask (R, n).
+
+    indices: (n,) of each round. repeats (C,) float32: in how many slots each clip is.
+    """
 
     indices: list[np.ndarray]
     descriptors: Tensor
     mask: Tensor
+    repeats: np.ndarray
 
     @classmethod
     def of(cls, indices: list[np.ndarray], descriptors: np.ndarray) -> "_Rounds":
@@ -89,13 +98,14 @@ class _Rounds:
         mask = np.zeros((len(indices), longest), bool)
         for row, own in enumerate(indices):
             padded[row, : len(own)], mask[row, : len(own)] = descriptors[own], True
-        return cls(indices, torch.from_numpy(padded), torch.from_numpy(mask))
+        repeats = np.bincount(np.concatenate(indices)).astype(np.float32)
+        return cls(indices, torch.from_numpy(padded), torch.from_numpy(mask), repeats)
 
     def collect(self, values: Tensor) -> np.ndarray:
-        """Of every clip in the video's order what its round says of it: (R, n, ...) -> (C, ...)."""
-        found = np.empty((sum(map(len, self.indices)), *values.shape[2:]), np.float32)
+        """What all slots of each clip hold together: (R, n, ...) -> (C, ...), in the video's order."""
+        found = np.zeros((len(self.repeats), *values.shape[2:]), np.float32)
         for row, own in enumerate(self.indices):
-            found[own] = values[row, : len(own)].numpy()
+            np.add.at(found, own, values[row, : len(own)].numpy())
         return found
 
 
@@ -119,7 +129,7 @@ def _ask(head: SavedHead, shown: _Rounds) -> _Answer:
     return _Answer(
         kind,
         None if evidence is None else shown.collect(evidence) / len(shown.indices),
-        None if said.gate is None else shown.collect(said.gate),
+        None if said.gate is None else shown.collect(said.gate) / shown.repeats,
         _received(said, shown),
     )
 
@@ -128,29 +138,33 @@ def _received(said: HeadOutput, shown: _Rounds) -> np.ndarray | None:
     """How much the clips of its round take from each clip, on average: (C,), a sum of 1; None without attention.
 
     Without a softmax attention may be negative; what counts is its size. A round counts by its number of clips, so
-    that even attention is 1 / C everywhere.
+    that even attention is 1 / C everywhere, but where clips are repeated.
     """
     if said.attention is None:
         return None
-    taken = shown.collect(said.attention.abs().sum(dim=1))  # over the takers; padding takes nothing
+    taken = said.attention.abs().sum(dim=1)  # over the takers; padding takes nothing
+    clips_a_slot = torch.tensor([len(np.unique(own)) / len(own) for own in shown.indices])
+    taken = shown.collect(taken * clips_a_slot.unsqueeze(1))
     total = taken.sum()
     return taken / total if total > 0 else np.full_like(taken, 1 / len(taken))
 
 
 def _occlusion(head: SavedHead, shown: _Rounds) -> Tensor:
-    """How much each logit of a round falls without each clip: (R, n, K).
+    """How much each logit of a round falls without each clip: (R, n, K), in the clip's first slot.
 
-    The clips after it move up, as they would in a video without it. Alone in its round, a clip has all of the logit.
+    The clips after it move up, and are repeated, as they would be in a video without it. Alone in
+    its round, a clip has all of the logit.
     """
     logits = head(shown.descriptors, shown.mask).logits  # (R, K)
     found = logits.new_zeros(*shown.mask.shape, logits.shape[1])
     for row, own in enumerate(shown.indices):
-        if len(own) == 1:
+        count = len(np.unique(own))  # the first slots hold them all
+        if count == 1:
             found[row, 0] = logits[row]
             continue
-        kept = torch.arange(len(own) - 1)
-        for left_out in torch.arange(len(own)).split(max(1, MOST_CLIPS // len(own))):
-            rest = kept + (kept >= left_out.unsqueeze(1))  # places of the clips that stay: (few, n - 1)
+        kept = torch.from_numpy(head.choose(count - 1))
+        for left_out in torch.arange(count).split(max(1, MOST_CLIPS // len(own))):
+            rest = kept + (kept >= left_out.unsqueeze(1))  # places of the clips that stay: (few, S)
             clips = shown.descriptors[row][rest]  # (few, n - 1, D)
             found[row, left_out] = logits[row] - head(clips, torch.ones(rest.shape, dtype=torch.bool)).logits
     return found

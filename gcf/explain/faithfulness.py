@@ -5,10 +5,11 @@ the clips leave from the most to the least important; the probability of the cla
 falls, the faster the better the order. Insertion: they come in the same order; it rises. The area under a curve is
 that over the share of clips gone, or there, from 0 to 1.
 
-A clip is taken away by its mask, in its slot: what is left stays where it was. The last clip stays: no head has learned
-what to say of a video without any, and its answer would be the same for every order. So a video of n clips gives n
-points, at 0, 1 / (n - 1), ..., 1, and one of a single clip none. Of the clips that the head reads, at most 21 numbers
-are asked for, evenly spread.
+A clip is taken away by its mask, in its slot, and in those that repeat it: what is left stays where
+it was. The last clip stays: no head has learned what to say of a video without any, and its answer
+would be the same for every order. So a video of n clips gives n points, at 0, 1 / (n - 1), ..., 1,
+and one of a single clip none. Of the clips that the head reads, at most 21 numbers are asked for,
+evenly spread.
 """
 
 import zlib
@@ -71,7 +72,7 @@ def faithfulness(
         orders = scores.get(video.id)
         if not orders:
             continue
-        if len(head.choose(len(video.descriptors))) < 2:
+        if len(np.unique(head.choose(len(video.descriptors)))) < 2:
             single += 1
             continue
         rng = np.random.default_rng([seed, zlib.crc32(id_key(video.id))])  # in whatever order the videos come
@@ -91,16 +92,18 @@ def _curves(
     rng: np.random.Generator,
     repeats: int,
 ) -> _Curves:
-    chosen = head.choose(len(video.descriptors))
-    count = len(chosen)
-    named = [np.argsort(-np.asarray(own)[chosen], kind="stable") for own in orders.values()]
+    chosen = head.choose(len(video.descriptors))  # (S,)
+    clips, of_slot = np.unique(chosen, return_inverse=True)  # (n,), and which of them is where (S,)
+    count = len(clips)
+    named = [np.argsort(-np.asarray(own)[clips], kind="stable") for own in orders.values()]
     ranked = np.stack(named + [rng.permutation(count) for _ in range(repeats)])  # (O, n), the most important first
     kept = np.unique(np.linspace(1, count, min(count, POINTS)).round().astype(int))  # (P,) numbers of clips
     ranks = ranked.argsort(axis=1)  # (O, n): the rank of each clip
     inserted = ranks[:, None] < kept[:, None]  # (O, P, n): the first ones are there
     deleted = ranks[:, None] >= kept[:, None] - 1  # the last ones are still there
     masks = np.stack([deleted, inserted])  # (2, O, P, n)
-    probabilities = ask(head, video.descriptors[chosen, 0], masks.reshape(-1, count)).reshape(masks.shape[:3])
+    in_slots = masks.reshape(-1, count)[:, of_slot]  # (2 O P, S)
+    probabilities = ask(head, video.descriptors[chosen, 0], in_slots).reshape(masks.shape[:3])
     found = {}
     for kind, own in zip(KINDS, probabilities, strict=True):
         found |= {(kind, name): own[n] for n, name in enumerate(orders)} | {(kind, RANDOM): own[len(orders) :]}

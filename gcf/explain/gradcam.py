@@ -44,9 +44,10 @@ def descriptor_gradients(
     """How the class's logit changes with every clip's descriptor: (C, D) -> (C, D), on the CPU.
 
     rounds: indices of the clips that one pass of the head reads; each clip's gradient is that of its own round's logit,
-    in which all clips of the round take part. Of several heads it is the mean logit's, as their evidence is: theirs as
-    one is the logarithm of a mean probability, which hardly changes where they are sure, and then tells what the other
-    classes lose rather than what this one has. Raises HeadError for a head that cannot be differentiated.
+    in which all clips of the round take part, with their repeats where there are any. Of several
+    heads it is the mean logit's, as their evidence is: theirs as one is the logarithm of a mean
+    probability, which hardly changes where they are sure, and then tells what the other classes lose
+    rather than what this one has. Raises HeadError for a head that cannot be differentiated.
     """
     values = torch.as_tensor(descriptors)
     values = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -60,7 +61,7 @@ def descriptor_gradients(
         if not logits.requires_grad:
             raise HeadError("no heat map: this head's logits cannot be differentiated with respect to the descriptors")
         (found,) = torch.autograd.grad(logits[0, class_index], clips, materialize_grads=True)
-        gradients[chosen] = found[0]
+        gradients.index_add_(0, torch.from_numpy(chosen), found[0])  # a clip's repeats add up
     return gradients
 
 

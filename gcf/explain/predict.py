@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from gcf.data.schema import Clips, VideoFeatures, id_key
 from gcf.data.segments import Segment, read_segments
@@ -169,13 +170,17 @@ class Pictures:
         fps: float | None,
     ) -> VideoPrediction:
         """Draw one video; the prediction, with a note where there could be no picture. fps: as in `Reading`."""
-        clips = Clips(**{name: values[chosen] for name, values in vars(video.clips).items()})
+        different, of_slot, repeats = np.unique(chosen, return_inverse=True, return_counts=True)
+        clips = Clips(**{name: values[different] for name, values in vars(video.clips).items()})
         name, probability = prediction.classes[0]
+        top = int(answer.logits[0].argmax())
+        evidence = None if answer.evidence is None else answer.evidence[0, :, top]
+        attention = None if answer.attention is None else answer.attention[0].mean(dim=0)
         reading = Reading(
             title=f"{video.id}: {name} {100 * probability:.0f} %",
-            evidence=None if answer.evidence is None else answer.evidence[0, :, int(answer.logits[0].argmax())].numpy(),
-            gate=None if answer.gate is None else answer.gate[0].numpy(),
-            attention=None if answer.attention is None else answer.attention[0].mean(dim=0).numpy(),
+            evidence=_of_clips(evidence, of_slot),
+            gate=None if answer.gate is None else _of_clips(answer.gate[0], of_slot) / repeats,
+            attention=_of_clips(attention, of_slot),
             segments=self.segments.get(video.id, ()),
             sampling_fps=fps,
         )
@@ -185,3 +190,8 @@ class Pictures:
         except (OSError, VideoError) as error:
             return replace(prediction, note="; ".join(filter(None, [prediction.note, f"no picture: {error}"])))
         return prediction
+
+
+def _of_clips(values: Tensor | None, of_slot: np.ndarray) -> np.ndarray | None:
+    """The sum over the slots of each clip: (S,), of_slot (S,) which clip a slot holds -> (C,)."""
+    return None if values is None else np.bincount(of_slot, weights=values.numpy())

@@ -201,9 +201,10 @@ def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: st
 def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
     clips = "all" if train.clip_policy == "all" else f"at most {train.num_clips}, {train.clip_policy}"
     gates = " Gates are `token`, which take any number of clips." if train.clip_policy == "all" else ""
+    looped = " Videos with fewer repeat theirs from the first." if train.padding == "loop" else ""
     return [
         f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose_classifier(data)}.",
-        f"Clips of a video: {clips}.{gates}",
+        f"Clips of a video: {clips}.{gates}{looped}",
     ]
 
 

@@ -232,7 +232,10 @@ def _kinds(name: str, values: Sequence[str]) -> Preset:
 
 
 def _clips(train: TrainConfig, own_classifier: bool, max_clips: int) -> Comparison:
-    """Every count with every policy that counts, and all clips as levels: the baselines choose clips like the head."""
+    """Every count with every policy that counts, the paper's looped ten, and all clips as levels.
+
+    The baselines choose clips like the head. The run's own padding is C-Clip's and D-Clips' alone.
+    """
     heads = {"gcf-256": PRESETS["gcf-256"], "mean": PRESETS["mean"], REFERENCE: _clip_classifier(own_classifier)}
     counts = [count for count in COUNTS if count <= max(PAPER_CLIPS, max_clips)]
     arms, values, lines = [], {}, {}
@@ -240,9 +243,14 @@ def _clips(train: TrainConfig, own_classifier: bool, max_clips: int) -> Comparis
         for policy in COUNTED_POLICIES:
             for count in counts:
                 name = f"{label} {policy} {count}"
-                arms.append(_on_clips(name, head, train, num_clips=count, clip_policy=policy))
+                chosen = {"num_clips": count, "clip_policy": policy, "padding": "mask"}
+                arms.append(_on_clips(name, head, train, **chosen))
                 values[name], lines[name] = count, f"{label}, {policy}"
-        arms.append(_on_clips(f"{label} all", head, train, clip_policy="all"))
+        name = f"{label} uniform {PAPER_CLIPS} loop"
+        chosen = {"num_clips": PAPER_CLIPS, "clip_policy": "uniform", "padding": "loop"}
+        arms.append(_on_clips(name, head, train, **chosen))
+        values[name], lines[name] = PAPER_CLIPS, f"{label}, uniform, loop"
+        arms.append(_on_clips(f"{label} all", head, train, clip_policy="all", padding="mask"))
     return Comparison(tuple(arms), axis="num_clips", values=values, lines=lines)
 
 

@@ -90,23 +90,32 @@ class Descriptors:
 class ClipBatches:
     """The clips of labelled videos, `num_clips` of each chosen by `policy`.
 
-    labels (N,) class numbers, or (N, K) with 1 for every class that a video shows. Several of these may read the same
-    `descriptors`.
+    labels (N,) class numbers, or (N, K) with 1 for every class that a video shows. padding: as in
+    `choose_clips`. Several of these may read the same `descriptors`.
     """
 
-    def __init__(self, descriptors: Descriptors, labels: np.ndarray, *, num_clips: int, policy: str):
+    def __init__(
+        self,
+        descriptors: Descriptors,
+        labels: np.ndarray,
+        *,
+        num_clips: int,
+        policy: str,
+        padding: str = "mask",
+    ):
         self.descriptors, self.device = descriptors, descriptors.device
         labels = np.asarray(labels)
         kind = np.int64 if labels.ndim == 1 else np.float32
         self.labels = torch.from_numpy(labels.astype(kind)).to(self.device)
         self.classes = labels if labels.ndim == 1 else rarest_classes(labels > 0)  # to draw by, where that is asked for
-        self.num_clips, self.policy = num_clips, policy
+        self.num_clips, self.policy, self.padding = num_clips, policy, padding
 
     def select(
         self, videos: np.ndarray, *, rng: np.random.Generator | None = None, policy: str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Clip numbers (B, C) within each video, and mask (B, C), of the chosen clips."""
-        return choose_clips(self.descriptors.counts[videos], self.num_clips, policy or self.policy, rng=rng)
+        counts, policy = self.descriptors.counts[videos], policy or self.policy
+        return choose_clips(counts, self.num_clips, policy, padding=self.padding, rng=rng)
 
     def load(self, videos: np.ndarray, *, rng: np.random.Generator, policy: str | None = None) -> Batch:
         """One batch of these videos, centre view."""

@@ -21,6 +21,7 @@ GATES = ("clips", "token", "none")
 RESIDUALS = ("fused", "input", "linear", "none")
 POSITIONS = ("none", "learned", "sine")
 POLICIES = ("uniform", "first", "random", "all")
+PADDINGS = ("mask", "loop")
 MOST_LAYERS = 100  # a saved config that says more is damaged
 FREEZES = ("none", "all-but-classifier")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -169,6 +170,8 @@ class TrainConfig:
     patience: validations without improvement before the rate is divided by 10; after `drops` of them training ends.
     num_clips and clip_policy choose the clips of a video, for training and evaluation alike. Where the features have
     several views, training draws one for each video and pass; evaluation keeps to the centre one.
+    padding: "mask" leaves out the slots that a short video does not fill; "loop" fills them with
+    its clips again, in order from the first, as real as any, which is what the paper does.
     sampling: "shuffle" shows each video once a pass, "balanced" draws as many so that every class is as likely.
     batch_order: "own" shuffles the videos for every seed anew, so that seeds differ as trainings do; "shared" shows all
     seeds the same batches, which takes less time.
@@ -190,6 +193,7 @@ class TrainConfig:
     drops: int = 3
     num_clips: int = 10
     clip_policy: str = "uniform"
+    padding: str = "mask"
     sampling: str = "shuffle"
     batch_order: str = "own"
     class_weights: str = "none"
@@ -202,6 +206,7 @@ class TrainConfig:
     def __post_init__(self):
         choices = (
             (self.clip_policy, POLICIES, "clip policy"),
+            (self.padding, PADDINGS, "padding"),
             (self.freeze, FREEZES, "freeze"),
             (self.sampling, SAMPLINGS, "sampling"),
             (self.batch_order, BATCH_ORDERS, "batch order"),
@@ -221,6 +226,11 @@ class TrainConfig:
         )
         if message:
             raise UsageError(message)
+        if (self.padding, self.clip_policy) == ("loop", "all"):
+            raise UsageError(
+                "padding loop fills up to num_clips, and the clip policy all has no such number; "
+                "choose padding mask, or another clip policy"
+            )
         if self.freeze != "none" and self.init is None:
             raise UsageError("freeze needs a head to start from: give init as well")
 

@@ -55,7 +55,7 @@ def load_ensemble(run: str | os.PathLike) -> SavedEnsemble:
     heads = tuple(load_head(folder / place) for place in places)
     first = heads[0]
     for place, head in zip(places, heads, strict=True):
-        for what in ("config", "classes", "recipe", "descriptor_width"):
+        for what in ("config", "classes", "recipe", "descriptor_width", "padding"):
             if getattr(head, what) != getattr(first, what):
                 raise HeadError(f"{folder / place}: its {what} is not that of {places[0]}; train the heads together")
         for what in ("num_clips", "clip_policy"):

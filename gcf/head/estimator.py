@@ -51,6 +51,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         drops: int = 3,
         num_clips: int = 10,
         clip_policy: str = "uniform",
+        padding: str = "mask",
         sampling: str = "shuffle",
         class_weights: str = "none",
         seed: int = 0,
@@ -73,6 +74,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         self.drops = drops
         self.num_clips = num_clips
         self.clip_policy = clip_policy
+        self.padding = padding
         self.sampling = sampling
         self.class_weights = class_weights
         self.seed = seed

@@ -84,7 +84,13 @@ def ask(head: SavedHead, features: FeatureFile, videos: np.ndarray) -> Predictio
     descriptors = Descriptors(features, once=True)
     shape = (features.num_videos,) if head.config.exclusive else (features.num_videos, len(head.classes))
     labels = np.zeros(shape)  # their shape alone counts: it says what the probabilities are of
-    batches = ClipBatches(descriptors, labels, num_clips=training["num_clips"], policy=training["clip_policy"])
+    batches = ClipBatches(
+        descriptors,
+        labels,
+        num_clips=training["num_clips"],
+        policy=training["clip_policy"],
+        padding=head.padding,
+    )
     rng = evaluation_rng(training.get("order_seed", training.get("seed", 0)))  # heads of older versions have the latter
     return predict([Stack([head.module], TrainConfig())], batches, videos, rng=rng)[0][0]
 

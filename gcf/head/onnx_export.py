@@ -41,7 +41,8 @@ def export_onnx(head: SavedHead | str | os.PathLike, out: str | os.PathLike, *, 
     the head has them: logits (B, K), gate (B, C), evidence (B, C, K), attention (B, C, C). B and C are free; a gate
     for a fixed number of clips takes up to that many (`max_clips`). The file's metadata has the classes, whether
     they are exclusive (a softmax of the logits, else a sigmoid each), the recipe and its sha256, num_clips,
-    clip_policy and the difference.
+    clip_policy, padding and the difference. The file takes clips as they come: with padding "loop"
+    its caller repeats those of a short video up to num_clips.
 
     Raises UsageError where a package is absent or the opset too old, HeadError for a damaged head, and RefusedError
     where PyTorch cannot translate the head, or runtime and head differ by more than 1e-5; then no file is written.
@@ -71,6 +72,7 @@ def export_onnx(head: SavedHead | str | os.PathLike, out: str | os.PathLike, *, 
         "recipe_sha256": recipe_sha256(head.recipe),
         "num_clips": head.training["num_clips"],
         "clip_policy": head.training["clip_policy"],
+        "padding": head.padding,
         "max_clips": head.config.fixed_clips,
         "worst_relative_difference": worst,
     }

@@ -37,7 +37,8 @@ class SavedHead:
     Call it for a HeadOutput on the CPU: with descriptors (B, C, D) and mask (B, C), True on real clips; with the rows
     (C, D) of one video, all real unless a mask (C,) says otherwise; or with a VideoFeatures, of whose centre view the
     clips are chosen as in training. One video is a batch of one. `training` says how the head came about, among others
-    `num_clips` and `clip_policy`.
+    `num_clips`, `clip_policy` and `padding`; with padding "loop" the answer for a short video has a
+    row for every repeat of a clip.
     """
 
     module: nn.Module
@@ -86,10 +87,24 @@ class SavedHead:
         """Of the classes, from logits (..., K): they sum to 1 where a video has one class, else each is by itself."""
         return logits.softmax(dim=-1) if self.config.exclusive else logits.sigmoid()
 
+    @property
+    def padding(self) -> str:
+        """What fills the slots that a short video leaves; heads older than the choice mask them."""
+        return self.training.get("padding", "mask")
+
     def choose(self, num_clips: int) -> np.ndarray:
-        """Indices (C,) of the clips to use of a video that has `num_clips`, chosen as in training."""
-        policy, count = self.training["clip_policy"], self.training["num_clips"]
-        indices, mask = choose_clips(np.array([num_clips]), count, policy, rng=np.random.default_rng(0))
+        """Indices (C,) of the clips to use of a video that has `num_clips`, chosen as in training.
+
+        They rise; but with padding "loop" a short video's begin again from 0, up to the number that
+        training read.
+        """
+        indices, mask = choose_clips(
+            np.array([num_clips]),
+            self.training["num_clips"],
+            self.training["clip_policy"],
+            padding=self.padding,
+            rng=np.random.default_rng(0),
+        )
         return indices[0, mask[0]]
 
     def check_fits(self, features: FeatureFile) -> None:

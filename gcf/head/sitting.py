@@ -27,7 +27,15 @@ from gcf.head.transfer import Start
 
 TRIED, LEAST_LOGIT = 32, 1e-5  # videos that a head is tried on; from smaller logits thousands of steps lead nowhere
 # Arms alike in these share their batches.
-SHARED = ("num_clips", "clip_policy", "batch_size", "epochs", "sampling", "batch_order")
+SHARED = (
+    "num_clips",
+    "clip_policy",
+    "padding",
+    "batch_size",
+    "epochs",
+    "sampling",
+    "batch_order",
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,13 @@ class Sitting:
     ):
         self.data, self.split, self.settings, self.team = data, split, settings, team
         self.videos, self.calibrates = getattr(split, judged), judged != "val" and data.targets is None
-        num_clips, policy = settings.num_clips, settings.clip_policy
-        self.batches = ClipBatches(descriptors, data.truth, num_clips=num_clips, policy=policy)
+        self.batches = ClipBatches(
+            descriptors,
+            data.truth,
+            num_clips=settings.num_clips,
+            policy=settings.clip_policy,
+            padding=settings.padding,
+        )
 
     def stack(self, training: Training, seeds: Sequence[int], start: Start, precision: str) -> Stack:
         """Freshly built heads of a training, one per seed, ready to be trained together."""

@@ -175,7 +175,8 @@ def _place(key: tuple[int, int], num_seeds: int, num_splits: int) -> str:
 def _saved(trial: Trial, config: HeadConfig, record: dict, module: nn.Module) -> SavedHead:
     data, train = trial.data, trial.train
     record = {"gcf": __version__, "order_seed": train.seed} | record
-    record |= {"num_clips": train.num_clips, "clip_policy": train.clip_policy, "settings": train.to_json()}
+    record |= {"num_clips": train.num_clips, "clip_policy": train.clip_policy}
+    record |= {"padding": train.padding, "settings": train.to_json()}
     record["features_sha256"] = data.features.recipe_sha256
     width = trial.descriptors.width
     return SavedHead(module, config, width, data.classes, data.features.recipe, record)

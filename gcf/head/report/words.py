@@ -19,8 +19,8 @@ NAMED = {"heads": "head"}  # options that are called otherwise
 LONGEST = 300  # characters of a setting's value
 # What gcf train-head and gcf ablate take as options; other settings are given in Python.
 OPTIONS = frozenset(
-    "annotations multi_label cv seeds seed num_clips clip_policy epochs batch_size lr weight_decay sparsity".split()
-    + "sampling class_weights precision device init freeze".split()
+    "annotations multi_label cv seeds seed num_clips clip_policy padding epochs batch_size".split()
+    + "lr weight_decay sparsity sampling class_weights precision device init freeze".split()
 )
 
 
