@@ -107,7 +107,7 @@ def test_a_looped_batch_holds_the_rows_of_a_short_video_again(tmp_path, monkeypa
         monkeypatch.setattr(residency, "SHARE", 0)
     features = features_with_views(tmp_path)
     loader = clip_batches(features, padding="loop")
-    (training,) = loader.shuffled(np.array([0]), 8, rng=RNG(0))
+    (training,) = loader.shuffled(np.array([0]), 8, rngs=[RNG(0)])
     for batch in (loader.load(np.array([0]), rng=RNG(0)), training):
         assert batch.mask.tolist() == [[True] * 10]
         assert_bitwise_equal(batch.descriptors[0, 2:], batch.descriptors[0, :8])  # two clips
