@@ -4,7 +4,7 @@ Groups never straddle a split, videos without a label (-1) never appear, and `va
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,15 @@ class Split:
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+
+
+def judging_subset(subsets: Iterable[str]) -> str:
+    """The subset that judges where nobody says: "test", or, with "train" and no "test", "val".
+
+    subsets: those of the labelled videos.
+    """
+    there = set(subsets)
+    return "val" if {"train", "val"} <= there and "test" not in there else "test"
 
 
 def holdout(
