@@ -23,8 +23,8 @@ from opened import can_trace, foreign, traced
 from watched import Peaks, watch
 
 from gcf import FeatureFile
+from gcf.data.home import home_folder
 from gcf.extract.find import SUFFIXES
-from gcf.extract.weights_cache import home_folder
 from gcf.extract.worker import MEMORY_LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]

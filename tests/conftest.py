@@ -19,11 +19,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What gcf keeps on a machine: a folder of this run's own, the same for all of its processes, so that a network is
-# converted for OpenVINO once.
-if "GCF_HOME" not in os.environ:
-    os.environ["GCF_HOME"] = tempfile.mkdtemp(prefix="gcf-tests-")
-    atexit.register(shutil.rmtree, os.environ["GCF_HOME"], ignore_errors=True)
+# What gcf keeps on a machine lies in folders of this run's own: one for each test, so that looks at
+# a test set which another test made do not count. The networks converted for OpenVINO are shared by
+# all tests and processes of the run, and with GCF_HOME where that is set: each is converted once.
+RUN = Path(tempfile.mkdtemp(prefix="gcf-tests-"))
+atexit.register(shutil.rmtree, RUN, ignore_errors=True)
+CONVERTED = Path(os.environ.get("GCF_HOME") or RUN, "converted").resolve()
+CONVERTED.mkdir(parents=True, exist_ok=True)
+
+
+def gcf_home(folder: Path) -> str:
+    """Make a folder a home of gcf's, with the conversions of the run."""
+    folder.mkdir(exist_ok=True)
+    (folder / CONVERTED.name).symlink_to(CONVERTED)
+    return str(folder)
+
+
+os.environ["GCF_HOME"] = gcf_home(RUN / "home")
 
 SHARED = Path(os.environ.get("GCF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -33,6 +45,23 @@ def shared_folder(name: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"no reference data: {path} is absent (GCF_TEST_DATA names another folder)")
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home_of_module(tmp_path_factory):
+    """gcf's home for what a module makes once for all of its tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GCF_HOME", gcf_home(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home_of_test(home_of_module, tmp_path_factory):
+    """gcf's home for one test and the processes that it starts."""
+    with pytest.MonkeyPatch.context() as patch:  # its own, which a test does not undo
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("GCF_HOME", gcf_home(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_a_run_of_several_seeds_is_judged_as_one_head(trained):
     own = mean[np.arange(len(mean)), saved["labels"]]
     assert found["loss"] == pytest.approx(-np.log(own).mean(), rel=1e-5)
     assert found["loss"] < run.metrics["loss"]  # Jensen's inequality: less than the mean of the members' losses
-    assert found["notes"] == ["The probabilities are the mean of 3 heads'."]
+    assert found["notes"][0] == "The probabilities are the mean of 3 heads'."
     assert 0 < found["gate"]["mean_alpha"] < 1
 
 

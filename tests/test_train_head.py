@@ -110,11 +110,12 @@ def test_what_is_said_of_a_video_does_not_depend_on_its_batch(tmp_path, padding)
         assert relative_error(found, together[some]) < FLOAT32_FORWARD
 
 
-def test_two_runs_leave_the_same_bytes_and_torch_as_it_was(tmp_path):
+def test_two_runs_leave_the_same_bytes_and_torch_as_it_was(tmp_path, monkeypatch):
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     for name in ("one", "two"):
         (tmp_path / f"in {name}").mkdir()
-        features = easy_cache(tmp_path / f"in {name}" / "f.h5")  # one of its own, that nobody has looked at
+        monkeypatch.setenv("GCF_HOME", str(tmp_path / f"in {name}"))  # nobody has looked there
+        features = easy_cache(tmp_path / f"in {name}" / "f.h5")
         train_head(features, tmp_path / name, head=SMALL, **SHORT, cv=3, seeds=2)
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
     assert len([f for f in files if f.name == "head.safetensors"]) == 6

@@ -5,7 +5,7 @@ label (-1) never appear, and `val` is never empty: training needs it.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,15 @@ class Split:
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+
+
+def judging_subset(subsets: Iterable[str]) -> str:
+    """The subset that judges where nobody says: "test", or, with "train" and no "test", "val".
+
+    subsets: those of the labelled videos.
+    """
+    there = set(subsets)
+    return "val" if {"train", "val"} <= there and "test" not in there else "test"
 
 
 def holdout(

@@ -1,13 +1,16 @@
 """Which annotated videos a measure of localisation counts, and which classes they show."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gcf.data.annotations import read_annotations
+from gcf.data.features import FeatureFile
+from gcf.data.joined import JoinedFeatures
 from gcf.data.matching import match_names
 from gcf.data.segments import Segment, read_segments
+from gcf.data.splits import judging_subset
 from gcf.errors import AnnotationError, UsageError
 
 SUBSETS = ("train", "val", "test")
@@ -19,6 +22,7 @@ class Judged:
 
     missed: how many of them were not localised. elsewhere: annotated videos that were not localised and do not count.
     unannotated: localised ones that the file does not name, or not in the subset.
+    test: those that count and are of the file's subset that judges (`judging_subset`).
     """
 
     path: Path
@@ -26,11 +30,16 @@ class Judged:
     missed: int
     elsewhere: int
     unannotated: int
+    test: Collection[str]
 
     @property
     def labels(self) -> list[str]:
         """The classes of the segments, sorted."""
         return sorted({segment.label for own in self.segments.values() for segment in own})
+
+    def classes_of(self, video: str) -> list[str]:
+        """Those of a video's segments, sorted."""
+        return sorted({segment.label for segment in self.segments[video]})
 
     @property
     def num_segments(self) -> int:
@@ -63,6 +72,8 @@ def read_judged(path: str | os.PathLike, ids: Sequence[str], subset: str | None 
     segments = read_segments(path, [*ids, *absent])
     wanted = [name for name in annotated if subset is None or annotated[name].subset == subset]
     counted = {ids[found[name]] for name in wanted if name in found}
+    judging = judging_subset(entry.subset for entry in annotated.values() if entry.classes)
+    test = {ids[row] for name, row in found.items() if annotated[name].subset == judging}
     missed = [name for name in wanted if name not in found and subset is not None]
     if not counted and not missed:
         raise AnnotationError(f"{path}: has no video in the subset {subset!r}")
@@ -72,4 +83,27 @@ def read_judged(path: str | os.PathLike, ids: Sequence[str], subset: str | None 
         missed=len(missed),
         elsewhere=len(absent) - len(missed),
         unannotated=len(set(ids) - counted),
+        test=counted & test,
     )
+
+
+def judged_test_set(
+    judged: Judged, localized: Iterable[str], features: FeatureFile | JoinedFeatures | None
+) -> dict[str, list[str]]:
+    """The classes of each test video that was judged, by its id: what a look at them is known by.
+
+    localized: the ids of the videos that could be read. features: where they came from, None for
+    videos. A test video is one of the subset that judges (`judging_subset`), by the truth or by the
+    feature file. Its classes are those of the feature file, so that the test set is the one of
+    `train_head`; where that has none, those of its segments. A video without any class is left out,
+    as there.
+    """
+    test, labels = set(judged.test), {}
+    if features is not None:
+        rows = list(zip(features.ids, features.subsets, features.labels.tolist(), strict=True))
+        judging = judging_subset(subset for _, subset, label in rows if label >= 0)
+        test |= {video for video, subset, _ in rows if subset == judging}
+        labels = {video: [features.classes[label]] for video, _, label in rows if label >= 0}
+    counted = [video for video in localized if video in judged.segments and video in test]
+    classes = {video: labels.get(video) or judged.classes_of(video) for video in counted}
+    return {video: names for video, names in classes.items() if names}

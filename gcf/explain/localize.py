@@ -9,11 +9,12 @@ from pathlib import Path
 
 from gcf._version import __version__
 from gcf.data.boxes import read_boxes
+from gcf.data.looks import looks_notes, record_look
 from gcf.data.schema import VideoFeatures, id_key
 from gcf.errors import AnnotationError, UsageError
 from gcf.explain.described import Found, Source, find_sources, source_of, trained
 from gcf.explain.intervals import propose_intervals
-from gcf.explain.judged import Judged, read_judged
+from gcf.explain.judged import Judged, judged_test_set, read_judged
 from gcf.explain.localization_files import video_entry
 from gcf.explain.localization_folder import LocalizationFolder
 from gcf.explain.localizer import LocalizeConfig, Localizer, map_network
@@ -82,8 +83,11 @@ def localize_videos(
     out: a folder for overlay videos, contact sheets, and tables of intervals and clips; None keeps all in memory, maps
     included. The same call goes on where it was stopped: what is drawn is not drawn again.
     truth: annotated intervals (ActivityNet-style JSON, with boxes as gcf demo-videos writes them), against which the
-    result is measured, in a `subset` alone or wherever there are any. options: `backbone`, `weights` (to be named again
-    where they were files), and those of `open_source`.
+    result is measured, in a `subset` alone or wherever there are any. Where test videos are among
+    those judged, that is a look at them (`record_look`, `judged_test_set`): `test_looks` and
+    `notes` of the metrics say how many there were.
+    options: `backbone`, `weights` (to be named again where they were files), and those of
+    `open_source`.
 
     Raises RecipeError or HeadError where the videos cannot be described as the head expects, UsageError for a class
     that it has not, AnnotationError for a truth of other videos or classes, RefusedError for a folder with something
@@ -109,7 +113,10 @@ def localize_videos(
         folder = LocalizationFolder.begin(Path(out), facts, videos=wanted, overwrite=overwrite)
     localizer = Localizer(source, config, folder, {} if judged is None else judged.segments, maps)
     localized, described = _localize(localizer, wanted, keep=judged is not None, progress=progress)
-    metrics = None if truth is None else _measure(localized, described, localizer, truth, subset)
+    metrics = None
+    if judged is not None:
+        metrics = _measure(localized, described, localizer, truth, subset)
+        metrics |= _look_at_test(localized, source, judged)
     if folder is not None:
         folder.finish(localized, metrics, "" if metrics is None else describe_measures(metrics))
     return LocalizedVideos(localized, metrics, folder and folder.path)
@@ -149,6 +156,15 @@ def _measure(
         subset=subset,
         propose=lambda reading, labels: propose_intervals(reading, settings, labels=labels),
     )
+
+
+def _look_at_test(localized: Sequence[Localization], source: Source, judged: Judged) -> dict:
+    """For the metrics: how many looks there were at the test videos judged, this one counted."""
+    read = [one.id for one in localized if one.reading is not None]
+    test_set = judged_test_set(judged, read, source.features)
+    path = None if source.features is None else source.features.path
+    looks = record_look(path, test_set, what="gcf localize")
+    return {"test_looks": looks, "notes": looks_notes(looks)}
 
 
 def _read_truth(truth: str | os.PathLike, found: Found, config: LocalizeConfig, subset: str | None) -> Judged:

@@ -88,6 +88,7 @@ def describe_measures(measures: Mapping) -> str:
             *_temporal_lines(measures["temporal"]),
             *_pointing_lines(measures["pointing"]),
             *_faithfulness_lines(measures["faithfulness"]),
+            *measures.get("notes", ()),
         ]
     )
 

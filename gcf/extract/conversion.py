@@ -27,9 +27,9 @@ from torch import nn
 
 from gcf._version import __version__
 from gcf.data.atomic import atomic_file, sync_folder
+from gcf.data.home import home_folder
 from gcf.data.memory import free_memory
 from gcf.extract.openvino_map import openvino_version
-from gcf.extract.weights_cache import home_folder
 
 log = logging.getLogger("gcf")
 MODEL, WEIGHTS, CONTENT, TRIALS = "network.xml", "network.bin", "content.json", "trials.json"

@@ -6,10 +6,10 @@ later one that differs is refused: an altered file and an altered publication bo
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from gcf.data.atomic import atomic_file
+from gcf.data.home import home_folder
 from gcf.errors import WeightsError
 from gcf.extract.download import Source, by_hand, download, file_sha256
 
@@ -17,15 +17,6 @@ log = logging.getLogger("gcf")
 PLACED_BY_HAND = "placed by hand"
 FILE_SUFFIXES = (".pth", ".pyth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
 PACKAGED = Path(__file__).parent / "backbones" / "packaged"
-
-
-def home_folder() -> Path:
-    """What gcf keeps on this machine: $GCF_HOME, or gcf's folder of the XDG cache."""
-    home = os.environ.get("GCF_HOME")
-    if home:
-        return Path(home).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gcf"
 
 
 def weights_folder() -> Path:

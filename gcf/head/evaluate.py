@@ -7,6 +7,7 @@ import numpy as np
 
 from gcf.data.annotations import Annotations
 from gcf.data.features import FeatureFile
+from gcf.data.looks import looks_notes, record_look
 from gcf.data.spellings import places_of
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.batches import ClipBatches, Descriptors
@@ -31,6 +32,11 @@ def evaluate_head(
     multi_label: bool | None = None,
 ) -> dict:
     """Metrics of a saved head on labelled videos, as in metrics.json: top1, top5, mean_class, loss, k, n, gate.
+
+    Where test videos are among those judged, that is a look at them (`record_look`): `test_looks`
+    and the notes say how many there were with this one; None without test videos, or where no count
+    can be kept. Where train and val are marked and test is not, val is the test set, as for
+    `train_head`.
 
     multi_label: whether the annotations name several classes a video, which are judged by mAP and hit@1 (`score`); None
     is as the head was trained.
@@ -66,12 +72,15 @@ def evaluate_head(
     if isinstance(head, SavedEnsemble):
         notes.append(f"The probabilities are the mean of {len(head.members)} heads'.")
     said = ask(head, data.features, videos)
+    test = data.classes_of(data.test_videos(videos).tolist())
+    looks = record_look(data.features.path, test, what="gcf eval")
     return (
         {"judged_on": subset, "head": head.config.name}
         | score(said.log_probabilities, labels[videos])
         | {
             "gate": said.gate or None,
-            "notes": notes,
+            "notes": notes + looks_notes(looks),
+            "test_looks": looks,
             "unlabelled": int((data.labels < 0).sum()),
             "unknown_class": int(((data.labels >= 0) & ~known).sum()),
         }

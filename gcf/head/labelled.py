@@ -1,7 +1,7 @@
 """The videos of a feature file with their labels and splits: from the file, or from annotations given later."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from gcf.data.features import FeatureFile
 from gcf.data.films import film_group, film_of, shared_films_note
 from gcf.data.joined import open_features
 from gcf.data.spellings import settle_spellings
-from gcf.data.splits import Split, folds, holdout, published
+from gcf.data.splits import Split, folds, holdout, judging_subset, published
 from gcf.data.stratify import rarest_classes
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.config import Protocol
@@ -52,6 +52,20 @@ class LabelledFeatures:
         if self.targets is None:
             return np.bincount(self.labels[videos], minlength=len(self.classes))
         return self.targets[videos].sum(axis=0)
+
+    def classes_of(self, videos: Iterable[int]) -> dict[str, list[str]]:
+        """The names of the classes that each of these labelled videos shows, by its id."""
+        return {self.features.ids[n]: self._names(n) for n in videos}
+
+    def _names(self, video: int) -> list[str]:
+        if self.targets is None:
+            return [self.classes[self.labels[video]]]
+        return [self.classes[k] for k in np.flatnonzero(self.targets[video])]
+
+    def test_videos(self, videos: np.ndarray) -> np.ndarray:
+        """Those of these videos that are of the subset which judges (`judging_subset`)."""
+        judging = judging_subset(_marked(self))
+        return videos[np.asarray(self.subsets, dtype=object)[videos] == judging]
 
 
 def label_features(
@@ -158,9 +172,8 @@ def _named_labels(data: LabelledFeatures) -> list[tuple[str, str | None]]:
 
 def val_judges(data: LabelledFeatures, protocol: Protocol) -> bool:
     """Whether the published val judges: where that is asked for, or train and val are marked and test is not."""
-    there = set(_marked(data))
-    by_itself = protocol.cv is None and protocol.judge is None and {"train", "val"} <= there and "test" not in there
-    return protocol.judge == "val" or by_itself
+    unasked = protocol.cv is None and protocol.judge is None
+    return protocol.judge == "val" or (unasked and judging_subset(_marked(data)) == "val")
 
 
 def judge_notes(data: LabelledFeatures, protocol: Protocol, splits: Sequence[Split]) -> list[str]:
