@@ -168,18 +168,14 @@ def test_before_fit_and_with_other_widths_it_refuses():
 
 
 # The 3-D forms of X are not among scikit-learn's checks: they give tables, which are videos of one clip.
-DIVERGE = dict.fromkeys(
-    ["check_fit_idempotent", "check_fit_check_is_fitted", "check_n_features_in"],
-    "values a hundred times those of descriptors diverge at the paper's rate, and that is an error",
-)
-
-
 @pytest.mark.filterwarnings("ignore:Estimator's parameters changed")
-@pytest.mark.parametrize(("head", "expected"), [("mean", {}), (SMALL, DIVERGE)])
-def test_the_checks_of_scikit_learn_pass(head, expected):
-    results = check_estimator(GCFClassifier(head, epochs=60), expected_failed_checks=expected, on_skip=None)
+@pytest.mark.parametrize(
+    "options", [{"head": "mean", "epochs": 60}, {"head": SMALL, "epochs": 60}, {}], ids=["mean", "small", "default"]
+)
+def test_the_checks_of_scikit_learn_pass(options):
+    results = check_estimator(GCFClassifier(**options), on_skip=None)
     statuses = [result["status"] for result in results]
-    assert statuses.count("passed") > 45
+    assert statuses.count("passed") > 50
     assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
 
 

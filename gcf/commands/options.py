@@ -127,6 +127,12 @@ def training_options(command):
             help="own: every seed shuffles the videos anew; shared: all seeds see the same batches, which is quicker.",
         ),
         click.option("--class-weights", default="none", help="none, or balanced: rare classes weigh more in the loss."),
+        click.option(
+            "--standardise/--no-standardise",
+            default=None,
+            help="Descriptors less their mean over one scale, both of the training clips.  [default: for all heads but "
+            "gcf-256 and its like, which are printed without]",
+        ),
         click.option("--precision", default="auto", help="auto (bf16 where it pays and changes nothing), fp32, bf16."),
         device_option,
         click.option("--overwrite", is_flag=True, help="Replace an earlier run in RUN_DIR."),

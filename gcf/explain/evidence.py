@@ -13,6 +13,7 @@ from gcf.head.ensemble import SavedEnsemble
 from gcf.head.gcf_net import GCFNet
 from gcf.head.output import HeadOutput
 from gcf.head.saved import SavedHead
+from gcf.head.standard import inner_head
 
 TRACED, SHARE, OCCLUSION = "traced", "share", "occlusion"
 MOST_CLIPS = 1 << 13  # asked for in one go when clips are left out: 64 MiB of descriptors 2048 wide
@@ -121,7 +122,8 @@ class _Answer:
 
 def _ask(head: SavedHead, shown: _Rounds) -> _Answer:
     said = head(shown.descriptors, shown.mask)
-    if isinstance(head.module, GCFNet) and head.module.fusion is not None:
+    own = inner_head(head.module)
+    if isinstance(own, GCFNet) and own.fusion is not None:
         with torch.inference_mode():
             kind, evidence = TRACED, head.module.traced_evidence(shown.descriptors, shown.mask)
     else:

@@ -81,6 +81,13 @@ class Descriptors:
             found = torch.from_numpy(chosen.reshape(*flat.shape, self.width))
         return found.to(self.device).float()
 
+    def clips_of(self, videos: np.ndarray) -> Iterator[Tensor]:
+        """All clips of these videos, centre view, in chunks (R, D) float32 that need little memory."""
+        step = max(1, COPY_BYTES // max(1, 4 * self.width))
+        rows = np.concatenate([np.arange(self.counts[n]) + self.starts[n] for n in videos])
+        for start in range(0, len(rows), step):
+            yield self.gather(rows[start : start + step] * self.num_views)
+
     def expect(self, runs: Sequence[np.ndarray]) -> None:
         """Have the file read the rows of these runs of videos soon, from the first of a run to its last."""
         for run in runs:

@@ -11,6 +11,7 @@ from gcf.head.nextvlad import NextVladHead
 from gcf.head.plugin import build_plugin
 from gcf.head.pooling import GatedAttentionHead, MaxHead, SparseAttentionHead, TopClipsHead
 from gcf.head.recurrent import RecurrentHead
+from gcf.head.standard import Standardised
 from gcf.head.transformer import TransformerHead
 
 PLAIN = {"mean": MeanHead, "max": MaxHead, "logreg": MeanHead}  # nothing to set but the widths
@@ -31,16 +32,25 @@ def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, s
     A plug-in draws its own weights. Raises HeadError where it is not what it was, UsageError where it does not work.
     """
     if config.kind == "plugin":
-        return build_plugin(config, descriptor_width, num_classes, seed=seed)
-    head = build_shape(config, descriptor_width, num_classes).to_empty(device="cpu")
-    initialise(head, torch.Generator().manual_seed(seed))
-    return head
+        head = build_plugin(config, descriptor_width, num_classes, seed=seed)
+    else:
+        head = _shape(config, descriptor_width, num_classes).to_empty(device="cpu")
+        initialise(head, torch.Generator().manual_seed(seed))
+    return Standardised(head, descriptor_width) if config.standardised else head
 
 
 def build_shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:
     """A head without storage, on the meta device: names and shapes only. A plug-in's is built as it is."""
     if config.kind == "plugin":  # whether a stranger's code can do without storage is not known
-        return build_plugin(config, descriptor_width, num_classes, seed=0)
+        head = build_plugin(config, descriptor_width, num_classes, seed=0)
+    else:
+        head = _shape(config, descriptor_width, num_classes)
+    with torch.device("meta"):
+        return Standardised(head, descriptor_width) if config.standardised else head
+
+
+def _shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:
+    """One of gcf's own heads without storage."""
     with torch.device("meta"):
         if config.kind == "clip":
             return ClipHead(descriptor_width, num_classes, exclusive=config.exclusive)

@@ -53,6 +53,7 @@ class HeadConfig:
     "nextvlad": width of the video's descriptor, `clusters`, `groups`, gate_reduction of its context gating.
     "plugin" is a user's own Python file: source and source_sha256 say which, knows_order what it declares.
 
+    standardised: it reads standardised descriptors (`gcf.head.standard`); training sets it.
     exclusive says what the logits mean, whatever the kind: a softmax over classes of which a video has one, or a
     sigmoid for each of those of which it may have several. Training sets it after the labels.
     """
@@ -77,6 +78,7 @@ class HeadConfig:
     source: str | None = None
     source_sha256: str | None = None
     knows_order: bool = False
+    standardised: bool = False
     exclusive: bool = True
 
     def __post_init__(self):
@@ -177,6 +179,8 @@ class TrainConfig:
     seeds the same batches, which takes less time.
     class_weights: "balanced" weighs the loss of a video by 1 / (number of its class), with a mean of 1; where it may
     have several classes, the loss of each class that it shows.
+    standardise: heads that learn by gradient read (s - mean) / scale, both of the training clips. None: all but those
+    of kind "gcf", which are printed with descriptors as they are, and "logreg", which has steps of its own.
     init: a saved head to start from; freeze "all-but-classifier" trains its last layer alone.
     device: "auto" (a GPU where there is one), or a torch device. precision of the products in linear layers: "auto" is
     bf16 where steps are large, the hardware has it, and a trial shows that it changes nothing that matters.
@@ -197,6 +201,7 @@ class TrainConfig:
     sampling: str = "shuffle"
     batch_order: str = "own"
     class_weights: str = "none"
+    standardise: bool | None = None
     seed: int = 0
     init: "str | os.PathLike | SavedHead | None" = None
     freeze: str = "none"
@@ -238,6 +243,11 @@ class TrainConfig:
     def rate(self) -> float:
         """The initial learning rate."""
         return self.lr if self.lr is not None else 0.1 if self.freeze == "none" else 0.01
+
+    def standardises(self, head: HeadConfig) -> bool:
+        """Whether a head that is trained anew reads standardised descriptors."""
+        by_default = head.kind != "gcf" if self.standardise is None else self.standardise
+        return by_default and head.kind != "logreg"
 
     def to_json(self) -> dict:
         """The settings as JSON takes them, the rate resolved."""

@@ -25,7 +25,7 @@ from gcf.head.residency import MAP, usable_device
 from gcf.head.results import Judged, SeedResult, keep, pool
 from gcf.head.schedule import most_passes
 from gcf.head.sitting import Sitting, Solved, Training, shared_settings
-from gcf.head.stack import Stack
+from gcf.head.stack import LONGEST_GRADIENT, Stack
 from gcf.head.threads import Team, is_small, one_thread, side_by_side
 from gcf.head.transfer import Start
 
@@ -202,7 +202,11 @@ class Trial:
         make = partial(sitting.stack, training, seeds, self.start)
         precision = self.precision.of(name, partial(self._for_trial, sitting, training))
         orders = seeds if training.settings.batch_order == "own" else [self.train.seed] * len(seeds)
-        return Course(name, make(precision.used), training.settings, orders, facts=precision.to_json())
+        stack = make(precision.used)
+        facts = precision.to_json()
+        if stack.settings.rate < training.settings.rate:
+            facts |= {"first_lr": stack.settings.rate, "descriptor_length": sitting.moments.length}
+        return Course(name, stack, stack.settings, orders, facts=facts)
 
     def _for_trial(self, sitting: Sitting, training: Training) -> tuple[Callable[[str], Stack], Iterator[Batch]]:
         """The run's first seed and the first split: what is tried does not depend on what is still to be trained."""
@@ -312,7 +316,28 @@ def _notes(results: Mapping[str, Sequence[SeedResult]]) -> list[str]:
         name: [run.record for result in found for run in result.trained if run is not None]
         for name, found in results.items()
     }
-    return precision_notes(records)
+    return [*precision_notes(records), *_length_notes(records)]
+
+
+def _length_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
+    """Where descriptors are too long for the recipe's rate, and where gradients still were."""
+    notes = []
+    for name, of_arm in records.items():
+        lowered = [record for record in of_arm if "first_lr" in record]
+        if lowered:
+            lowest = min(lowered, key=lambda record: record["first_lr"])
+            notes.append(
+                f"{name}: descriptors are {lowest['descriptor_length']:.3g} long on average, so the rate began at "
+                f"{lowest['first_lr']:.2g}; --standardise suits such descriptors better, and --lr sets another rate."
+            )
+        shortened = sum(record.get("shortened_steps", 0) for record in of_arm)
+        if shortened:
+            steps = sum(record["steps"] for record in of_arm)
+            notes.append(
+                f"{name}: in {shortened:,} of {steps:,} steps the gradient was shortened to a length of "
+                f"{LONGEST_GRADIENT:g}; take --standardise, or a lower --lr."
+            )
+    return notes
 
 
 def _missing(diet: Diet, seeds: Sequence[int], outcome: SplitOutcome) -> dict[Arm, list[int]]:

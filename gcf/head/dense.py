@@ -5,6 +5,8 @@ before the mean over the clips has a bias; only no branch and no shape depends o
 for each head that it writes.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from gcf.head.ensemble import MeanOfHeads
 from gcf.head.fusion import attention_weights
 from gcf.head.gcf_net import GCFNet
 from gcf.head.output import HeadOutput, num_real
+from gcf.head.standard import Standardised
 
 
 class DenseHead(nn.Module):
@@ -21,11 +24,11 @@ class DenseHead(nn.Module):
 
     def __init__(self, head: nn.Module):
         super().__init__()
-        self.head = _dense_ensemble(head) if isinstance(head, MeanOfHeads) else head
+        self.head = _dense(head)
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
         """Whatever stands in the padded slots counts as 0."""
-        if isinstance(self.head, MeanOfHeads):
+        if isinstance(self.head, MeanOfHeads | Standardised):
             return self.head(descriptors, mask)
         clips = descriptors.masked_fill(~mask.unsqueeze(-1), 0)  # (B, C, D)
         if isinstance(self.head, ClipHead):
@@ -35,8 +38,15 @@ class DenseHead(nn.Module):
         return _gcf_net(self.head, clips, mask) if isinstance(self.head, GCFNet) else self.head(clips, mask)
 
 
-def _dense_ensemble(ensemble: MeanOfHeads) -> MeanOfHeads:
-    return MeanOfHeads([DenseHead(head) for head in ensemble.heads], exclusive=ensemble.exclusive)
+def _dense(head: nn.Module) -> nn.Module:
+    """The head, with dense ones where it is made of heads."""
+    if isinstance(head, MeanOfHeads):
+        return MeanOfHeads([DenseHead(one) for one in head.heads], exclusive=head.exclusive)
+    if isinstance(head, Standardised):
+        whole = copy.deepcopy(head)
+        whole.head = DenseHead(head.head)
+        return whole
+    return head
 
 
 def _mean(head: MeanHead, clips: Tensor, mask: Tensor) -> HeadOutput:

@@ -54,6 +54,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         padding: str = "mask",
         sampling: str = "shuffle",
         class_weights: str = "none",
+        standardise: bool | None = None,
         seed: int = 0,
         init: str | os.PathLike | SavedHead | None = None,
         freeze: str = "none",
@@ -77,6 +78,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         self.padding = padding
         self.sampling = sampling
         self.class_weights = class_weights
+        self.standardise = standardise
         self.seed = seed
         self.init = init
         self.freeze = freeze

@@ -19,6 +19,7 @@ from gcf.head.metrics import binary_loss, is_right
 from gcf.head.prediction import Prediction, predict
 from gcf.head.schedule import Plateau, most_passes, passes_per_validation
 from gcf.head.stack import Stack
+from gcf.head.standard import Standardised
 from gcf.head.threads import Team
 
 log = logging.getLogger(__name__)
@@ -109,17 +110,19 @@ class Course:
         log.debug("%s, head %d, epoch %d: train loss %.4f, val loss %.4f, lr %g", *told)
         if math.isfinite(row["train_loss"] + row["val_loss"]):
             return False
+        other = "" if isinstance(self.stack.template, Standardised) else ", or standardise the descriptors"
         self.failure = (
             f"training diverged: loss {row['train_loss']} in epoch {row['epoch']}; lower the rate (now "
-            f"{self.settings.rate})"
+            f"{self.settings.rate}){other}"
         )
         return True
 
     def trained(self, steps: int) -> list[Trained]:
         """The record of every head, for passes of so many steps."""
+        shortened = self.stack.shortened.int().tolist()
         return [
-            Trained(best | {"epochs": end, "steps": end * steps} | self.facts, history)
-            for best, end, history in zip(self.best, self.ended, self.histories, strict=True)
+            Trained(best | {"epochs": end, "steps": end * steps, "shortened_steps": short} | self.facts, history)
+            for best, end, short, history in zip(self.best, self.ended, shortened, self.histories, strict=True)
         ]
 
 

@@ -121,9 +121,8 @@ def ensemble(results: Sequence[SeedResult], judged: Judged) -> dict | None:
     """The metrics of the mean probability over the seeds; None with one seed, or where probabilities are not kept."""
     if len(results) < 2 or any(result.log_probabilities is None for result in results):
         return None
-    total = sum(np.exp(result.log_probabilities.astype(np.float64)) for result in results)
-    with np.errstate(divide="ignore"):
-        return score(np.log(total / len(results)), judged.labels)
+    logs = [result.log_probabilities.astype(np.float64) for result in results]
+    return score(np.logaddexp.reduce(logs) - np.log(len(logs)), judged.labels)  # no probability is too small for a log
 
 
 def _mean_of_classes(logs: np.ndarray, labels: np.ndarray) -> np.ndarray:

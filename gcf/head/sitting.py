@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from gcf.data.splits import Split
@@ -22,6 +23,7 @@ from gcf.head.logreg import fit_logreg
 from gcf.head.output import real_mean
 from gcf.head.prediction import BATCH_SIZE, Prediction, predict
 from gcf.head.stack import Stack
+from gcf.head.standard import Moments, Standardised, rate_share
 from gcf.head.threads import Team
 from gcf.head.transfer import Start
 
@@ -93,13 +95,12 @@ class Sitting:
     def stack(self, training: Training, seeds: Sequence[int], start: Start, precision: str) -> Stack:
         """Freshly built heads of a training, one per seed, ready to be trained together."""
         width, num_classes = self.batches.descriptors.width, len(self.data.classes)
-        head = replace(training.head, exclusive=not self.data.multi_label)
-        heads = [
-            start.prepare(build_head(head, width, num_classes, seed=seed)).to(self.batches.device) for seed in seeds
-        ]
+        head = start.shape(training.head, training.settings, exclusive=not self.data.multi_label)
+        heads = [start.prepare(self._standardised(build_head(head, width, num_classes, seed=seed))) for seed in seeds]
+        heads = [module.to(self.batches.device) for module in heads]
         stack = Stack(
             heads,
-            training.settings,
+            self._settings(training.settings, head, start),
             precision=precision,
             class_weights=self._class_weights(training),
             foreign=training.head.kind == "plugin",
@@ -108,6 +109,24 @@ class Sitting:
         if head.kind == "gcf" and head.fusion == "average":
             self._check_reach(stack, head)
         return stack
+
+    def _standardised(self, head: nn.Module) -> nn.Module:
+        """The head with mean and scale of the training clips, where it reads standardised descriptors."""
+        if isinstance(head, Standardised):
+            head.mean, head.scale = self.moments.mean, self.moments.scale
+        return head
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Those of the clips of the training videos, centre view."""
+        return Moments.of(self.batches.descriptors.clips_of(self.split.train))
+
+    def _settings(self, settings: TrainConfig, head: HeadConfig, start: Start) -> TrainConfig:
+        """With a lower rate, where none is given and descriptors that are read as they are are longer than usual."""
+        if head.standardised or settings.lr is not None or start.head is not None:
+            return settings
+        share = rate_share(self.moments.length)
+        return settings if share == 1 else replace(settings, lr=share * settings.rate)
 
     def _check_reach(self, stack: Stack, head: HeadConfig) -> None:
         """Raise UsageError where scores that are divided by C alone leave nothing of the descriptors for the logits.

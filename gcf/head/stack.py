@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 FUSED = ("cpu", "cuda")  # devices for which torch has the optimiser as one kernel
 TRIAL_VIDEOS, TRIAL_CLIPS = 2, 3  # of the batch on which vmap is tried
 AGREEMENT = 1e-3  # relative; rounding alone stays two orders of magnitude below
+# Longer gradients of a head are shortened to this. Of descriptors of usual length none is: on UT-Interaction, the demo
+# and the planted sets gradients stayed below 7. Those of descriptors fifty times as long would end in NaN.
+LONGEST_GRADIENT = 10.0
 
 
 class Stack:
@@ -44,10 +47,15 @@ class Stack:
         self.template, self.settings, self.precision = heads[0], settings, precision
         self.class_weights = class_weights
         self.active = list(range(len(heads)))
+        self.shortened = torch.zeros(len(heads), device=next(heads[0].parameters()).device)  # steps, of each head
         trained = {name for name, p in heads[0].named_parameters() if p.requires_grad}
         own = [dict(head.named_parameters()) | dict(head.named_buffers()) for head in heads]
         stacked = {name: torch.stack([values[name].detach() for values in own]) for name in own[0]}
-        self.fixed = {name: value for name, value in stacked.items() if name not in trained}
+        buffers = {name for name, _ in heads[0].named_buffers()}
+        alike = {name for name in buffers if all(torch.equal(values[name], own[0][name]) for values in own)}
+        # What all heads have in common stays one tensor: descriptors that it is applied to are still read once for all.
+        self.common = {name: own[0][name] for name in alike}
+        self.fixed = {name: v for name, v in stacked.items() if name not in trained | alike}
         self.weights = {name: value for name, value in stacked.items() if name in trained}
         self.best = {name: value.clone() for name, value in self.weights.items()}
         self._all_fixed = self.fixed
@@ -59,9 +67,10 @@ class Stack:
 
         labels: of some videos. Tried are a batch for all heads, and one for each.
         """
-        batches, before = self._trial_batches(descriptor_width, labels), {n: v.clone() for n, v in self.fixed.items()}
+        untrained = self.fixed | self.common
+        batches, before = self._trial_batches(descriptor_width, labels), {n: v.clone() for n, v in untrained.items()}
         expected = [self._trial(batch) for batch in batches]
-        if any(not torch.equal(value, self.fixed[name]) for name, value in before.items()):
+        if any(not torch.equal(value, untrained[name]) for name, value in before.items()):
             raise UsageError("the head gathers statistics of batches (batch norm); use layer norm, or none")
         self.each = self._together
         close = partial(torch.allclose, rtol=AGREEMENT, atol=AGREEMENT, equal_nan=True)
@@ -100,12 +109,24 @@ class Stack:
         """One optimisation step of every active head; their losses (active,), without waiting for a GPU."""
         losses = self._losses(batch)
         gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()), allow_unused=True)
+        gradients = [None if g is None else g.contiguous() for g in gradients]  # the fused kernel needs it
+        self._shorten([gradient for gradient in gradients if gradient is not None])
         for views, gradient in zip(self._views.values(), gradients, strict=True):
-            rows = itertools.repeat(None) if gradient is None else gradient.contiguous()  # the fused kernel needs it
+            rows = itertools.repeat(None) if gradient is None else gradient
             for view, row in zip(views, rows, strict=False):
                 view.grad = row
         self.optimiser.step()
         return losses.detach()
+
+    def _shorten(self, gradients: Sequence[Tensor]) -> None:
+        """Bring the gradients (active, ...) of each head to a length of `LONGEST_GRADIENT` together, in place, where
+        they are longer.
+        """
+        squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients)
+        share = LONGEST_GRADIENT / squares.sqrt()
+        self.shortened[self.active] += share < 1
+        for gradient in gradients:
+            gradient.mul_(share.clamp(max=1).view(-1, *[1] * (gradient.ndim - 1)))
 
     def outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """What every active head says: logits (active, B, K), gate (active, B, C) or None.
@@ -189,14 +210,15 @@ class Stack:
 
     def _together(self, function: Callable, own: bool, *batch: Tensor):
         """own: whether each head has its own part of the batch."""
-        in_dims = (0,) + (0 if own else None,) * len(batch)
-        return torch.vmap(function, in_dims=in_dims)(self.weights | self.fixed, *batch)
+        values = self.weights | self.fixed
+        in_dims = (dict.fromkeys(values, 0) | dict.fromkeys(self.common), *[0 if own else None] * len(batch))
+        return torch.vmap(function, in_dims=in_dims)(values | self.common, *batch)
 
     def _one_by_one(self, function: Callable, own: bool, *batch: Tensor):
         values, said = self.weights | self.fixed, []
         for n in range(len(self.active)):
             part = [tensor[n] for tensor in batch] if own else batch
-            said.append(function({name: v[n] for name, v in values.items()}, *part))
+            said.append(function({name: v[n] for name, v in values.items()} | self.common, *part))
         return torch.stack(said) if isinstance(said[0], Tensor) else [torch.stack(x) for x in zip(*said, strict=True)]
 
     def _call(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor) -> HeadOutput:

@@ -8,6 +8,7 @@ from gcf.errors import UsageError
 from gcf.head.config import HeadConfig, TrainConfig, head_config
 from gcf.head.labelled import LabelledFeatures
 from gcf.head.saved import SavedHead, load_head
+from gcf.head.standard import Standardised, inner_head
 
 CLASSIFIER = "classifier."  # every head ends in a layer of this name
 DEFAULT_HEAD = "gcf-256"
@@ -21,16 +22,24 @@ class Start:
     keep_classifier: bool = False
     freeze: bool = False
 
+    def shape(self, head: HeadConfig, settings: TrainConfig, *, exclusive: bool) -> HeadConfig:
+        """The head to build: the saved one reads what it was trained on, a new one what the settings say."""
+        standardised = settings.standardises(head) if self.head is None else self.head.config.standardised
+        return replace(head, exclusive=exclusive, standardised=standardised)
+
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Put the weights into a freshly built head and freeze what is not to be trained."""
+        """Put the weights into a freshly built head, with its mean and scale, and freeze what is not to be trained."""
         if self.head is None:
             return module
-        weights = module.state_dict()
-        for name, value in self.head.module.state_dict().items():
+        own, saved = inner_head(module), inner_head(self.head.module)
+        weights = own.state_dict()
+        for name, value in saved.state_dict().items():
             if self.keep_classifier or not name.startswith(CLASSIFIER):
                 weights[name] = value.clone()
-        module.load_state_dict(weights)
-        for name, parameter in module.named_parameters():
+        own.load_state_dict(weights)
+        if isinstance(module, Standardised):
+            module.mean, module.scale = self.head.module.mean.clone(), self.head.module.scale.clone()
+        for name, parameter in own.named_parameters():
             parameter.requires_grad_(not self.freeze or name.startswith(CLASSIFIER))
         if not any(parameter.requires_grad for parameter in module.parameters()):
             raise UsageError("the head has no layer called `classifier`, so freezing all else leaves nothing to train")
@@ -47,7 +56,8 @@ def starting_point(
     """
     exclusive = not data.multi_label
     if settings.init is None:
-        return fit_to_clips(head_config(head or DEFAULT_HEAD, exclusive=exclusive), settings), Start()
+        shape = Start().shape(head_config(head or DEFAULT_HEAD), settings, exclusive=exclusive)
+        return fit_to_clips(shape, settings), Start()
     saved = settings.init if isinstance(settings.init, SavedHead) else load_head(settings.init)
     saved.check_fits(data.features)
     if head is not None and head_config(head).name != saved.config.name:
@@ -59,10 +69,12 @@ def starting_point(
     slots = saved.config.fixed_clips
     if slots is not None and (settings.clip_policy == "all" or settings.num_clips > slots):
         raise UsageError(f"the head to start from takes {slots} clips at most; choose as many with a clip policy")
+    if settings.standardise not in (None, saved.config.standardised):
+        reads = "standardised descriptors" if saved.config.standardised else "descriptors as they are"
+        raise UsageError(f"the head to start from reads {reads}; leave standardise out")
     same = saved.classes == tuple(data.classes)
-    return replace(saved.config, exclusive=exclusive), Start(
-        saved, keep_classifier=same, freeze=settings.freeze != "none"
-    )
+    start = Start(saved, keep_classifier=same, freeze=settings.freeze != "none")
+    return start.shape(saved.config, settings, exclusive=exclusive), start
 
 
 def fit_to_clips(head: HeadConfig, settings: TrainConfig) -> HeadConfig:

@@ -20,7 +20,7 @@ LONGEST = 300  # characters of a setting's value
 # What gcf train-head and gcf ablate take as options; other settings are given in Python.
 OPTIONS = frozenset(
     "annotations multi_label cv seeds seed num_clips clip_policy padding epochs batch_size".split()
-    + "lr weight_decay sparsity sampling class_weights precision device init freeze".split()
+    + "lr weight_decay sparsity sampling batch_order class_weights standardise precision device init freeze".split()
 )
 
 
