@@ -170,14 +170,17 @@ def against_the_usual_way(features: FeatureFile, files: Path, split: Split, *, e
 
 
 def orders(features: FeatureFile, *, epochs: int, seeds: int, rounds: int = 3) -> None:
-    """An order of batches of each seed's own against one for all: seconds, and the spread of accuracies."""
+    """An order of batches of each seed's own against one for all: seconds, and the spread of accuracies.
+
+    Counted are seconds of all processors together, which other work on the machine moves least.
+    """
     seconds: dict[str, list[float]] = {"own": [], "shared": []}
     rows = {}
     for _ in range(rounds):
         for order, taken in seconds.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             table = gcf.ablate(features, seeds=seeds, epochs=epochs, batch_order=order, reuse=False, audit=False)
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.process_time() - begun)
             rows[order] = {row["name"]: row for row in table.rows}
     print(f"\nTable 2, {seeds} seeds, {epochs} passes, best of {rounds}")
     for order, taken in seconds.items():
