@@ -1,13 +1,20 @@
 """How often is a difference called significant where there is none, and how often is one found?
 
     python benchmarks/null.py --simulate [--sets 1000]
-    python benchmarks/null.py [--sets 30] [--head gcf-16] [--epochs 30]
+    python benchmarks/null.py --candidates [--sets 1000]
+    python benchmarks/null.py [--sets 30] [--head gcf-16] [--epochs 30] [--batch-size 128]
+    python benchmarks/null.py --power [--sets 30] [--head gcf-16] [--epochs 30] [--batch-size 128]
 
 Tables of a reference and four arms are made many times, and their p values counted. `--simulate` draws which videos
 each run of each arm gets right, from a model with the accuracy, the spread over seeds and the share of videos on which
 two seeds of one head differ that trained heads show: whether a run is right on a video depends on how hard the video
 (and its group) is for every head, for this arm, and for this seed, each normal. Without `--simulate` heads are trained:
 on each synthetic data set one head with 25 seeds, of which five make an arm.
+
+`--candidates` counts what other tests would have said of such drawn tables (null_candidates.py).
+`--power` trains heads worse, on fewer videos or in fewer passes, with 20 seeds each, measures by
+how much on 10,000 test videos, and counts how often each of these tests finds it with five seeds of
+either arm on 100, 400 or 2,000 of them.
 """
 
 import argparse
@@ -15,11 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
+from null_candidates import CANDIDATES, candidate_ps, compare_candidates, compare_intervals
+from null_model import ARMS, Cell, draw, in_percent, print_cells, print_titles
 
 import gcf
 from gcf.data.schema import Clips, FeatureContent, VideoFeatures, VideoInfo
@@ -27,50 +34,9 @@ from gcf.data.writer import write_features
 from gcf.head.config import HeadConfig
 from gcf.head.statistics import LEVEL, holm, paired_difference
 
-ARMS = 4  # beside the reference
 TRAIN, WIDTH, CLASSES = 120, 32, 5
 SIZES = (100, 400, 2000, 10000)
 SMALL = HeadConfig("gcf-16", width=16, key_width=4)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One kind of table: videos judged, groups of them (0: none), seeds an arm, the spread of accuracy over seeds.
-
-    own: how much harder or easier a video is for one arm than for another (1: as much as videos differ for all);
-    points: how much worse the arms are than the reference, in points.
-    """
-
-    videos: int
-    groups: int = 0
-    seeds: int = 5
-    spread: float = 0.005
-    own: float = 0.0
-    points: float = 0.0
-
-
-LEVEL_OF_ARM, OF_SEED = 0.77, 0.8  # 78 % right, two seeds differ on 21 % of the videos, as trained heads do below
-SHARE_OF_GROUP = 0.4  # of what makes videos hard
-
-
-def draw(cell: Cell, rng: np.random.Generator) -> list[np.ndarray]:
-    """Right or wrong (S, n) of the reference and of each arm."""
-    group = np.arange(cell.videos) % cell.groups if cell.groups else None
-
-    def hardness(*runs: int) -> np.ndarray:
-        own = rng.standard_normal((*runs, cell.videos))
-        if group is None:
-            return own
-        shared = rng.standard_normal((*runs, cell.groups))[..., group]
-        return np.sqrt(1 - SHARE_OF_GROUP) * own + np.sqrt(SHARE_OF_GROUP) * shared
-
-    scale = np.sqrt(1 + OF_SEED**2 + cell.own**2)
-    of_all, found = hardness(), []
-    for number in range(ARMS + 1):
-        worse = norm.ppf(norm.cdf(LEVEL_OF_ARM) - cell.points / 100 * (number > 0))
-        luck = cell.spread / norm.pdf(LEVEL_OF_ARM) * rng.standard_normal((cell.seeds, 1))
-        found.append(scale * (worse + luck) + of_all + cell.own * hardness() + OF_SEED * hardness(cell.seeds) > 0)
-    return found
 
 
 def judge(tables: Iterator[tuple[list[np.ndarray], list[str] | None]]) -> dict[str, float]:
@@ -128,8 +94,8 @@ def simulate(sets: int) -> None:
                 print(f"| {videos:,} | {seeds} | {100 * spread:.1f} | {told} |", flush=True)
 
 
-def write_cache(path: Path, number: int, num_test: int) -> None:
-    """Overlapping classes; 120 videos to train on, the others to judge."""
+def write_cache(path: Path, number: int, num_test: int, kept: int = TRAIN) -> None:
+    """Overlapping classes; 120 videos, of which the first `kept` train, and num_test that judge."""
     rng = np.random.default_rng(number)
     centres = 0.8 * rng.standard_normal((CLASSES, WIDTH))
     videos, labels = [], rng.integers(CLASSES, size=TRAIN + num_test)
@@ -148,21 +114,29 @@ def write_cache(path: Path, number: int, num_test: int) -> None:
             videos=videos,
             labels=labels.tolist(),
             classes=[f"class {k}" for k in range(CLASSES)],
-            subsets=["train"] * TRAIN + ["test"] * num_test,
+            subsets=["train"] * kept + [""] * (TRAIN - kept) + ["test"] * num_test,
         ),
     )
 
 
 def trained_tables(args: argparse.Namespace, folder: Path) -> list[list[np.ndarray]]:
     """Of each data set the reference and four arms, which are one head with other seeds: (5, n) each."""
-    head, tables = SMALL if args.head == SMALL.name else args.head, []
+    tables = []
     for number in range(args.sets):
         write_cache(folder / "null.h5", number, args.videos)
-        features, out = gcf.FeatureFile(folder / "null.h5"), folder / f"run {number}"
-        gcf.train_head(features, out, head=head, seeds=5 * (ARMS + 1), epochs=args.epochs)
-        saved = np.load(out / "predictions.npz")
-        tables.append(np.split(saved["probabilities"].argmax(axis=2) == saved["labels"], ARMS + 1))
+        runs = trained_runs(folder, args, seeds=5 * (ARMS + 1), epochs=args.epochs)
+        tables.append(np.split(runs, ARMS + 1))
     return tables
+
+
+def trained_runs(folder: Path, args: argparse.Namespace, *, seeds: int, epochs: int) -> np.ndarray:
+    """Train on the feature file in `folder`: right or wrong (S, n) of each seed and test video."""
+    head = SMALL if args.head == SMALL.name else args.head
+    settings = {"head": head, "seeds": seeds, "epochs": epochs, "batch_size": args.batch_size}
+    features = gcf.FeatureFile(folder / "null.h5")
+    gcf.train_head(features, folder / "run", overwrite=True, audit=False, **settings)
+    saved = np.load(folder / "run" / "predictions.npz")
+    return saved["probabilities"].argmax(axis=2) == saved["labels"]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -171,24 +145,95 @@ def train(args: argparse.Namespace) -> None:
         tables = trained_tables(args, Path(name))
     titles = ["test videos", "top-1 %", "spread over seeds", "two seeds differ on, %", "p < 0.05, %"]
     titles += ["tables with a star, %", "holds 0, %"]
-    print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
+    print_titles(titles)
     for size in (size for size in SIZES if size <= args.videos):
         found = judge(([arm[:, :size] for arm in arms], None) for arms in tables)
         names = [f"{size:,}", *(f"{found[key]:.1f}" for key in ("top1", "spread", "differ"))]
         print_row(names, found, "stars", "holds")
 
 
+SEEDS, RUNS = 5, 20  # seeds of an arm in a comparison, and those that measure it
+JUDGED, MOST = 10000, 20  # test videos that measure an arm, and parts of them judged one by one
+WAYS = (  # training videos and share of the passes: the reference; about 1, 2 and 4 points, twice
+    (TRAIN, 1.0),
+    (112, 1.0),
+    (100, 1.0),
+    (80, 1.0),
+    (TRAIN, 13 / 15),
+    (TRAIN, 23 / 30),
+    (TRAIN, 2 / 3),
+)
+
+
+def found_by_size(correct: np.ndarray, reference: np.ndarray) -> dict[int, np.ndarray]:
+    """The share of comparisons (5,) that each candidate finds, by the number of test videos.
+
+    correct, reference (20, 10000). Five runs of the arm meet five runs of the reference that have
+    other seeds, since seeds are not paired; they are judged on parts of the videos that share none.
+    """
+    ours, theirs = (np.split(runs, RUNS // SEEDS) for runs in (correct, reference))
+    pairs = list(zip(ours, theirs[1:] + theirs[:1], strict=True))
+    found = {}
+    for size in (100, 400, 2000):
+        parts = [slice(n * size, (n + 1) * size) for n in range(min(MOST, JUDGED // size))]
+        ps = [candidate_ps(one[:, part], other[:, part]) for part in parts for one, other in pairs]
+        found[size] = (np.array(ps) < LEVEL).mean(axis=0)
+    return found
+
+
+def power(args: argparse.Namespace) -> None:
+    """Print how often arms that were trained worse are found, beside how much worse they are."""
+    ways = [(kept, round(share * args.epochs)) for kept, share in WAYS]
+    arms = {way: [] for way in ways}  # of each data set: the accuracies (20,), and what was found
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(args.sets):
+            for kept, epochs in ways:
+                write_cache(Path(name) / "null.h5", number, JUDGED, kept)
+                runs = trained_runs(Path(name), args, seeds=RUNS, epochs=epochs)
+                if (kept, epochs) == ways[0]:
+                    reference = runs
+                arms[kept, epochs].append((runs.mean(axis=1), found_by_size(runs, reference)))
+    print_power(arms)
+
+
+def print_power(arms: dict[tuple[int, int], list]) -> None:
+    """The table of power, the reference first; arms: what `power` gathered by videos and passes."""
+    titles = ["training videos", "passes", "top-1 %", "spread", "worse by, points", "test videos"]
+    print_titles(titles + [f"({name}) p < 0.05, %" for name in CANDIDATES])
+    best = None
+    for (kept, epochs), sets in arms.items():
+        top1 = np.array([runs for runs, _ in sets])  # (T, 20)
+        best = top1.mean(axis=1) if best is None else best
+        spread = top1.std(axis=1, ddof=1).mean()
+        names = [str(kept), str(epochs), f"{100 * top1.mean():.1f}", f"{100 * spread:.1f}"]
+        names.append(in_percent(best - top1.mean(axis=1)))
+        for size in sets[0][1]:
+            shares = np.array([found[size] for _, found in sets])  # (T, 5)
+            print_cells([*names, f"{size:,}", *map(in_percent, shares.T)])
+
+
 def main() -> None:
-    """Print one of the two."""
+    """Print one of the four."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--simulate", action="store_true")
+    kind = parser.add_mutually_exclusive_group()
+    for name in ("simulate", "candidates", "power"):
+        kind.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--sets", type=int)
     parser.add_argument("--videos", type=int, default=2000)
     parser.add_argument("--head", default=SMALL.name)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=128)
     args, begun = parser.parse_args(), time.monotonic()
-    args.sets = args.sets or (1000 if args.simulate else 30)
-    simulate(args.sets) if args.simulate else train(args)
+    args.sets = args.sets or (1000 if args.simulate or args.candidates else 30)
+    if args.simulate:
+        simulate(args.sets)
+    elif args.candidates:
+        compare_candidates(args.sets)
+        compare_intervals(args.sets)
+    elif args.power:
+        power(args)
+    else:
+        train(args)
     print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 
