@@ -198,7 +198,7 @@ def test_values_are_read_as_the_type_of_their_field():
 
 BAD_TEXTS = {
     "width": "not of the form FIELD=VALUE",
-    "colour=red": "unknown field 'colour' in the grid; known: batch_size",
+    "colour=red": "unknown field 'colour' in the grid; known: batch_order, batch_size",
     "seed=1,2": "unknown field 'seed'",
     "gate_clips=3": "unknown field 'gate_clips'",
     "layers=two": "'two' is not a whole number",
