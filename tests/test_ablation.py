@@ -62,7 +62,7 @@ def test_each_row_follows_from_the_saved_predictions(compared):
         if row["name"] == "d-clips":
             assert [row[key] for key in ("delta", "low", "high", "p")] == [None] * 4
         else:
-            again = paired_difference(own, right["d-clips"], saved["ids"])
+            again = paired_difference(own, right["d-clips"], saved["ids"], saved["units"])
             assert row["delta"] == pytest.approx(again.delta)
             assert row["low"] <= row["delta"] <= row["high"]
             assert row["p"] == pytest.approx(again.p)

@@ -25,6 +25,7 @@ from gcf.head.labelled import label_features
 from gcf.head.logreg import NEVER_SEEN, STRENGTHS, fit_logreg
 from gcf.head.loss import gate_sparsity, training_loss
 from gcf.head.output import real_mean
+from gcf.head.standard import inner_head
 from gcf.head.training import train_head
 
 D, K = 24, 5
@@ -186,7 +187,7 @@ def test_learned_positions_are_made_for_the_clips_that_are_chosen_and_refuse_all
     features = easy_cache(tmp_path / "f.h5")
     config = head_config("transformer", positions="learned", **SMALL)
     run = train_head(features, head=config, epochs=1, num_clips=7)
-    assert run.head.module.positions.table.num_embeddings == 7
+    assert inner_head(run.head.module).positions.table.num_embeddings == 7
     with pytest.raises(UsageError, match=r"fixed number of clips .* choose other positions, or another clip policy"):
         train_head(features, head=config, epochs=1, clip_policy="all")
 
@@ -303,7 +304,7 @@ def test_a_transformer_costs_its_matrices_and_two_products_with_the_attention():
 
 @pytest.mark.parametrize("name", ["max", "mil", "stpn", "topk", "transformer", "gru", "nextvlad"])
 def test_every_head_learns_an_easy_problem(name, tmp_path):
-    run = train_head(easy_cache(tmp_path / "f.h5"), head=name, epochs=30, batch_size=16)
+    run = train_head(easy_cache(tmp_path / "f.h5"), head=name)
     assert run.metrics["judged_on"] == "test"
     assert run.metrics["top1"] > 0.9
 

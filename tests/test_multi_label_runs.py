@@ -25,6 +25,7 @@ from gcf.head.metrics import score
 from gcf.head.prediction import Prediction
 from gcf.head.results import Judged, keep, pool
 from gcf.head.sitting import Sitting, Training
+from gcf.head.standard import inner_head
 from gcf.head.store import split_digest
 from gcf.head.threads import Team
 from gcf.head.transfer import Start
@@ -127,13 +128,15 @@ def test_a_trained_clip_classifier_averages_sigmoids_whoever_built_it(folder, da
     (split,) = make_splits(found, Protocol())
     sitting = Sitting(found, Descriptors(data[0]), split, TrainConfig(num_clips=6), judged="test", team=Team(1))
     arm = Training(PRESETS["clip"], sitting.settings)  # as a comparison has it, which knows nothing of the labels
-    assert not sitting.stack(arm, [0], Start(), "fp32").template.exclusive
+    assert not inner_head(sitting.stack(arm, [0], Start(), "fp32").template).exclusive
     options = {"annotations": table, "multi_label": True, "num_clips": 6, "epochs": 3}
     run = train_head(data[0], folder / "clip", head="clip", **options)
-    own = load_head(run.path).module.classifier.requires_grad_(False)
+    head = load_head(run.path).module
+    own = inner_head(head).classifier.requires_grad_(False)
     saved = np.load(run.path / "predictions.npz")
     for name, probabilities in zip(saved["ids"][:5], saved["probabilities"][0], strict=False):
         clips = np.array(data[0].video(data[0].ids.index(name)).descriptors[:, 0], dtype=np.float64)
+        clips = (clips - head.mean.numpy()) / head.scale.numpy()
         logits = clips @ own.weight.numpy().T.astype(np.float64) + own.bias.numpy()
         assert relative_error(probabilities, (1 / (1 + np.exp(-logits))).mean(axis=0)) < FLOAT32_FORWARD
 
@@ -154,7 +157,7 @@ def _hits(saved):
 
 def test_a_head_of_one_class_a_video_carries_over_to_several(folder, data, single):
     path = data[0].path
-    options = {"annotations": data[1], "multi_label": True, "num_clips": 6, "epochs": 1, "lr": 1e-2}
+    options = {"annotations": data[1], "multi_label": True, "num_clips": 6, "epochs": 2, "lr": 5e-2}
     found = transfer_head(path, path, folder / "transfer", head="mean", source_annotations=single, **options)
     assert load_head(found.path / "source").config.exclusive
     for run in (found.transferred, found.scratch):

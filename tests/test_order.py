@@ -15,6 +15,7 @@ from gcf.head.batches import Descriptors
 from gcf.head.config import PRESETS
 from gcf.head.order import blocks, draw
 from gcf.head.residency import choose_residency, free_memory
+from gcf.head.standard import inner_head
 
 RNG = np.random.default_rng
 
@@ -101,11 +102,11 @@ def test_seeds_shuffle_anew_unless_told_to_share(tmp_path):
     shared = gcf.train_head(features, **quick, batch_order="shared")
     for number, seed in enumerate(range(3)):
         alone = gcf.train_head(features, **quick | {"seed": seed, "seeds": 1})
-        for name, value in alone.head.module.state_dict().items():
-            error = relative_error(own.heads[number].module.state_dict()[name], value)
+        for name, value in inner_head(alone.head.module).state_dict().items():
+            error = relative_error(inner_head(own.heads[number].module).state_dict()[name], value)
             assert error < 100 * FLOAT32_FORWARD, (seed, name)  # rounding of many steps
             if seed:
-                other = shared.heads[number].module.state_dict()[name]
+                other = inner_head(shared.heads[number].module).state_dict()[name]
                 assert relative_error(other, value) > 1e-3
     assert own.metrics["train"]["batch_order"] == "own"
     with pytest.raises(UsageError, match="unknown batch order 'random'; known: own, shared"):

@@ -222,7 +222,9 @@ def _as_options(name: str, value: object) -> list:
 def _option(name: str, value: object) -> str:
     """One option of a command; a flag has no value."""
     flag = f"--{NAMED.get(name, name.replace('_', '-'))}"
-    return flag if value is True else f"{flag} {shlex.quote(str(value))}"
+    if isinstance(value, bool):
+        return flag if value else flag.replace("--", "--no-", 1)
+    return f"{flag} {shlex.quote(str(value))}"
 
 
 def _changed(run: Run) -> dict:
