@@ -1,6 +1,6 @@
 """Standardised descriptors, and what becomes of descriptors that are too long for the recipe's rate."""
 
-import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +12,13 @@ from stage_two import clip_batches
 import gcf
 from gcf.errors import GcfError, UsageError
 from gcf.explain.evidence import read_video
-from gcf.head.config import PRESETS, TrainConfig
+from gcf.head.config import PRESETS, Protocol, TrainConfig
 from gcf.head.dense import DenseHead
+from gcf.head.labelled import label_features, make_splits
 from gcf.head.onnx_export import export_onnx
+from gcf.head.results import Judged, ensemble
 from gcf.head.saved import load_head, save_head
+from gcf.head.stack import Stack
 from gcf.head.standard import LENGTH, LONG, Moments, inner_head, rate_share
 
 QUICK = {"audit": False, "epochs": 60}
@@ -69,9 +72,8 @@ def test_all_heads_that_learn_by_gradient_are_standardised_but_the_printed_ones(
 def test_mean_and_scale_are_of_the_training_clips_alone_and_go_with_the_head(tmp_path):
     features = scaled(tmp_path / "f.h5", 3.0, shift=5.0)
     run = gcf.train_head(features, tmp_path / "run", head="mean", **QUICK)
-    module, train = run.head.module, np.flatnonzero(np.array(features.subsets) == "train")
-    taught = [n for n in train if f"{features.ids[n]}" not in _val_ids(features)]
-    own = Moments.of(clip_batches(features).descriptors.clips_of(np.array(taught)))
+    (split,) = make_splits(label_features(features), Protocol())
+    module, own = run.head.module, Moments.of(clip_batches(features).descriptors.clips_of(split.train))
     assert torch.equal(module.mean, own.mean)
     assert torch.equal(module.scale, own.scale)
     assert run.head.config.standardised
@@ -83,11 +85,6 @@ def test_mean_and_scale_are_of_the_training_clips_alone_and_go_with_the_head(tmp
     rows = (torch.from_numpy(video.descriptors[:, 0].astype(np.float32)) - own.mean) / own.scale
     direct = plain(rows[None], torch.ones(1, len(rows), dtype=torch.bool)).logits
     assert relative_error(back(video).logits, direct.detach()) < FLOAT32_FORWARD
-
-
-def _val_ids(features):
-    split = gcf.head.labelled.make_splits(gcf.head.labelled.label_features(features), gcf.head.config.Protocol())[0]
-    return {features.ids[n] for n in split.val}
 
 
 @pytest.mark.parametrize("name", ["mean", "clip", "mil", "transformer"])
@@ -144,11 +141,11 @@ def test_a_head_to_start_from_keeps_its_mean_and_scale(tmp_path):
 
 def test_a_stack_computes_what_all_heads_have_in_common_once(tmp_path):
     run = gcf.train_head(scaled(tmp_path / "f.h5", 1.0), head="mean", seeds=3, **QUICK)
-    stack = gcf.head.stack.Stack([head.module for head in run.heads], TrainConfig())
+    stack = Stack([head.module for head in run.heads], TrainConfig())
     assert set(stack.common) == {"mean", "scale"}
     other = [head.module for head in run.heads]
     other[1].mean = other[1].mean + 1
-    assert set(gcf.head.stack.Stack(other, TrainConfig()).common) == {"scale"}
+    assert set(Stack(other, TrainConfig()).common) == {"scale"}
 
 
 def test_a_saved_config_of_before_reads_descriptors_as_they_are(tmp_path):
@@ -198,15 +195,27 @@ def test_divergence_names_the_option():
         model.fit(rows, np.arange(60) % 2)
 
 
+def test_what_several_trainings_ask_of_the_same_videos_is_computed_once(tmp_path, monkeypatch):
+    asked = []
+    real = Moments.of.__func__
+    monkeypatch.setattr(Moments, "of", classmethod(lambda cls, rows: asked.append(1) or real(cls, rows)))
+    heads = ["mean", "max", "gcf-256"]  # raw ones want the length
+    features = scaled(tmp_path / "f.h5", 1.0)
+    gcf.ablate(features, heads=heads, reference="mean", seeds=2, epochs=1, audit=False, reuse=False)
+    assert len(asked) == 1
+    gcf.ablate(features, preset="clips", seeds=2, epochs=1, audit=False, reuse=False)
+    assert len(asked) == 2
+
+
 def test_sure_heads_make_an_ensemble(tmp_path):
     """Probabilities of exactly 0 have a logarithm, too."""
     features = scaled(tmp_path / "f.h5", 1.0)
-    data = gcf.head.labelled.label_features(features)
-    judged = gcf.head.results.Judged.of(data, gcf.head.labelled.make_splits(data, gcf.head.config.Protocol()))
+    data = label_features(features)
+    judged = Judged.of(data, make_splits(data, Protocol()))
     n = len(judged.videos)
     logs = np.full((n, 3), -5000.0, np.float32)
     logs[:, 0] = 0
-    results = [dataclasses.make_dataclass("R", ["log_probabilities"])(logs) for _ in range(2)]
-    found = gcf.head.results.ensemble(results, judged)
+    results = [SimpleNamespace(log_probabilities=logs) for _ in range(2)]
+    found = ensemble(results, judged)
     assert np.isfinite(found["loss"])
     assert found["top1"] == (judged.labels == 0).mean()

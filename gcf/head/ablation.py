@@ -34,6 +34,11 @@ from gcf.head.units import independent_units
 DEFAULT_SEEDS = 5
 DEFAULT_FOLDS = 5  # where the file has no test subset
 DEFAULT_PRESET = "modules"
+SEEDS_DIFFER = {  # by the batch order
+    "own": "Seeds differ in their initial weights and in the order of their batches.",
+    "shared": "Seeds differ in their initial weights; the order of batches is one for all, so their spread is smaller "
+    "than that of separate runs.",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,13 +211,6 @@ def _notes(train: TrainConfig, data: LabelledFeatures) -> list[str]:
         f"C-Clip (central clip) and D-Clips (all chosen clips) read one clip classifier: {whose_classifier(data)}.",
         f"Clips of a video: {clips}.{gates}{looped}",
     ]
-
-
-SEEDS_DIFFER = {
-    "own": "Seeds differ in their initial weights and in the order of their batches.",
-    "shared": "Seeds differ in their initial weights; the order of batches is one for all, so their spread is smaller "
-    "than that of separate runs.",
-}
 
 
 def _about(units: str, rows: Sequence[dict], batch_order: str) -> str:

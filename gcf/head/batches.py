@@ -1,5 +1,6 @@
 """Batches of descriptors: no loader processes, and no HDF5 on the way."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from gcf.data.stratify import rarest_classes
 from gcf.head.order import blocks, draw
 from gcf.head.residency import MAP, choose_residency
 from gcf.head.sampling import choose_clips
+from gcf.head.standard import Moments
 
 COPY_BYTES = 1 << 26
 BLOCK_BYTES = 4 << 20  # read at one go where descriptors stay in the file: long enough for any disk to be quick
@@ -57,6 +59,8 @@ class Descriptors:
         rows, self.num_views, self.width = features.descriptors.shape
         self.row_bytes = self.num_views * self.width * features.descriptors.dtype.itemsize
         self.residency = choose_residency(rows * self.row_bytes, self.device)
+        self._moments: dict[bytes, Moments] = {}
+        self._one_at_a_time = threading.Lock()  # several trainings ask at once
         self.copy = None
         if self.residency.kind != MAP and not once:
             self.copy = self._copy().to(self.device if self.residency.kind == "device" else "cpu")
@@ -80,6 +84,14 @@ class Descriptors:
             chosen = rows[..., 0, :] if self.num_views == 1 else np.take_along_axis(rows, views[..., None, None], -2)
             found = torch.from_numpy(chosen.reshape(*flat.shape, self.width))
         return found.to(self.device).float()
+
+    def moments(self, videos: np.ndarray) -> Moments:
+        """Those of all clips of these videos, centre view; computed once, whoever asks."""
+        with self._one_at_a_time:
+            key = videos.tobytes()
+            if key not in self._moments:
+                self._moments[key] = Moments.of(self.clips_of(videos))
+            return self._moments[key]
 
     def clips_of(self, videos: np.ndarray) -> Iterator[Tensor]:
         """All clips of these videos, centre view, in chunks (R, D) float32 that need little memory."""

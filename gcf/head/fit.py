@@ -68,9 +68,8 @@ class Course:
 
     @property
     def active_orders(self) -> list[int]:
-        """The seed of the order of each head that is still trained; one for all where it is one."""
-        found = [self.orders[member] for member in self.stack.active]
-        return found if len(set(self.orders)) > 1 else found[:1]
+        """The seed of the order of each head that is still trained, once where several share one."""
+        return list(dict.fromkeys(self.orders[member] for member in self.stack.active))
 
     def step(self, batch: Batch, orders: Sequence[int]) -> None:
         """One step of all heads on a batch of these orders; a fault of theirs ends this course, and no other."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -116,10 +115,10 @@ class Sitting:
             head.mean, head.scale = self.moments.mean, self.moments.scale
         return head
 
-    @cached_property
+    @property
     def moments(self) -> Moments:
-        """Those of the clips of the training videos, centre view."""
-        return Moments.of(self.batches.descriptors.clips_of(self.split.train))
+        """Those of the clips of the training videos."""
+        return self.batches.descriptors.moments(self.split.train)
 
     def _settings(self, settings: TrainConfig, head: HeadConfig, start: Start) -> TrainConfig:
         """With a lower rate, where none is given and descriptors that are read as they are are longer than usual."""
