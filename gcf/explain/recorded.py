@@ -1,0 +1,74 @@
+"""The network that a head's recipe names, where it is none of this machine's files: a head may be a stranger's."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from gcf.data.plugin_files import PLUGIN_SUFFIX
+from gcf.errors import HeadError, RecipeError, UsageError
+from gcf.extract.backbones.huggingface_names import PREFIX, is_huggingface, is_repository, place_of
+from gcf.extract.backbones.registry import BACKBONES, FULL_NAMES
+from gcf.extract.weights import weights_ids
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHOWN = 100  # characters of a name
+
+
+def recorded_name(recipe: dict) -> str:
+    """The name of a network of gcf's, of an installed package or of the hub, as a head has it.
+
+    Raises UsageError for a file or a folder, also where a folder here has the name of a repository.
+    """
+    name = recipe["backbone"]
+    if isinstance(name, str) and is_repository(name) and not place_of(name).is_folder:
+        return name
+    if not isinstance(name, str) or name.endswith(PLUGIN_SUFFIX) or is_huggingface(name) or set(name) & set("/\\"):
+        raise UsageError(f"this head's network was a file or folder ({_short(name)}); name it with --backbone")
+    return name
+
+
+def recorded_weights(recipe: dict) -> str:
+    """The weights of a network of gcf's or of an installed package, as a head has them.
+
+    Raises HeadError for a file: only what gcf itself has published, or makes at random, has an id.
+    """
+    name, weights = recipe["backbone"], recipe["weights"]
+    if FULL_NAMES.get(name, name) not in BACKBONES:
+        return "default"  # an installed package brings its own
+    if weights in ("random", *weights_ids(name)):
+        return weights
+    file = re.split(r"[/\\]", str(weights))[-1]
+    raise HeadError(
+        f"this head's weights were a file ({_short(file)}, sha256 {_short(recipe.get('weights_sha256'))}); "
+        "name it with --weights"
+    )
+
+
+def recorded_commit(recipe: dict) -> str:
+    """The commit of a repository that a head names. Raises HeadError for anything that may move or is none."""
+    name, commit = recipe["backbone"], recipe["weights"]
+    if isinstance(commit, str) and COMMIT.fullmatch(commit):
+        return commit
+    raise HeadError(
+        f"this head's network is {name.removeprefix(PREFIX)} of the hub at {_short(commit)}, which is no commit; "
+        f"name the network with --backbone {name}, and its revision with --weights"
+    )
+
+
+def check_plugin(recipe: dict, backbone: str) -> None:
+    """Raise RecipeError for a plug-in's file that is not the one of the recipe: it is not run then."""
+    path, recorded = Path(backbone), recipe.get("plugin_sha256")
+    if recorded is None or path.suffix != PLUGIN_SUFFIX or not path.is_file():
+        return
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != recorded:
+        raise RecipeError(
+            f'not what this head was trained on: plugin_sha256: "{found}" against "{_short(recorded)}"; name its '
+            "--backbone and --weights"
+        )
+
+
+def _short(value: object) -> str:
+    """What a head says, in a few characters."""
+    text = str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
