@@ -16,6 +16,7 @@ from gcf.errors import HeadError, RecipeError, UsageError
 from gcf.explain.own_classifier import OWN, own_classifier
 from gcf.explain.recorded import check_plugin, recorded_commit, recorded_name, recorded_weights
 from gcf.extract.backbones.huggingface_names import is_huggingface
+from gcf.extract.backbones.loading import TEMPORAL_STRIDES
 from gcf.extract.config import ExtractConfig
 from gcf.extract.find import VideoPath, find_videos
 from gcf.extract.pipeline import SAFETENSORS, load_network, stream_features
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 FEATURE_SUFFIXES = (".h5", ".hdf5")
-TEMPORAL_STRIDES = ("trained", "none")
 HDF5_START = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
 SETTINGS = (
     "temporal_stride",
@@ -163,7 +163,7 @@ def network_of(
     """The network that a recipe names, with the recipe of what it will make now, which may be another.
 
     backbone, weights: where they were files, their places now. A head may be a stranger's: no file or folder that only
-    its recipe names is ever opened or run, and a plug-in that is named is run if it is the recipe's. Raises
+    its recipe names is ever opened or run, and a plug-in that is named only if it is the recipe's. Raises
     UsageError or HeadError where the recipe names one, RecipeError for another plug-in.
     """
     if backbone is not None:
@@ -207,11 +207,13 @@ def _recorded_config(recipe: dict) -> ExtractConfig:
     settings = {name: recipe[name] for name in SETTINGS}
     runtime, num_frames = recipe.get("runtime", "torch"), recipe["num_frames"]
     try:
-        if settings["temporal_stride"] not in TEMPORAL_STRIDES:
-            raise ValueError(f"temporal_stride is one of {', '.join(TEMPORAL_STRIDES)}")
+        if (stride := settings["temporal_stride"]) not in TEMPORAL_STRIDES:
+            known = " or ".join(TEMPORAL_STRIDES)
+            raise ValueError(f"temporal_stride is {known}, not {stride!r}")
         return ExtractConfig(**settings, runtime=runtime, clip_frames=num_frames)
-    except (ValueError, TypeError) as error:  # a UsageError is one: here it is the head's, not the user's
-        raise HeadError(f"the recipe of this head's features is damaged: {error}; train the head again") from error
+    except (ValueError, TypeError) as error:  # a UsageError, too: the fault is the head's
+        fault = f"the recipe of this head's features is damaged: {error}"
+        raise HeadError(f"{fault}; train the head again") from error
 
 
 def _in_float32(recipe: dict, config: ExtractConfig) -> ExtractConfig:

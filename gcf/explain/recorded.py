@@ -1,4 +1,4 @@
-"""The network that a head's recipe names, where it is none of this machine's files: a head may be a stranger's."""
+"""The network that a head's recipe names, if it is no file here: a head may be a stranger's."""
 
 import hashlib
 import re
@@ -22,9 +22,13 @@ def recorded_name(recipe: dict) -> str:
     name = recipe["backbone"]
     if isinstance(name, str) and is_repository(name) and not place_of(name).is_folder:
         return name
-    if not isinstance(name, str) or name.endswith(PLUGIN_SUFFIX) or is_huggingface(name) or set(name) & set("/\\"):
-        raise UsageError(f"this head's network was a file or folder ({_short(name)}); name it with --backbone")
-    return name
+    if isinstance(name, str) and not _is_path(name):
+        return name
+    raise UsageError(f"this head's network was a file or folder ({_short(name)}); name it with --backbone")
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(PLUGIN_SUFFIX) or is_huggingface(name) or bool(set(name) & set("/\\"))
 
 
 def recorded_weights(recipe: dict) -> str:
@@ -37,34 +41,33 @@ def recorded_weights(recipe: dict) -> str:
         return "default"  # an installed package brings its own
     if weights in ("random", *weights_ids(name)):
         return weights
-    file = re.split(r"[/\\]", str(weights))[-1]
+    file, sha256 = re.split(r"[/\\]", str(weights))[-1], recipe.get("weights_sha256")
     raise HeadError(
-        f"this head's weights were a file ({_short(file)}, sha256 {_short(recipe.get('weights_sha256'))}); "
-        "name it with --weights"
+        f"this head's weights were a file ({_short(file)}, sha256 {_short(sha256)}); name it with --weights"
     )
 
 
 def recorded_commit(recipe: dict) -> str:
-    """The commit of a repository that a head names. Raises HeadError for anything that may move or is none."""
+    """The commit of a repository that a head names. Raises HeadError for what may move."""
     name, commit = recipe["backbone"], recipe["weights"]
     if isinstance(commit, str) and COMMIT.fullmatch(commit):
         return commit
     raise HeadError(
-        f"this head's network is {name.removeprefix(PREFIX)} of the hub at {_short(commit)}, which is no commit; "
-        f"name the network with --backbone {name}, and its revision with --weights"
+        f"this head's network is {name.removeprefix(PREFIX)} of the hub at {_short(commit)}, "
+        f"which is no commit; name the network with --backbone {name}, and its revision with --weights"
     )
 
 
 def check_plugin(recipe: dict, backbone: str) -> None:
-    """Raise RecipeError for a plug-in's file that is not the one of the recipe: it is not run then."""
+    """Raise RecipeError for a plug-in's file that is not the recipe's, so that it is not run."""
     path, recorded = Path(backbone), recipe.get("plugin_sha256")
-    if recorded is None or path.suffix != PLUGIN_SUFFIX or not path.is_file():
+    if recorded is None or not path.name.endswith(PLUGIN_SUFFIX) or not path.is_file():
         return
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != recorded:
         raise RecipeError(
-            f'not what this head was trained on: plugin_sha256: "{found}" against "{_short(recorded)}"; name its '
-            "--backbone and --weights"
+            f'not what this head was trained on: plugin_sha256: "{found}" against '
+            f'"{_short(recorded)}"; name its --backbone and --weights'
         )
 
 

@@ -1,4 +1,4 @@
-"""The Python file of a saved plug-in head: the caller names it, and it is the one that was recorded.
+"""The Python file of a saved plug-in head: the caller names it, and it is the recorded one.
 
 A head may be a stranger's, and so may be the file that it names: only its digest is believed.
 """
@@ -22,9 +22,9 @@ def with_head_file(config: HeadConfig, head_file: str | os.PathLike | None, *, f
     """
     if head_file is None:
         raise HeadError(
-            f"{folder}: the head {config.name} needs the Python file that it was trained with, {_base_name(config)} "
-            f"(sha256 {config.source_sha256}), which gcf does not run unless you name it: read it, then give it with "
-            "--head-file FILE.py (in Python head_file=)"
+            f"{folder}: the head {config.name} needs the Python file that it was trained with, "
+            f"{_base_name(config)} (sha256 {config.source_sha256}), which gcf does not run unless "
+            "you name it: read it, then give it with --head-file FILE.py (in Python head_file=)"
         )
     path = Path(head_file).absolute()
     check_unchanged(path, config.source_sha256)

@@ -1,7 +1,8 @@
-"""What `head.json` may say: what each of its fields must be, checked before anything is done with it.
+"""What `head.json` may say: what each of its fields must be, checked before any of it is used.
 
-A head may be a stranger's. What its fields ask for is bounded, so that reading one takes little time
-and memory whatever it says, and every fault is one line: file, field, what was found, what to do.
+A head may be a stranger's. What its fields ask for is bounded, so that reading one takes little
+time and memory whatever it says, and every fault is one line: file, field, what was found, what to
+do.
 """
 
 import json
@@ -57,7 +58,7 @@ def _number(high: float) -> Field:
     return Field(words, lambda value: _is_number(value) and 0 < value <= high)
 
 
-def _text(most: int = 4096, *, needed: bool = False) -> Field:
+def _text(most: int, *, needed: bool = False) -> Field:
     words = f"text of at most {most:,} characters"
     return Field(words, lambda value: isinstance(value, str) and len(value) <= most, needed)
 
@@ -81,7 +82,7 @@ def _either(first: Field, second: Field) -> Field:
 NULL = Field("null", lambda value: value is None)
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 OBJECT = Field("an object", lambda value: isinstance(value, dict), needed=True)
-WORDS = _either(_text(), NULL)
+WORDS = _either(_text(300), NULL)
 
 
 def _is_classes(value: object) -> bool:
@@ -105,13 +106,13 @@ HEAD = {
 }
 
 OF_TYPE = {
-    str: _text(),
+    str: _text(200),
     int: _whole(1, WIDEST),
     bool: FLAG,
-    str | None: WORDS,
+    str | None: _either(_text(4096), NULL),
 }
 CONFIG = {f.name: OF_TYPE[f.type] for f in fields(HeadConfig)}
-CONFIG |= {"name": _text(200), "source_sha256": _either(_digest(), NULL)}
+CONFIG |= {"source_sha256": _either(_digest(), NULL)}
 CONFIG["layers"] = Field(
     f"at most {MOST_LAYERS} layers, 1 or more",
     lambda value: _is_whole(value) and 1 <= value <= MOST_LAYERS,
@@ -145,7 +146,7 @@ RECIPE = {
         ),
     ),
 }
-NAMES = ("backbone", "weights", "precision", "runtime", "tail", "temporal_stride", "dtype", "device")
+NAMES = (*("backbone", "weights", "precision", "runtime", "tail", "temporal_stride", "dtype", "device"),)
 RECIPE |= dict.fromkeys(NAMES, WORDS)
 
 
@@ -222,7 +223,7 @@ def _misfits(table: dict[str, Field], facts: dict, prefix: str = "") -> Iterable
 
 
 def _unreadable(facts: dict) -> str:
-    """Why values that nobody names could still not be compared or written again; '' where they can."""
+    """Why values without a field here could not be compared or written again; '' where they can."""
     level, depth = [facts], 0
     while level:
         if depth == MOST_DEPTH:
