@@ -231,7 +231,13 @@ def test_a_folder_here_is_not_taken_for_a_repository_that_a_head_names(head, fol
 def test_a_plug_in_that_is_not_the_one_of_the_training_is_not_run(head, folder, tmp_path):
     path = tmp_path / "tiny_backbone.py"
     path.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + Path(TINY).read_text())
-    with pytest.raises(RecipeError, match="not what this head was trained on: plugin_sha256"):
+    with pytest.raises(RecipeError, match='not what this head was trained on: plugin_sha256: "'):
+        open_source(head, folder, backbone=str(path), device="cpu")
+    path.write_text(path.read_text().replace('"RGB"', '"BGR"'))  # told as well, from the text
+    with pytest.raises(RecipeError, match='trained on: channel_order: "BGR" against "RGB"; plugin_'):
+        open_source(head, folder, backbone=str(path), device="cpu")
+    path.write_text("def broken(")
+    with pytest.raises(RecipeError, match="trained on: plugin_sha256"):
         open_source(head, folder, backbone=str(path), device="cpu")
     assert not (tmp_path / "ran").exists()
 

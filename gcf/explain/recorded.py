@@ -1,10 +1,13 @@
 """The network that a head's recipe names, if it is no file here: a head may be a stranger's."""
 
+import ast
 import hashlib
+import json
 import re
 from pathlib import Path
 
 from gcf.data.plugin_files import PLUGIN_SUFFIX
+from gcf.data.recipe import misfits
 from gcf.errors import HeadError, RecipeError, UsageError
 from gcf.extract.backbones.huggingface_names import PREFIX, is_huggingface, is_repository, place_of
 from gcf.extract.backbones.registry import BACKBONES, FULL_NAMES
@@ -63,12 +66,27 @@ def check_plugin(recipe: dict, backbone: str) -> None:
     path, recorded = Path(backbone), recipe.get("plugin_sha256")
     if recorded is None or not path.name.endswith(PLUGIN_SUFFIX) or not path.is_file():
         return
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != recorded:
-        raise RecipeError(
-            f'not what this head was trained on: plugin_sha256: "{found}" against '
-            f'"{_short(recorded)}"; name its --backbone and --weights'
-        )
+    code = path.read_bytes()
+    found = {"plugin_sha256": hashlib.sha256(code).hexdigest()}
+    if found["plugin_sha256"] == recorded:
+        return
+    found |= _spelled_recipe(code)
+    shared = found.keys() & recipe.keys() - {"num_frames"}  # extraction may have asked for others
+    ours, theirs = ({name: one[name] for name in shared} for one in (found, recipe))
+    raise RecipeError(
+        f"not what this head was trained on: {'; '.join(misfits(ours, theirs))}; name its --backbone and --weights"
+    )
+
+
+def _spelled_recipe(code: bytes) -> dict:
+    """RECIPE as a plug-in's file spells it, read and not run; {} where it is no plain value."""
+    try:
+        for node in ast.parse(code).body:
+            if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["RECIPE"]:
+                return dict(json.loads(json.dumps(ast.literal_eval(node.value))))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        pass  # whoever runs the file is told what is wrong with it
+    return {}
 
 
 def _short(value: object) -> str:
