@@ -1,6 +1,7 @@
 """What a head reads is the same from videos and from the feature file that was made of them; all else is refused."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from gcf.extract import precision
 from gcf.extract.find import VideoPath
 from gcf.extract.network import ClipNetwork
 from gcf.extract.pool import Failed
+from gcf.extract.weights import PACKAGED_FILE
+from gcf.extract.weights_cache import cached_path
 
 pytestmark = pytest.mark.processor
 
+PACKAGED = cached_path(PACKAGED_FILE)
 MINE = {"backbone": TINY, "device": "cpu"}
 
 
@@ -139,6 +143,125 @@ def test_what_a_head_has_from_the_hub_is_said_before_it_is_fetched(head, folder,
     caplog.clear()
     open_source(replace(head, recipe=head.recipe), folder, backbone="hf:someone/net", device="cpu")
     assert not caplog.records
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """What a network was asked for; nothing is loaded."""
+    asked = []
+    monkeypatch.setattr(described, "load_network", lambda *given: asked.append(given) or (None, {"precision": "fp32"}))
+    return asked
+
+
+WEIGHTS_FILES = (
+    "/etc/passwd",
+    "mine.pth",
+    "./primitives",
+    "primitives/../mine.pth",
+    "primitives.pth",
+    "../primitives",
+    "",
+    5,
+    ["primitives"],
+    None,
+)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS_FILES)
+def test_a_file_of_weights_that_only_a_head_names_is_not_opened(weights, head, folder, tmp_path, monkeypatch, listed):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.pth", "primitives"):
+        (tmp_path / name).write_bytes(b"weights")
+    recipe = {"backbone": "shufflenetv2_0.25x", "weights": weights, "weights_sha256": "5" * 64}
+    other = replace(head, recipe=head.recipe | recipe)
+    with pytest.raises(HeadError, match=r"this head's weights were a file .*; name it with --weights") as caught:
+        open_source(other, folder, device="cpu")
+    assert "/" not in str(caught.value)
+    assert not listed
+    with pytest.raises(RecipeError, match="weights_sha256"):
+        open_source(other, folder, weights=str(tmp_path / "mine.pth"), device="cpu")
+    assert listed[0][:2] == ("shufflenetv2_0.25x", str(tmp_path / "mine.pth"))
+
+
+def test_a_file_of_weights_that_is_named_again_must_be_the_one_of_the_training(head, folder, tmp_path):
+    recipe = {"backbone": "shufflenetv2_0.25x", "weights": "mine.safetensors", "weights_sha256": "5" * 64}
+    shutil.copyfile(PACKAGED, tmp_path / "mine.safetensors")
+    with pytest.raises(RecipeError, match=f'weights_sha256: "[0-9a-f]{{64}}" against "{"5" * 64}"'):
+        open_source(
+            replace(head, recipe=head.recipe | recipe), folder, weights=str(tmp_path / "mine.safetensors"), device="cpu"
+        )
+
+
+@pytest.mark.parametrize("weights", ["primitives", "random"])
+def test_weights_that_gcf_itself_has_need_no_naming(weights, head, folder, listed):
+    trained = replace(head, recipe=head.recipe | {"backbone": "shufflenetv2_0.25x", "weights": weights})
+    with pytest.raises(RecipeError):
+        open_source(trained, folder, device="cpu")
+    assert listed[0][:2] == ("shufflenetv2_0.25x", weights)
+
+
+def test_an_installed_package_is_named_by_a_head_and_brings_its_weights(head, folder, listed):
+    trained = replace(head, recipe=head.recipe | {"backbone": "installed", "weights": "plug-in"})
+    with pytest.raises(RecipeError):
+        open_source(trained, folder, device="cpu")
+    assert listed[0][:2] == ("installed", "default")
+
+
+@pytest.mark.parametrize("commit", ["main", "v2", "1" * 39, "refs/pr/1", "random", None])
+def test_of_the_hub_a_head_can_only_name_a_commit(commit, head, folder, listed):
+    trained = replace(head, recipe=head.recipe | {"backbone": "hf:someone/net", "weights": commit})
+    with pytest.raises(HeadError, match=r"someone/net of the hub at .*, which is no commit"):
+        open_source(trained, folder, device="cpu")
+    assert not listed
+    pinned = replace(head, recipe=trained.recipe | {"weights": "1" * 40})
+    with pytest.raises(RecipeError):
+        open_source(pinned, folder, device="cpu")
+    assert (listed[0][:2], listed[0][3:]) == (("hf:someone/net", "1" * 40), ("safetensors",))
+
+
+def test_a_folder_here_is_not_taken_for_a_repository_that_a_head_names(head, folder, tmp_path, monkeypatch, listed):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "someone" / "net").mkdir(parents=True)
+    trained = replace(head, recipe=head.recipe | {"backbone": "hf:someone/net", "weights": "1" * 40})
+    with pytest.raises(UsageError, match=r"was a file or folder \(hf:someone/net\); name it with --backbone"):
+        open_source(trained, folder, device="cpu")
+    assert not listed
+
+
+def test_a_plug_in_that_is_not_the_one_of_the_training_is_not_run(head, folder, tmp_path):
+    path = tmp_path / "tiny_backbone.py"
+    path.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + Path(TINY).read_text())
+    with pytest.raises(RecipeError, match='not what this head was trained on: plugin_sha256: "'):
+        open_source(head, folder, backbone=str(path), device="cpu")
+    path.write_text(path.read_text().replace('"RGB"', '"BGR"'))  # told as well, from the text
+    with pytest.raises(RecipeError, match='trained on: channel_order: "BGR" against "RGB"; plugin_'):
+        open_source(head, folder, backbone=str(path), device="cpu")
+    path.write_text("def broken(")
+    with pytest.raises(RecipeError, match="trained on: plugin_sha256"):
+        open_source(head, folder, backbone=str(path), device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tail": "else"},
+        {"precision": "fp8"},
+        {"dtype": None},
+        {"runtime": "abacus"},
+        {"temporal_stride": "two"},
+        {"sampling": "often"},
+        {"batch_size": 0},
+        {"num_frames": "x"},
+    ],
+    ids=str,
+)
+def test_settings_that_only_a_head_has_wrong_are_the_heads_fault(damage, head, folder, listed):
+    with pytest.raises(HeadError, match=r"recipe of this head's features is damaged: .*; train the head again"):
+        open_source(replace(head, recipe=head.recipe | damage), folder, **MINE)
+    with pytest.raises(UsageError, match="deadline"):
+        open_source(head, folder, deadline=-1, **MINE)
+    assert not listed
 
 
 def test_float32_stands_in_for_a_precision_that_this_machine_has_not(head, folder, monkeypatch, caplog):

@@ -119,3 +119,23 @@ def test_what_the_hub_refuses_is_said_in_one_line(load, name, weights, more, mes
     assert recipe is None
     assert said.startswith(f"WeightsError: hf:{name}: {message}")
     assert len(said.splitlines()) == 1
+
+
+REQUIRE = (
+    LOAD.replace("json.dumps(load_backbone(sys.argv[1], weights=sys.argv[2]).recipe)", "json.dumps(REQUIRED)")
+    .replace(
+        "from gcf.extract.backbones import load_backbone",
+        "from gcf.extract.backbones.huggingface import require_safetensors as require",
+    )
+    .replace("REQUIRED", "require(*sys.argv[1:3])")
+)
+
+
+def test_of_a_repository_that_only_a_head_names_no_pickle_is_read(hub, load, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "LOAD", REQUIRE)
+    assert load(f"hf:{REPOSITORY}", COMMITS["v2"]) == (None, "")
+    hub.asked.clear()
+    found, said = load("hf:someone/old", COMMITS["main"])
+    assert found is None
+    assert said.startswith(f"WeightsError: hf:someone/old: has no weights as safetensors at {COMMITS['main']}")
+    assert not [path for path in hub.asked if "pytorch_model.bin" in path]

@@ -192,8 +192,9 @@ def saved(path, folder):
 
 
 def test_a_saved_head_comes_back_as_it_was(plugin, tmp_path):
-    head = saved(plugin(HEAD + GATED), tmp_path / "run")
-    found = load_head(tmp_path / "run")
+    path = plugin(HEAD + GATED)
+    head = saved(path, tmp_path / "run")
+    found = load_head(tmp_path / "run", head_file=path)
     assert found.config == head.config
     assert not found.module.training
     for part in ("logits", "gate"):
@@ -205,10 +206,10 @@ def test_a_saved_head_whose_file_changed_or_went_is_refused(plugin, tmp_path):
     saved(path, tmp_path / "run")
     path.write_text(HEAD + MODULE.replace("mean(dim=1)", "amax(dim=1)"))
     with pytest.raises(HeadError, match=r"mine\.py: the file has changed since the head was made of it"):
-        load_head(tmp_path / "run")
+        load_head(tmp_path / "run", head_file=path)
     path.unlink()
     with pytest.raises(HeadError, match=r"mine\.py: the head's file cannot be read .*; put it back there"):
-        load_head(tmp_path / "run")
+        load_head(tmp_path / "run", head_file=path)
 
 
 def test_a_plug_in_config_of_the_wrong_types_is_a_damaged_head(plugin, tmp_path):
@@ -224,7 +225,7 @@ def test_it_learns_is_saved_and_is_judged_like_any_head(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     run = train_head(features, tmp_path / "run", head=str(EXAMPLE), epochs=30, batch_size=16)
     assert run.metrics["top1"] > 0.9
-    judged = evaluate_head(tmp_path / "run", features)
+    judged = evaluate_head(tmp_path / "run", features, head_file=EXAMPLE)
     assert (judged["head"], judged["top1"]) == ("mean-and-max", run.metrics["top1"])
 
 

@@ -2,7 +2,7 @@
 
 import click
 
-from gcf.commands.options import json_option, path_type
+from gcf.commands.options import head_file_option, json_option, path_type
 from gcf.terminal import show
 
 FAILED = 1
@@ -11,6 +11,7 @@ FAILED = 1
 @click.command("check-head")
 @click.argument("head", metavar="HEAD|NAME|FILE.py")
 @click.option("--features", type=path_type(exists=True), metavar="FEATS.h5", help="Real clips instead of random ones.")
+@head_file_option
 @click.option("--num-clips", default=10, help="Clips a video at most.")
 @json_option
 def check_head(head, as_json, **options):

@@ -5,6 +5,7 @@ import click
 from gcf.commands.options import (
     INCOMPLETE,
     annotations_option,
+    head_file_option,
     joined_features,
     json_option,
     multi_label_option,
@@ -28,6 +29,7 @@ from gcf.terminal import show
 )
 @click.option("--gate", help="Another gate: clips (squeeze-excite across 10 clips), token (any number of clips), none.")
 @click.option("--init", type=path_type(exists=True), metavar="HEAD", help="Start from a trained head.")
+@head_file_option
 @click.option("--freeze", default="none", help="With --init: none, or all-but-classifier.")
 @training_options
 @run_options
@@ -93,6 +95,7 @@ def ablate(features, out, joined, as_json, **options):
 @click.argument("features", type=path_type(), metavar="FEATS.h5")
 @annotations_option
 @multi_label_option
+@head_file_option
 @click.option("--subset", help="train, val, test or all.  [default: test where there is one, else all]")
 @json_option
 def evaluate(head, features, as_json, multi_label, **options):

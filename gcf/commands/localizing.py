@@ -6,6 +6,7 @@ from gcf.commands.options import (
     BACKBONE,
     INCOMPLETE,
     devices_option,
+    head_file_option,
     json_option,
     path_type,
     run_folder,
@@ -29,6 +30,7 @@ from gcf.terminal import show
     "--backbone", metavar=BACKBONE, help="The head's own, where it was a file or folder; or whose classifier to take."
 )
 @click.option("--weights", metavar="PATH|ID", help="The head's own, where they were a file.")
+@head_file_option
 @click.option("--class", "label", metavar="NAME", help="The class to show.  [default: each video's most probable]")
 @click.option("--gate-threshold", "threshold", default=0.5, help="Clips whose gate does not pass it get no heat map.")
 @click.option("--heat/--no-heat", default=True, help="Heat maps: where in the picture.")

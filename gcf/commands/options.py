@@ -13,6 +13,13 @@ def path_type(**options) -> click.Path:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+head_file_option = click.option(
+    "--head-file",
+    type=path_type(exists=True),
+    metavar="FILE.py",
+    help="The Python file of a trained plug-in head, the one that it was trained with: it is run, and none that only "
+    "the head names.",
+)
 annotations_option = click.option(
     "--annotations",
     type=path_type(exists=True),

@@ -2,7 +2,7 @@
 
 import click
 
-from gcf.commands.options import output_option, path_type, run_folder, training_options
+from gcf.commands.options import head_file_option, output_option, path_type, run_folder, training_options
 from gcf.terminal import show
 
 
@@ -10,6 +10,7 @@ from gcf.terminal import show
 @click.argument("files", nargs=-1, required=True, type=path_type(), metavar="[SOURCE.h5] TARGET.h5")
 @output_option
 @click.option("--init", type=path_type(exists=True), metavar="HEAD", help="A trained head, instead of SOURCE.h5.")
+@head_file_option
 @click.option("--head", help="The head to train on SOURCE.h5, as for train-head.  [default: gcf-256]")
 @click.option("--gate", help="Another gate for it, as for train-head.")
 @click.option(

@@ -4,7 +4,15 @@ from functools import partial
 
 import click
 
-from gcf.commands.options import BACKBONE, INCOMPLETE, devices_option, json_option, path_type, sampling_option
+from gcf.commands.options import (
+    BACKBONE,
+    INCOMPLETE,
+    devices_option,
+    head_file_option,
+    json_option,
+    path_type,
+    sampling_option,
+)
 from gcf.terminal import show
 
 
@@ -13,6 +21,7 @@ from gcf.terminal import show
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...|FEATS.h5")
 @click.option("--backbone", metavar=BACKBONE, help="The head's own, where it was a file or folder.")
 @click.option("--weights", metavar="PATH|ID", help="The head's own, where they were a file.")
+@head_file_option
 @click.option("--top", default=5, help="How many classes to show; of several that a video may have, all over 50 %.")
 @click.option(
     "--pictures",

@@ -6,12 +6,21 @@ import inspect
 import os
 import sys
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from gcf.errors import UsageError
 
 PLUGIN_SUFFIX = ".py"
+
+
+class _Uncompiled(SourceFileLoader):
+    """Runs what the file says. A compiled copy in __pycache__ beside it may say something else."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - importlib's signature
+        """The file as it is now, compiled; nothing is kept."""
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def run_plugin_file(name: str | os.PathLike) -> ModuleType:
@@ -20,7 +29,9 @@ def run_plugin_file(name: str | os.PathLike) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"{path}: no such plug-in file")
     label = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"gcf_plugin_{path.stem}_{label}", path)
+    full_name = f"gcf_plugin_{path.stem}_{label}"
+    loader = _Uncompiled(full_name, os.fspath(path))
+    spec = importlib.util.spec_from_file_location(full_name, path, loader=loader)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickles look their module up there
     try:

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 from gcf.data.features import FeatureFile
 from gcf.data.joined import JoinedFeatures, open_features
-from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.data.recipe import JOINED, misfits, other_runtime
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
-from gcf.errors import RecipeError, UsageError
+from gcf.errors import HeadError, RecipeError, UsageError
 from gcf.explain.own_classifier import OWN, own_classifier
-from gcf.extract.backbones.huggingface_names import is_huggingface, is_repository
+from gcf.explain.recorded import check_plugin, recorded_commit, recorded_name, recorded_weights
+from gcf.extract.backbones.huggingface_names import is_huggingface
+from gcf.extract.backbones.loading import TEMPORAL_STRIDES
 from gcf.extract.config import ExtractConfig
 from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.pipeline import SAFETENSORS, load_network, stream_features
 from gcf.extract.pool import Failed
 from gcf.head.ensemble import load_trained
-from gcf.head.saved import SavedHead, check_features
+from gcf.head.head_file import refuse_head_file
+from gcf.head.saved import SavedHead, check_features, given_or_loaded
 
 if TYPE_CHECKING:
     from gcf.extract.network import ClipNetwork
@@ -79,26 +81,30 @@ def open_source(
     *,
     backbone: str | None = None,
     weights: str | None = None,
+    head_file: PathLike | None = None,
     **options,
 ) -> Source:
     """Videos (a folder, files, a list) or one feature file, checked to be what the head was trained on.
 
     The backbone and its weights are those of the head's recipe; a plug-in's file, the folder of an hf: network or a
-    checkpoint must be named again, or UsageError is raised.
+    checkpoint must be named again, or UsageError or HeadError is raised.
+    head_file: the Python file of a plug-in head that is given by its path, as for `load_head`.
     head "backbone" stands for the network's own classifier, on the mean of all clips. A feature file needs no network,
     no labels and none of the options; a head of joined files takes as many of them.
     options: `device`, `workers`, `deadline` of ExtractConfig, and with "backbone" its `sampling`. Where this machine
     has not the half precision of the head's features, float32 takes its place, with a warning. Raises RecipeError or
     HeadError where backbone, weights, preprocessing or descriptors would not be those that the head was trained on.
     """
-    return source_of(trained(head), find_sources(sources), backbone=backbone, weights=weights, **options)
+    return source_of(trained(head, head_file), find_sources(sources), backbone=backbone, weights=weights, **options)
 
 
-def trained(head: PathLike | SavedHead) -> SavedHead | str:
+def trained(head: PathLike | SavedHead, head_file: PathLike | None = None) -> SavedHead | str:
     """A head, or the heads of several seeds as one, from its folder or as it is; "backbone" stays that word."""
-    if isinstance(head, SavedHead):
-        return head
-    return OWN if os.fspath(head) == OWN and not os.path.exists(OWN) else load_trained(head)
+    named = not isinstance(head, SavedHead) and os.fspath(head) == OWN
+    if named and not os.path.exists(OWN):
+        refuse_head_file(head_file, f"the word {OWN} in the place of a head")
+        return OWN
+    return given_or_loaded(head, head_file=head_file, load=load_trained)
 
 
 def find_sources(sources: PathLike | FeatureFile | JoinedFeatures | Sequence[PathLike]) -> Found:
@@ -157,23 +163,19 @@ def network_of(
     """The network that a recipe names, with the recipe of what it will make now, which may be another.
 
     backbone, weights: where they were files, their places now. A head may be a stranger's: no file or folder that only
-    its recipe names is ever opened or run. Raises UsageError where the recipe names one.
+    its recipe names is ever opened or run, and a plug-in that is named only if it is the recipe's. Raises
+    UsageError or HeadError where the recipe names one, RecipeError for another plug-in.
     """
-    if backbone is None:
-        backbone, weights = _recorded(recipe), weights or recipe["weights"]
-    return load_network(backbone, weights or "default", config)
-
-
-def _recorded(recipe: dict) -> str:
-    """The name of a network of gcf's, of an installed package or of the hub, as a head has it."""
-    name = recipe["backbone"]
-    if isinstance(name, str) and is_repository(name):
-        told = "this head's network is %s at %s: what the cache lacks of it is fetched from the Hugging Face hub"
-        log.info(told, name, recipe["weights"])
-        return name
-    if not isinstance(name, str) or name.endswith(PLUGIN_SUFFIX) or is_huggingface(name) or set(name) & set("/\\"):
-        raise UsageError(f"this head's network was a file or folder ({name}); name it with --backbone")
-    return name
+    if backbone is not None:
+        check_plugin(recipe, backbone)
+        return load_network(backbone, weights or "default", config)
+    name = recorded_name(recipe)
+    if not is_huggingface(name):
+        return load_network(name, weights or recorded_weights(recipe), config)
+    commit = weights or recorded_commit(recipe)
+    told = "this head's network is %s at %s: what the cache lacks of it is fetched from the Hugging Face hub"
+    log.info(told, name, commit)
+    return load_network(name, commit, config, SAFETENSORS)
 
 
 def _with_own_classifier(found: Found, backbone: str | None, weights: str | None, options: dict) -> Source:
@@ -196,11 +198,22 @@ def _config(recipe: dict, options: dict) -> ExtractConfig:
             f"the recipe of this head's features does not say {', '.join(silent)}: gcf extract has not made them; "
             "name a feature file made as they were"
         )
-    settings = {name: recipe[name] for name in SETTINGS}
-    config = ExtractConfig(
-        **settings, runtime=recipe.get("runtime", "torch"), clip_frames=recipe["num_frames"], **options
-    )
+    config = replace(_recorded_config(recipe), **options)
     return config if recipe["precision"] != "fp32" else _in_float32(recipe, config)
+
+
+def _recorded_config(recipe: dict) -> ExtractConfig:
+    """The settings that the recipe names. Raises HeadError for what none can be."""
+    settings = {name: recipe[name] for name in SETTINGS}
+    runtime, num_frames = recipe.get("runtime", "torch"), recipe["num_frames"]
+    try:
+        if (stride := settings["temporal_stride"]) not in TEMPORAL_STRIDES:
+            known = " or ".join(TEMPORAL_STRIDES)
+            raise ValueError(f"temporal_stride is {known}, not {stride!r}")
+        return ExtractConfig(**settings, runtime=runtime, clip_frames=num_frames)
+    except (ValueError, TypeError) as error:  # a UsageError, too: the fault is the head's
+        fault = f"the recipe of this head's features is damaged: {error}"
+        raise HeadError(f"{fault}; train the head again") from error
 
 
 def _in_float32(recipe: dict, config: ExtractConfig) -> ExtractConfig:

@@ -25,6 +25,7 @@ def watch_predictions(
     sleep: Callable[[float], object] = time.sleep,
     backbone: str | None = None,
     weights: str | None = None,
+    head_file: str | os.PathLike | None = None,
     top: int = 5,
     pictures: str | os.PathLike | None = None,
     **options,
@@ -46,7 +47,7 @@ def watch_predictions(
     watched = WatchedFolder(folder)
     watched.look()  # the first look of two: what is complete now is known when the network is there
     drawing = None if pictures is None else Pictures.of(pictures, None, [])
-    source = source_of(trained(head), [], backbone=backbone, weights=weights, **options)
+    source = source_of(trained(head, head_file), [], backbone=backbone, weights=weights, **options)
     return _watch(source, watched, lambda: sleep(every), top=top, drawing=drawing)
 
 

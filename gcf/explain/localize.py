@@ -73,6 +73,7 @@ def localize_videos(
     config: LocalizeConfig | None = None,
     truth: str | os.PathLike | None = None,
     subset: str | None = None,
+    head_file: str | os.PathLike | None = None,
     overwrite: bool = False,
     progress: bool = False,
     **options,
@@ -86,6 +87,7 @@ def localize_videos(
     result is measured, in a `subset` alone or wherever there are any. Where test videos are among
     those judged, that is a look at them (`record_look`, `judged_test_set`): `test_looks` and
     `notes` of the metrics say how many there were.
+    head_file: the Python file of a plug-in head that is given by its path, as for `load_head`.
     options: `backbone`, `weights` (to be named again where they were files), and those of
     `open_source`.
 
@@ -97,7 +99,7 @@ def localize_videos(
     if subset is not None and truth is None:
         raise UsageError(f"subset {subset!r} is one of a truth file: name that, too")
     name = os.fspath(head) if isinstance(head, str | os.PathLike) else "a head in memory"
-    head, found = trained(head), find_sources(videos)
+    head, found = trained(head, head_file), find_sources(videos)
     if isinstance(found, list):
         found = _outside(out, found)
     judged = None if truth is None else _read_truth(truth, found, config, subset)

@@ -63,6 +63,7 @@ def stream_predictions(
     *,
     backbone: str | None = None,
     weights: str | None = None,
+    head_file: str | os.PathLike | None = None,
     top: int = 5,
     pictures: str | os.PathLike | None = None,
     truth: str | os.PathLike | None = None,
@@ -74,6 +75,7 @@ def stream_predictions(
     Memory does not grow with their number. Checks come before the iterator is returned; closing it stops the work.
 
     The backbone and its weights are those of the head's recipe; a plug-in's file or a checkpoint must be named again.
+    head_file: the Python file of a plug-in head that is given by its path, as for `load_head`.
     videos: a folder, files, a list, or a feature file (labels are not looked at), which needs no network.
     top: how many classes; where a video may have several, all that are more likely than not, if they are more.
     pictures: a folder that gets ID.png for each video, a frame of every clip over its evidence, gate and attention.
@@ -84,7 +86,7 @@ def stream_predictions(
     check_top(top)
     if truth is not None and pictures is None:
         raise UsageError("truth is drawn into pictures: name their folder, too")
-    head, found = trained(head), find_sources(videos)
+    head, found = trained(head, head_file), find_sources(videos)
     if pictures is not None and not isinstance(found, list):
         raise UsageError(f"{found.path}: there are no frames to draw in a feature file; name the videos")
     drawing = None if pictures is None else Pictures.of(pictures, truth, found)

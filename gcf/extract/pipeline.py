@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 1.0  # seconds without a clip after which finished batches are looked after
+ANY, SAFETENSORS = "any", "safetensors"  # kinds of weights' files
 CLIPS_AHEAD = 8  # decoded and waiting, so that neither decoders nor lanes stand still at every hand-over
 
 
-def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[ClipNetwork, dict]":
-    """The network, ready, and the recipe of what it will make. On several devices it is the first one's."""
+def load_network(backbone: str, weights: str, config: ExtractConfig, kinds: str = ANY) -> "tuple[ClipNetwork, dict]":
+    """The network, ready, and the recipe of what it will make. On several devices it is the first one's.
+
+    kinds: which files of weights may be read of a Hugging Face repository, ANY or SAFETENSORS (WeightsError where it
+    has no such).
+    """
     # Half of a batch's time on a processor can be the system's zeroing of fresh pages; large pages take a tenth of it.
     # PyTorch reads this once, before it takes memory for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -36,6 +41,10 @@ def load_network(backbone: str, weights: str, config: ExtractConfig) -> "tuple[C
     from gcf.extract.recipe import make_recipe, runtime_versions
 
     device = choose_device(config.devices[0])
+    if kinds == SAFETENSORS:
+        from gcf.extract.backbones.huggingface import require_safetensors  # nobody else needs it
+
+        require_safetensors(backbone, weights)
     module = load_backbone(backbone, weights, config.temporal_stride)
     recipe = make_recipe(module.recipe, config, device=device.type)
     network, entries = precise_network(

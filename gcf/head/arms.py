@@ -22,7 +22,9 @@ READ = {
     "nextvlad": ("width", "clusters", "groups", "gate_reduction"),
 }
 HEAD_FIELDS = frozenset(name for names in READ.values() for name in names)
-TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {"seed", "init", "freeze", "device", "precision"}
+TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {
+    *("seed", "init", "head_file", "freeze", "device", "precision")
+}
 
 MODULES = ("mean", "fusion-only", "attention-only", "gcf-256")  # the paper's Table 2, and the mean that it leaves out
 WIDTHS = (64, 128, 256, 512, 1024, 2048)  # Fig. 3a

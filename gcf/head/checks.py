@@ -13,6 +13,7 @@ from gcf.data.plugin_files import PLUGIN_SUFFIX, line_in, told
 from gcf.errors import UsageError
 from gcf.head.build import build_head
 from gcf.head.config import PRESETS, HeadConfig, head_config
+from gcf.head.head_file import refuse_head_file
 from gcf.head.invariance import CHECKS, Check, Subject
 from gcf.head.sampling import choose_clips
 from gcf.head.saved import SavedHead, load_head
@@ -59,11 +60,13 @@ def check_head(
     *,
     features: FeatureFile | str | os.PathLike | None = None,
     num_clips: int = 10,
+    head_file: str | os.PathLike | None = None,
 ) -> HeadChecks:
     """Try a head on videos of up to `num_clips` clips: padding, batch, order, precision, gradients and more.
 
     head: a trained one (its folder or itself), a preset's name, a plug-in's FILE.py or a config; the last three are
     built with fresh weights. features: real clips instead of random ones. No global random state is touched.
+    head_file: the Python file of a trained plug-in head that is given by its path, as for `load_head`.
 
     Raises UsageError or HeadError for no such head, RecipeError where a trained head is not for these features.
     """
@@ -73,19 +76,25 @@ def check_head(
         features = FeatureFile(features)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(SEED)
-        subject = _subject(_found(head), features, num_clips)
+        subject = _subject(_found(head, head_file), features, num_clips)
         checks = tuple(_checked(name, subject) for name in CHECKS)
     return HeadChecks(subject.config.name, "random clips" if features is None else f"clips of {features.path}", checks)
 
 
-def _found(head: SavedHead | HeadConfig | str | os.PathLike) -> SavedHead | HeadConfig:
+def _found(
+    head: SavedHead | HeadConfig | str | os.PathLike, head_file: str | os.PathLike | None
+) -> SavedHead | HeadConfig:
     if isinstance(head, SavedHead | HeadConfig):
+        refuse_head_file(head_file, "a head in memory")
         return head
     text = os.fspath(head)
     known = text in PRESETS or text.endswith(PLUGIN_SUFFIX)
     if not known and not os.path.exists(text):
         raise UsageError(f"{text}: no folder of a trained head, no plug-in and no preset ({', '.join(PRESETS)})")
-    return head_config(text) if known else load_head(text)
+    if not known:
+        return load_head(text, head_file=head_file)
+    refuse_head_file(head_file, text)
+    return head_config(text)
 
 
 def _subject(head: SavedHead | HeadConfig, features: FeatureFile | None, num_clips: int) -> Subject:

@@ -181,7 +181,8 @@ class TrainConfig:
     have several classes, the loss of each class that it shows.
     standardise: heads that learn by gradient read (s - mean) / scale, both of the training clips. None: all but those
     of kind "gcf", which are printed with descriptors as they are, and "logreg", which has steps of its own.
-    init: a saved head to start from; freeze "all-but-classifier" trains its last layer alone.
+    init: a saved head to start from; freeze "all-but-classifier" trains its last layer alone. head_file: the Python
+    file of that head, where it is a plug-in given by its path.
     device: "auto" (a GPU where there is one), or a torch device. precision of the products in linear layers: "auto" is
     bf16 where steps are large, the hardware has it, and a trial shows that it changes nothing that matters.
     """
@@ -204,6 +205,7 @@ class TrainConfig:
     standardise: bool | None = None
     seed: int = 0
     init: "str | os.PathLike | SavedHead | None" = None
+    head_file: str | os.PathLike | None = None
     freeze: str = "none"
     device: str = "auto"
     precision: str = "auto"
@@ -238,6 +240,8 @@ class TrainConfig:
             )
         if self.freeze != "none" and self.init is None:
             raise UsageError("freeze needs a head to start from: give init as well")
+        if self.head_file is not None and self.init is None:
+            raise UsageError("head_file is the file of a head to start from: give init as well")
 
     @property
     def rate(self) -> float:
@@ -250,10 +254,12 @@ class TrainConfig:
         return by_default and head.kind != "logreg"
 
     def to_json(self) -> dict:
-        """The settings as JSON takes them, the rate resolved."""
+        """The settings as JSON takes them, the rate resolved; where a file lies is none of them."""
         init = self.init
         names = {"lr": self.rate, "init": None if init is None else str(getattr(init, "config", init))}
-        return {f.name: getattr(self, f.name) for f in fields(self)} | names
+        settings = {f.name: getattr(self, f.name) for f in fields(self)} | names
+        del settings["head_file"]
+        return settings
 
 
 JUDGES = ("val", "test")  # subsets that may judge

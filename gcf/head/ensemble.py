@@ -46,13 +46,16 @@ class SavedEnsemble(SavedHead):
     members: tuple[SavedHead, ...]
 
 
-def load_ensemble(run: str | os.PathLike) -> SavedEnsemble:
-    """The heads of a `train-head --seeds N` run. Raises HeadError where one is absent, damaged or of another kind."""
+def load_ensemble(run: str | os.PathLike, *, head_file: str | os.PathLike | None = None) -> SavedEnsemble:
+    """The heads of a `train-head --seeds N` run. Raises HeadError where one is absent, damaged or of another kind.
+
+    head_file: as for `load_head`.
+    """
     folder = Path(run)
     places = _members(folder)
     if not places:
         raise HeadError(f"{folder}: no heads of several seeds here; gcf train-head --seeds N makes them")
-    heads = tuple(load_head(folder / place) for place in places)
+    heads = tuple(load_head(folder / place, head_file=head_file) for place in places)
     first = heads[0]
     for place, head in zip(places, heads, strict=True):
         for what in ("config", "classes", "recipe", "descriptor_width", "padding"):
@@ -67,10 +70,15 @@ def load_ensemble(run: str | os.PathLike) -> SavedEnsemble:
     )
 
 
-def load_trained(path: str | os.PathLike) -> SavedHead:
-    """What a path holds: a head, or the heads of several seeds as one. Heads of folds are no ensemble (HeadError)."""
+def load_trained(path: str | os.PathLike, *, head_file: str | os.PathLike | None = None) -> SavedHead:
+    """What a path holds: a head, or the heads of several seeds as one. Heads of folds are no ensemble (HeadError).
+
+    head_file: as for `load_head`.
+    """
     folder = Path(path)
-    return load_ensemble(folder) if not (folder / FACTS).exists() and _members(folder) else load_head(folder)
+    several = not (folder / FACTS).exists() and _members(folder)
+    load = load_ensemble if several else load_head
+    return load(folder, head_file=head_file)
 
 
 def _members(folder: Path) -> list[str]:
@@ -78,8 +86,8 @@ def _members(folder: Path) -> list[str]:
     found = [p.parent.name for p in folder.glob(f"seed-*/{FACTS}")]
     try:
         seeds = json.loads((folder / METRICS).read_bytes())["seeds"]
-        found = [place for seed in seeds for place in seed["heads"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = [str(place) for seed in seeds for place in seed["heads"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # only the heads were copied here
     seeds = [place.removeprefix("seed-") for place in found]
     return sorted(found, key=lambda place: int(place.removeprefix("seed-"))) if all(map(str.isdecimal, seeds)) else []

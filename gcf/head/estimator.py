@@ -13,11 +13,12 @@ from gcf.data.splits import VAL_FRACTION, holdout
 from gcf.errors import UsageError
 from gcf.head.config import HeadConfig
 from gcf.head.evaluate import ask
-from gcf.head.saved import SavedHead, load_head
+from gcf.head.head_file import refuse_head_file
+from gcf.head.saved import SavedHead, given_or_loaded
 from gcf.head.training import train_head
 
 KINDS = [np.float32, np.float16]  # what descriptors may be; anything else becomes the first
-NOT_TRAINING = ("head", "gate", "val_fraction")  # parameters that are not of TrainConfig
+NOT_TRAINING = ("head", "gate", "val_fraction", "head_file")  # parameters that the training is not given
 
 
 class GCFClassifier(ClassifierMixin, BaseEstimator):
@@ -57,6 +58,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         standardise: bool | None = None,
         seed: int = 0,
         init: str | os.PathLike | SavedHead | None = None,
+        head_file: str | os.PathLike | None = None,
         freeze: str = "none",
         device: str = "auto",
         precision: str = "auto",
@@ -81,6 +83,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         self.standardise = standardise
         self.seed = seed
         self.init = init
+        self.head_file = head_file
         self.freeze = freeze
         self.device = device
         self.precision = precision
@@ -99,7 +102,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UsageError(f"y has 1 class in {len(y)} sample{'s' * (len(y) != 1)}; two classes are the least")
-        init = self.init if self.init is None or isinstance(self.init, SavedHead) else load_head(self.init)
+        init = self._start()
         features = ArrayFeatures(
             rows,
             counts,
@@ -112,6 +115,13 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         chosen = {"head": self.head, "gate": self.gate, "judge": "test"}  # val chooses; nothing judges
         self.head_ = train_head(features, audit=False, **chosen, **params | {"init": init}).head
         return self
+
+    def _start(self) -> SavedHead | None:
+        """The head to start from, loaded."""
+        if self.init is not None:
+            return given_or_loaded(self.init, head_file=self.head_file)
+        refuse_head_file(self.head_file, "a head that starts from none")
+        return None
 
     def _subsets(self, labels: np.ndarray, groups: list[str]) -> list[str]:
         """Which of the training videos (n,) are set aside as val: those that `train_head` would take from a file."""

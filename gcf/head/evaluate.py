@@ -17,7 +17,7 @@ from gcf.head.fit import evaluation_rng
 from gcf.head.labelled import LabelledFeatures, label_features
 from gcf.head.metrics import score
 from gcf.head.prediction import Prediction, predict
-from gcf.head.saved import SavedHead
+from gcf.head.saved import SavedHead, given_or_loaded
 from gcf.head.stack import Stack
 
 SUBSETS = ("train", "val", "test", "all")
@@ -30,6 +30,7 @@ def evaluate_head(
     annotations: Annotations | str | os.PathLike | None = None,
     subset: str | None = None,
     multi_label: bool | None = None,
+    head_file: str | os.PathLike | None = None,
 ) -> dict:
     """Metrics of a saved head on labelled videos, as in metrics.json: top1, top5, mean_class, loss, k, n, gate.
 
@@ -47,12 +48,14 @@ def evaluate_head(
     says which. Classes are matched by name, those that differ in letter case or blanks only too (`places_of`, named in
     the notes); videos of a class that the head does not know are left out and counted.
 
+    head_file: the Python file of a plug-in head that is given by its path, as for `load_head`.
+
     Raises RecipeError or HeadError where the features are not of the head's kind, AnnotationError where no video is
     left to judge.
     """
     if subset is not None and subset not in SUBSETS:
         raise UsageError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}")
-    head = head if isinstance(head, SavedHead) else load_trained(head)
+    head = given_or_loaded(head, head_file=head_file, load=load_trained)
     data = label_features(
         features, annotations, multi_label=not head.config.exclusive if multi_label is None else multi_label
     )

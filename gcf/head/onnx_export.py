@@ -20,7 +20,7 @@ from gcf.data.text import one_line
 from gcf.errors import RefusedError, UsageError
 from gcf.head.dense import DenseHead, example
 from gcf.head.ensemble import load_trained
-from gcf.head.saved import SavedHead
+from gcf.head.saved import SavedHead, given_or_loaded
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +34,13 @@ OTHER_WAYS = "use it from Python (gcf.load_head), or train another head"
 SIZES = ((1, 1), (1, 5), (2, 1), (3, 4), (5, 10), (4, 37))  # (videos, clips) that are compared
 
 
-def export_onnx(head: SavedHead | str | os.PathLike, out: str | os.PathLike, *, opset: int = OPSET) -> dict:
+def export_onnx(
+    head: SavedHead | str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    opset: int = OPSET,
+    head_file: str | os.PathLike | None = None,
+) -> dict:
     """Write a head as ONNX and say how far it is from the head in torch, at worst, relative to the largest value.
 
     Inputs: descriptors (B, C, D) float32, mask (B, C) bool, True on real clips, at least one in a video. Outputs, where
@@ -44,12 +50,14 @@ def export_onnx(head: SavedHead | str | os.PathLike, out: str | os.PathLike, *, 
     clip_policy, padding and the difference. The file takes clips as they come: with padding "loop"
     its caller repeats those of a short video up to num_clips.
 
+    head_file: the Python file of a plug-in head that is given by its path, as for `load_head`.
+
     Raises UsageError where a package is absent or the opset too old, HeadError for a damaged head, and RefusedError
     where PyTorch cannot translate the head, or runtime and head differ by more than 1e-5; then no file is written.
     """
     _check_packages()
     _check_opset(opset)
-    head = head if isinstance(head, SavedHead) else load_trained(head)
+    head = given_or_loaded(head, head_file=head_file, load=load_trained)
     out, why_not = Path(out), NOT_EXPORTED.get(head.config.kind)
     if why_not:
         raise RefusedError(f"{out}: not written: a {head.config.name} head cannot be exported, {why_not}; {OTHER_WAYS}")

@@ -55,7 +55,7 @@ def build_plugin(config: HeadConfig, descriptor_width: int, num_classes: int, *,
     Raises HeadError where the file is gone or has changed, UsageError where build() or a first try of forward fails.
     """
     path = Path(config.source)
-    _check_unchanged(path, config.source_sha256)
+    check_unchanged(path, config.source_sha256)
     build = _builder(path, _run(path, config.source_sha256))
     # The generator is the process's: heads that are built side by side would draw from each other's seeds.
     with (
@@ -85,15 +85,16 @@ def _file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _check_unchanged(path: Path, sha256: str) -> None:
+def check_unchanged(path: Path, sha256: str) -> None:
+    """Raise HeadError unless the file is there and the one that a head was made of."""
     try:
         found = _file_sha256(path)
     except OSError as error:
         raise HeadError(f"{path}: the head's file cannot be read ({error.strerror}); put it back there") from error
     if found != sha256:
         raise HeadError(
-            f"{path}: the file has changed since the head was made of it (its sha256 differs): put the old one back, "
-            "or train the head again"
+            f"{path}: the file has changed since the head was made of it, or is another one (its sha256 is {found}, "
+            f"the head's is {sha256}): name the one that the head was trained with, or train the head again"
         )
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,13 @@ from gcf.data.schema import VideoFeatures
 from gcf.errors import HeadError, RecipeError
 from gcf.head.build import build_shape
 from gcf.head.config import HeadConfig
+from gcf.head.head_file import refuse_head_file, with_head_file
+from gcf.head.head_json import FORMAT, SCHEMA, read_facts
 from gcf.head.output import HeadOutput
 from gcf.head.sampling import choose_clips
 
 log = logging.getLogger("gcf")
-FORMAT, SCHEMA = "gcf-head", 1
 WEIGHTS, FACTS = "head.safetensors", "head.json"
-WIDEST = 1 << 20  # channels or classes; a head.json that says more is damaged
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,22 +159,19 @@ def save_head(folder: str | os.PathLike, head: SavedHead) -> None:
             file.write(data)
 
 
-def load_head(path: str | os.PathLike) -> SavedHead:
-    """Read a saved head from its folder (a run folder is one). Raises HeadError for anything damaged or unsuitable."""
+def load_head(path: str | os.PathLike, *, head_file: str | os.PathLike | None = None) -> SavedHead:
+    """Read a saved head from its folder (a run folder is one). Raises HeadError for anything damaged or unsuitable.
+
+    head_file: the Python file of a plug-in head, which is run. The file that only the head names is
+    not opened, and one with another sha256 than the head recorded is not run (HeadError).
+    """
     folder = Path(path)
     if folder.name in (WEIGHTS, FACTS):
         folder = folder.parent
     facts = _read_facts(folder)
+    config = _config(folder, facts["config"], head_file)
+    weights = _read_weights(folder, facts["weights_sha256"])
     try:
-        weights = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise HeadError(f"{folder / WEIGHTS}: cannot be read ({error.strerror}); train the head again") from error
-    if hashlib.sha256(weights).hexdigest() != facts["weights_sha256"]:
-        raise HeadError(
-            f"{folder / WEIGHTS}: damaged or not of this {FACTS} (its sha256 differs); train the head again"
-        )
-    try:
-        config = HeadConfig(**facts["config"])
         module = build_shape(
             config, facts["descriptor_width"], len(facts["classes"])
         )  # compared before it takes memory
@@ -186,33 +184,52 @@ def load_head(path: str | os.PathLike) -> SavedHead:
     return SavedHead(module.eval(), config, facts["descriptor_width"], classes, facts["recipe"], facts["training"])
 
 
+def given_or_loaded(
+    head: SavedHead | str | os.PathLike,
+    *,
+    head_file: str | os.PathLike | None = None,
+    load: Callable[..., SavedHead] = load_head,
+) -> SavedHead:
+    """A head as it is, or loaded from its path. UsageError for a head_file that nothing would read."""
+    if not isinstance(head, SavedHead):
+        return load(head, head_file=head_file)
+    refuse_head_file(head_file, "a head in memory")
+    return head
+
+
+def _config(folder: Path, facts: dict, head_file: str | os.PathLike | None) -> HeadConfig:
+    """The head's config; a plug-in's names the caller's file instead of the one that was recorded."""
+    try:
+        config = HeadConfig(**facts)
+    except ValueError as error:
+        raise HeadError(f"{folder / FACTS}: not a head of this version: {error}; train it again") from error
+    if config.kind == "plugin":
+        return with_head_file(config, head_file, folder=folder)
+    refuse_head_file(head_file, f"{folder}, a head {config.name}")
+    return config
+
+
 def _read_facts(folder: Path) -> dict:
     try:
-        facts = json.loads((folder / FACTS).read_bytes())
+        return read_facts(folder / FACTS)
     except FileNotFoundError:
         inner = sorted(str(p.parent.relative_to(folder)) for p in folder.glob(f"*/{FACTS}"))
         hint = f"; it holds several heads: {', '.join(inner[:5])}" if inner else "; gcf train-head makes one"
         raise HeadError(f"{folder}: no {FACTS} here{hint}") from None
-    except (OSError, ValueError) as error:
-        raise HeadError(f"{folder / FACTS}: cannot be read ({error}); train the head again") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise HeadError(f"{folder / FACTS}: not a saved head")
-    if facts.get("schema") != SCHEMA:
-        raise HeadError(f"{folder / FACTS}: schema {facts.get('schema')}, this version reads {SCHEMA}")
-    width, classes = facts.get("descriptor_width"), facts.get("classes")
-    sound = (
-        all(isinstance(facts.get(name), dict) for name in ("config", "recipe", "training"))
-        and isinstance(facts.get("weights_sha256"), str)
-        and isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-        and 2 <= len(set(classes)) == len(classes) <= WIDEST
-        and type(width) is int
-        and 1 <= width <= WIDEST
-        and {"num_clips", "clip_policy"} <= facts["training"].keys()
-    )
-    if not sound:
-        raise HeadError(f"{folder / FACTS}: incomplete or damaged; train the head again")
-    return facts
+
+
+def _read_weights(folder: Path, sha256: str) -> bytes:
+    """The bytes of the weights that head.json is of."""
+    path = folder / WEIGHTS
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise HeadError(f"{path}: not a regular file; train the head again")
+        weights = path.read_bytes()
+    except OSError as error:
+        raise HeadError(f"{path}: cannot be read ({error.strerror}); train the head again") from error
+    if hashlib.sha256(weights).hexdigest() != sha256:
+        raise HeadError(f"{path}: damaged or not of this {FACTS} (its sha256 differs); train the head again")
+    return weights
 
 
 def _check_tensors(folder: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:

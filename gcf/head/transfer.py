@@ -7,7 +7,7 @@ from torch import nn
 from gcf.errors import UsageError
 from gcf.head.config import HeadConfig, TrainConfig, head_config
 from gcf.head.labelled import LabelledFeatures
-from gcf.head.saved import SavedHead, load_head
+from gcf.head.saved import SavedHead, given_or_loaded
 from gcf.head.standard import Standardised, inner_head
 
 CLASSIFIER = "classifier."  # every head ends in a layer of this name
@@ -58,7 +58,7 @@ def starting_point(
     if settings.init is None:
         shape = Start().shape(head_config(head or DEFAULT_HEAD), settings, exclusive=exclusive)
         return fit_to_clips(shape, settings), Start()
-    saved = settings.init if isinstance(settings.init, SavedHead) else load_head(settings.init)
+    saved = given_or_loaded(settings.init, head_file=settings.head_file)
     saved.check_fits(data.features)
     if head is not None and head_config(head).name != saved.config.name:
         raise UsageError(

@@ -19,10 +19,11 @@ from gcf.data.features import FeatureFile
 from gcf.data.joined import open_features
 from gcf.errors import UsageError
 from gcf.head.config import HeadConfig, TrainConfig, split_options
+from gcf.head.head_file import refuse_head_file
 from gcf.head.labelled import label_features, make_splits
 from gcf.head.metrics import is_right
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_json
-from gcf.head.saved import SavedHead, check_features, load_head, save_head
+from gcf.head.saved import SavedHead, check_features, given_or_loaded, save_head
 from gcf.head.statistics import paired_difference
 from gcf.head.summary import describe as describe_metrics
 from gcf.head.training import PREDICTIONS, TrainingRun, train_head
@@ -57,13 +58,15 @@ def transfer_head(
     init: SavedHead | str | os.PathLike | None = None,
     head: str | HeadConfig | None = None,
     gate: str | None = None,
+    head_file: str | os.PathLike | None = None,
     source_annotations: Annotations | str | os.PathLike | None = None,
     overwrite: bool = False,
     **options,
 ) -> TransferRun:
     """Train a head on the feature file `source`, then its last layer alone on `target`; and the same head from scratch.
 
-    init: a trained head instead of a source (None then). head, gate: as for `train_head`, of the source's head.
+    init: a trained head instead of a source (None then); head_file: its Python file, if it is a plug-in given by its
+    path, as for `load_head`. head, gate: as for `train_head`, of the source's head.
     options: the fields of Protocol, which are the target's, and of TrainConfig but init and freeze. The rate `lr` is
     that of the trainings from the start; the last layer alone is trained at the paper's 0.01. Both heads are judged on
     the same videos, with the same seeds, and their difference is paired. The run folder `out` gets source/ (the head
@@ -72,11 +75,11 @@ def transfer_head(
     Raises what `train_head` does; RecipeError and HeadError, where the two files do not go together, before any work.
     """
     chosen = {"head": head, "gate": gate, "annotations": source_annotations}
-    _check_choice(source, init, chosen, options)
+    _check_choice(source, init, chosen, options, head_file)
     protocol, train = split_options(options)
     data = label_features(open_features(target), protocol.annotations, **protocol.labels)
     make_splits(data, protocol)  # what the target cannot give is known before the source is trained on
-    origin = open_features(source) if init is None else _usable(init, train)
+    origin = open_features(source) if init is None else _usable(init, train, head_file)
     width = origin.descriptor_width if isinstance(origin, SavedHead) else origin.descriptors.shape[2]
     check_features(data.features, recipe=origin.recipe, width=width)
     with run_folder(out, overwrite=overwrite) as place, _folder(place) as folder:
@@ -94,10 +97,14 @@ def transfer_head(
     return TransferRun(metrics, _moved(transferred, out), _moved(scratch, out), None if out is None else Path(out))
 
 
-def _check_choice(source: object, init: object, chosen: dict, options: dict) -> None:
+def _check_choice(
+    source: object, init: object, chosen: dict, options: dict, head_file: str | os.PathLike | None
+) -> None:
     """One origin, and no option that would do nothing."""
     if (source is None) == (init is None):
         raise UsageError("give either a feature file to train on first, or a trained head (init)")
+    if init is None:
+        refuse_head_file(head_file, "a head that is trained on the source")
     if init is not None and (given := [name for name, value in chosen.items() if value is not None]):
         given = [name.replace("annotations", "source annotations") for name in given]
         raise UsageError(f"the head to start from is trained already: leave out {', '.join(given)}")
@@ -105,9 +112,9 @@ def _check_choice(source: object, init: object, chosen: dict, options: dict) -> 
         raise UsageError("a transfer freezes all but the last layer; leave out freeze")
 
 
-def _usable(init: SavedHead | str | os.PathLike, train: TrainConfig) -> SavedHead:
+def _usable(init: SavedHead | str | os.PathLike, train: TrainConfig, head_file: str | os.PathLike | None) -> SavedHead:
     """The head to start from; its gate must be the one that the same head from scratch would get."""
-    head = init if isinstance(init, SavedHead) else load_head(init)
+    head = given_or_loaded(init, head_file=head_file)
     slots = head.config.fixed_clips
     if slots not in (None, train.num_clips):
         raise UsageError(f"the head to start from has a gate for {slots} clips; choose as many (num_clips)")

@@ -16,7 +16,7 @@ from gcf.extract.backbones.huggingface_files import CONFIG, Files, open_files, p
 from gcf.extract.backbones.huggingface_models import DECIDING, FAMILIES, TokenNetwork
 from gcf.extract.backbones.huggingface_names import place_of
 from gcf.extract.backbones.huggingface_pixels import pixels_of
-from gcf.extract.backbones.huggingface_weights import CLASSIFIER, check_filled, named_tensors, read_weights
+from gcf.extract.backbones.huggingface_weights import CLASSIFIER, SAFETENSORS, check_filled, named_tensors, read_weights
 from gcf.extract.backbones.random_weights import SEED
 
 log = logging.getLogger("gcf")
@@ -44,6 +44,19 @@ def load_huggingface(name: str | os.PathLike, weights: str | os.PathLike, tempor
         raise UsageError(f"{place.name}: its processor crops {pixels['crop']}, its network takes {wanted} pixels")
     network.recipe = _recipe(files, network, config, tensors, random=weights == "random") | pixels
     return network.eval().requires_grad_(False)
+
+
+def require_safetensors(name: str | os.PathLike, weights: str | os.PathLike) -> None:
+    """Raise WeightsError unless the weights of `hf:...` at that revision are safetensors."""
+    place = place_of(name)
+    library = transformers_library()
+    with quiet(library), told_plainly(place, weights):
+        files = open_files(library, place, os.fspath(weights))
+        if not any(files.path(file) for file in SAFETENSORS):
+            raise WeightsError(
+                f"{place.name}: has no weights as safetensors at {os.fspath(weights)}, and others are not read for a "
+                f"head that only names them; name the network with --backbone {place.name} if you trust it"
+            )
 
 
 def _config(files: Files):

@@ -12,6 +12,7 @@ from gcf.extract.checkpoints import read_state_dict
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
 INDEX, SHARDS = ".index.json", "weight_map"  # what tells the files of a large model's weights
+SAFETENSORS = (WEIGHTS[0], WEIGHTS[0] + INDEX)
 SHOWN = 3  # keys that an error names before it only counts
 CLASSIFIER = "ForVideoClassification"  # how the names of transformers' classifiers end
 CLASSIFIER_PARTS = ("classifier", "fc_norm")  # modules that only they have
@@ -25,12 +26,23 @@ def read_weights(files: Files) -> dict[str, Tensor]:
             return _read(files, path)
         if index := files.json(name + INDEX):
             state = {}
-            for shard in sorted(set(index[SHARDS].values())):
+            for shard in sorted(_shards(files, name, index)):
                 if not (path := files.path(shard)):
                     raise WeightsError(f"{files.place.name}: has no {shard}, which its {name + INDEX} names")
                 state |= _read(files, path)
             return state
     raise WeightsError(f"{files.place.name}: has no weights: neither {' nor '.join(WEIGHTS)}, whole or in shards")
+
+
+def _shards(files: Files, name: str, index: dict) -> set[str]:
+    """The files that an index names: beside it, of its kind. Anything else would be a file of this machine, or code."""
+    shards = set(map(str, index[SHARDS].values()))
+    wrong = [shard for shard in shards if shard != Path(shard).name or Path(shard).suffix != Path(name).suffix]
+    if wrong:
+        raise WeightsError(
+            f"{files.place.name}: {name + INDEX} names {min(wrong)!r}, which is no {Path(name).suffix} file beside it"
+        )
+    return shards
 
 
 def _read(files: Files, path: Path) -> dict[str, Tensor]:
