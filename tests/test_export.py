@@ -109,3 +109,15 @@ def test_the_command_says_what_it_wrote(features, tmp_path, capfd):
     assert gcf.cli.run(["export", str(features.path), "--csv", str(tmp_path / "clips.csv")]) == 0
     assert "7 videos, 28 clips" in capfd.readouterr().out
     assert gcf.cli.run(["export", str(features.path)]) == 2
+
+
+@pytest.mark.parametrize("sign", "=+-@\t")
+def test_exports_run_no_formula_and_leave_numbers_alone(sign, tmp_path):
+    name = f"{sign}1+2"
+    content = FeatureContent({}, [one_video(name, np.full((1, 1, 2), -1.5))], labels=[0], classes=[name])
+    write_features(tmp_path / "f.h5", content)
+    export_features(tmp_path / "f.h5", npy=tmp_path / "arrays")
+    export_features(tmp_path / "f.h5", csv=tmp_path / "clips.csv")
+    (index,), (clip,) = read(tmp_path / "arrays" / "index.csv"), read(tmp_path / "clips.csv")
+    assert (index["id"], index["label"]) == (clip["id"], clip["label"]) == (f"'{name}", f"'{name}")
+    assert clip["d0"] == "-1.5"

@@ -79,6 +79,9 @@ FACTS = {
     "one fact too many": {"more": 1},
     "not finite": {"duration": float("nan")},
     "a float for a count": {"width": 1.5},
+    "a negative duration": {"duration": -1.0},
+    "a negative rate": {"fps": -25},
+    "a width that is not stored": {"width": 1 << 40},
 }
 
 

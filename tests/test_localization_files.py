@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -30,6 +31,19 @@ def reading(video_id, *, count=3, gate=True):
 def localization(video_id, **options):
     intervals = [Interval(0.0, 1.28, "b, c", 0.9), Interval(1.0, 1.5000001, "a", 0.25)]
     return Localization(video_id, reading(video_id, **options), intervals, note="a note")
+
+
+@pytest.mark.parametrize("sign", "=+-@\t")
+def test_tables_run_no_formula_and_leave_numbers_alone(sign, tmp_path):
+    name = f"{sign}1+2"
+    shown = replace(reading(name), classes=("a", name, "d"))
+    write_tables(tmp_path, [Localization(name, shown, [Interval(0.0, 1.28, name, 0.9)])])
+    intervals, clips = table(tmp_path / "intervals.csv"), table(tmp_path / "clips.csv")
+    assert {(row["video"], row["label"]) for row in intervals + clips} == {(f"'{name}", f"'{name}")}
+    evidence = [float(row["evidence"]) for row in clips]
+    assert min(evidence) < 0
+    np.testing.assert_allclose(evidence, shown.evidence[:, 1], rtol=1e-5)  # six digits are written
+    assert list(json.loads((tmp_path / "intervals.json").read_text())["results"]) == [name]
 
 
 FAILED = Localization("gone.mp4", None, error="cannot be decoded")

@@ -2,6 +2,7 @@
 
 import random
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -162,3 +163,26 @@ def test_bare_film_names_find_cut_and_prefixed_files_but_not_in_other_folders():
     assert labelling.labels.tolist() == [0, 1, -1]
     with pytest.raises(AnnotationError, match=r"abc_000010_000020.*abc_000030_000040"):
         label_videos(["abc_000010_000020.mp4", "abc_000030_000040.mp4"], plain("abc"))
+
+
+def peak_of_matching(ids, names) -> int:
+    tracemalloc.start()
+    try:
+        match_names(ids, names, source="labels.csv")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("long", ["ids", "names"])
+def test_memory_of_long_paths_does_not_grow_with_the_square_of_their_length(long):
+    paths = [f"{'/a' * 2000}/{n}.avi"[1:] for n in range(50)]
+    others = [f"{n}.mp4" for n in range(1000, 1050)]
+    ids, names = (paths, others) if long == "ids" else (others, paths)
+    assert peak_of_matching(ids, names) < 20 * sum(map(len, paths))  # all their tails are 2,000 times as much
+
+
+def test_long_paths_are_still_found_by_their_tails():
+    deep = "/".join(["a"] * 2000)
+    assert match_names([f"{deep}/x.avi", f"{deep}/y.avi"], ["x.avi", "a/a/y"], source="l") == {"x.avi": 0, "a/a/y": 1}
+    assert match_names(["a/a/x.avi"], [f"{deep}/x.avi"], source="l") == {f"{deep}/x.avi": 0}

@@ -19,6 +19,7 @@ from gcf.head.report.content import build_report
 from gcf.head.report.page import render
 from gcf.head.report.run import read_run
 from gcf.head.report.words import MINUS
+from gcf.head.runs import write_csv
 
 HOSTILE = ["<script>alert(1)</script>", "\" onload='x' ' id=", "two\nlines \udc80 {{ 7*7 }} $x^2$"]
 OPTIONAL = {
@@ -197,6 +198,27 @@ def test_hostile_names_are_shown_as_text(run):
         HOSTILE[2].encode("utf-8", "backslashreplace")[-9:]
         in (run / "report" / "confusion-02-gcf-256.csv").read_bytes()
     )
+
+
+@pytest.mark.parametrize("sign", "=+-@")
+def test_tables_beside_the_page_run_no_formula(run, sign):
+    names = [f"{sign}1+2", f"{sign}cmd|' /C calc'!A0", "c"]
+    rename_classes(run, names)
+    write_report(run)
+    with (run / "report" / "confusion-02-gcf-256.csv").open(newline="", encoding="utf-8") as file:
+        head, *lines = csv.reader(file)
+    assert set(head[1:]) == {row[0] for row in lines} == {f"'{names[0]}", f"'{names[1]}", "c"}
+
+
+def test_the_arms_of_a_history_are_those_that_were_written(run):
+    rows = [
+        {"arm": arm, "seed": 0, "fold": "-1", "step": 1, "train_loss": 1.0, "val_loss": -0.5}
+        for arm in ("=1+2", "'quoted", "gcf-256")
+    ]
+    write_csv(run / "history.csv", rows)
+    found = read_run(run).history
+    assert [row["arm"] for row in found] == ["=1+2", "'quoted", "gcf-256"]
+    assert {(row["fold"], row["val_loss"]) for row in found} == {("-1", -0.5)}
 
 
 def test_names_in_plots_are_text_too(run):

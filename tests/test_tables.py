@@ -162,3 +162,13 @@ def test_the_latex_table_has_whole_rows_and_nothing_that_latex_would_trip_over()
     assert r"$<$ 0.001" in lines[5]
     assert r"$+$" in lines[5]
     assert "d-clips & " in lines[4]
+
+
+@pytest.mark.parametrize("sign", "=+-@\t\r")
+def test_tables_run_no_formula_and_leave_numbers_alone(sign, tmp_path):
+    rows = [{"name": f"{sign}1+2", f"{sign}key": -0.5}, {"name": "gcf-256", "p": None}]
+    write_csv(tmp_path / "table.csv", rows)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        head, *lines = csv.reader(file)
+    assert head == ["name", f"'{sign}key", "p"]
+    assert lines == [[f"'{sign}1+2", "-0.5", ""], ["gcf-256", "", ""]]

@@ -107,10 +107,6 @@ WRITTEN = {
     ),
     "a failure twice": ({"failures": [("a", "empty"), ("a", "lost")]}, "failures have a name twice: 'a'"),
     "a class twice": ({"classes": ["jump", "jump"]}, "classes have a name twice: 'jump'"),
-    "a label without a class": (
-        {"labels": [0, -1, -1, -1, -1], "classes": []},
-        "a label outside the 0 classes: 1 video: 'v0000.mp4'",
-    ),
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from gcf.data.atomic import TEMPORARY, atomic_file, sync_folder
 from gcf.data.features import FeatureFile
+from gcf.data.text import csv_cell
 from gcf.data.writer import require_output
 from gcf.errors import RefusedError, UsageError
 
@@ -44,7 +45,8 @@ def export_features(
 
     The folder gets one array (C, V, D) for each video, and index.csv with the columns id, label, file. The text file
     has a line for each clip: id, clip, start_time, end_time, label, and the descriptor of view 0 in d0, d1, ...
-    Values are written as stored, so float16 comes back bit for bit. A video without a label has an empty one.
+    Values are written as stored, so float16 comes back bit for bit. A video without a label has an empty one. Ids and
+    labels that a spreadsheet would run as a formula begin with an apostrophe.
 
     Raises UsageError unless one of the two is given, RefusedError where it exists already or cannot be written.
     """
@@ -67,7 +69,7 @@ def _write_arrays(features: FeatureFile, out: Path) -> None:
         for n, video_id in enumerate(features.ids):
             name = array_name(n, video_id)
             np.save(folder / name, np.asarray(features.video(n).descriptors))
-            index.writerow([video_id, _label(features, n), name])
+            index.writerow([csv_cell(video_id), csv_cell(_label(features, n)), name])
 
 
 def array_name(number: int, video_id: str) -> str:
@@ -86,10 +88,10 @@ def _write_csv(features: FeatureFile, out: Path) -> None:
         width = features.descriptors.shape[2]
         lines.writerow(["id", "clip", "start_time", "end_time", "label", *(f"d{i}" for i in range(width))])
         for n, video_id in enumerate(features.ids):
-            video, label = features.video(n), _label(features, n)
+            video, label = features.video(n), csv_cell(_label(features, n))
             for clip, descriptor in enumerate(video.descriptors[:, 0]):
                 times = [float(video.clips.start_time[clip]), float(video.clips.end_time[clip])]
-                lines.writerow([video_id, clip, *times, label, *map(str, descriptor)])
+                lines.writerow([csv_cell(video_id), clip, *times, label, *map(str, descriptor)])
 
 
 def _label(features: FeatureFile, n: int) -> str:

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 
+from gcf.data.datasets import DATASETS, REMEDY, REQUIRED, length_faults, type_faults
 from gcf.data.recipe import canonical_json, text_sha256
 from gcf.data.schema import (
     CLIP_FIELDS,
     FORMAT,
     OPTIONAL,
-    REQUIRED,
     SCHEMA,
     VIDEO_FIELDS,
     Clips,
@@ -27,6 +27,11 @@ from gcf.data.schema import (
 from gcf.errors import FeatureFileError, RefusedError
 
 HEAP_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # HDF5's, to a text of any length
+BLOCK_VALUES = 1 << 20  # of a column, looked at together
+BLOCK_BYTES = 16 << 20  # of a column of text, read together
+FACTS = (*(f"clips/{name}" for name in CLIP_FIELDS), *(f"videos/{name}" for name in VIDEO_FIELDS))
+NAMED = ("videos/id", "classes", "failures/id")  # what is listed there has a name
+SHOWN = 40  # characters of a text that cannot be
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,15 @@ class FeatureFile:
     None where there are none. absent: those of OPTIONAL that the file does not have. Raises FeatureFileError for a file
     that is foreign, damaged, of another schema, or that would make HDF5 open anything else, RefusedError where the
     system does not let it be read.
+
+    Types and shapes are checked against DATASETS before any value is read; numbers of any width of
+    their kind are given in the schema's types. What cannot be in a column is refused when it is
+    read, clips' facts when first asked for. suspect: facts of videos and clips are given as they
+    are stored, for whoever looks for what is wrong with them.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike, *, suspect: bool = False):
+        self.path, self._suspect = Path(path), suspect
         try:
             if self.path.exists() and not self.path.is_file():
                 raise FeatureFileError(f"{self.path}: not a regular file")
@@ -74,26 +84,24 @@ class FeatureFile:
         self._check_kind(h5)
         self._check_there(h5)
         self.recipe, self.recipe_sha256 = self._recipe(h5)
-        self._rows = {"descriptors": self._row_place(h5, "descriptors", 3)}
-        if self._find(h5, "logits") is not None:
-            self._rows["logits"] = self._row_place(h5, "logits", 2)
-        for name in CLIP_FIELDS:
-            self._rows[f"clips/{name}"] = self._place(self._dataset(h5, f"clips/{name}"))
-        self.offsets = self._array(h5, "videos/offset")
-        self.ids = self._texts(h5, "videos/id")
-        self.labels = self._array(h5, "videos/label")
-        self.classes = self._texts(h5, "classes")
-        self.subsets = self._texts(h5, "videos/subset")
-        self.groups = self._texts(h5, "videos/group")
-        fields = {name: self._array(h5, f"videos/{name}") for name in VIDEO_FIELDS}
-        self.absent = tuple(name for name in OPTIONAL if self._find(h5, name) is None)
-        note = [""] * len(self.ids) if "videos/note" in self.absent else self._texts(h5, "videos/note")
-        self.videos = SimpleNamespace(**fields, status=self._texts(h5, "videos/status"), note=note)
-        unnamed = self._find(h5, "backbone_classes") is None
-        self.backbone_classes = None if unnamed else self._texts(h5, "backbone_classes")
-        self.failures = list(zip(self._texts(h5, "failures/id"), self._texts(h5, "failures/error"), strict=True))
-        self.checksums = None if "videos/crc32" in self.absent else self._checksums(h5)
-        self._check_counts()
+        datasets = self._datasets(h5)
+        per_clip = ("descriptors", "logits", *(f"clips/{name}" for name in CLIP_FIELDS))
+        self._rows = {name: self._place(datasets[name]) for name in per_clip if name in datasets}
+        self.offsets = self._offsets(datasets["videos/offset"])
+        self.ids = self._texts(datasets, "videos/id")
+        self.classes = self._texts(datasets, "classes")
+        self.labels = self._labels(datasets)
+        self.subsets = self._texts(datasets, "videos/subset")
+        self.groups = self._texts(datasets, "videos/group")
+        fields = {name: self._numbers(datasets, f"videos/{name}") for name in VIDEO_FIELDS}
+        self.absent = tuple(name for name in OPTIONAL if name not in datasets)
+        note = self._texts(datasets, "videos/note") or [""] * len(self.ids)
+        self.videos = SimpleNamespace(**fields, status=self._texts(datasets, "videos/status"), note=note)
+        self.backbone_classes = self._texts(datasets, "backbone_classes")
+        failures = (self._texts(datasets, f"failures/{name}") for name in ("id", "error"))
+        self.failures = list(zip(*failures, strict=True))
+        self.checksums = self._numbers(datasets, "videos/crc32")
+        self._check_names()
 
     def _check_kind(self, h5: h5py.File) -> None:
         found = self._attribute(h5, "format")
@@ -125,42 +133,89 @@ class FeatureFile:
             )
         return recipe, named
 
-    def _check_counts(self) -> None:
-        clips, videos = self.num_clips, len(self.ids)
-        per_clip = {place.shape[0] for place in self._rows.values()}
-        per_video = {len(x) for x in (self.labels, self.subsets, self.groups, *vars(self.videos).values())}
-        if self.checksums is not None:
-            per_video.add(len(self.checksums))
-        counts_agree = per_clip == {clips} and per_video == {videos}
-        offsets = self.offsets
-        if not counts_agree or len(offsets) != videos + 1 or offsets[0] != 0 or offsets[-1] != clips:
-            raise FeatureFileError(f"{self.path}: its datasets disagree about the number of videos or clips")
-        named = self.backbone_classes
-        if named is not None and ("logits" not in self._rows or len(named) != self._rows["logits"].shape[1]) and clips:
-            raise FeatureFileError(f"{self.path}: {len(named)} names of backbone classes do not fit its logits")
-        if (np.diff(offsets) < 1).any() or len(set(self.ids)) != videos:
-            raise FeatureFileError(f"{self.path}: a video has no clip, or a name occurs twice")
-        if videos and not -1 <= self.labels.min() <= self.labels.max() < max(1, len(self.classes)):
-            raise FeatureFileError(f"{self.path}: a label lies outside its {len(self.classes)} classes")
+    def _datasets(self, h5: h5py.File) -> dict[str, h5py.Dataset]:
+        """Those of DATASETS that there are, each of the schema's kind and shape, and held by the file in full."""
+        found = {name: self._dataset(h5, name) for name in DATASETS if self._find(h5, name) is not None}
+        stored = {name: (dataset.dtype, dataset.shape) for name, dataset in found.items()}
+        faults = list(type_faults(stored)) or list(length_faults(stored))
+        if faults:
+            raise FeatureFileError(f"{self.path}: {'; '.join(faults)}; {REMEDY}")
+        for name, dataset in found.items():
+            self._check_storage(dataset, name)
+        return found
 
-    def _dataset(self, h5: h5py.File, name: str, *, texts: bool = False) -> h5py.Dataset:
-        """A plain contiguous dataset inside this file; anything that leads elsewhere is refused.
-
-        texts: they may be of variable length, kept by reference in this file.
-        """
+    def _dataset(self, h5: h5py.File, name: str) -> h5py.Dataset:
+        """A plain contiguous dataset inside this file; anything that leads elsewhere is refused."""
         dataset = self._find(h5, name)
         if not isinstance(dataset, h5py.Dataset):
             raise FeatureFileError(f"{self.path}: {name} is not a dataset; extract again")
         create = dataset.id.get_create_plist()
-        if create.get_layout() != h5py.h5d.CONTIGUOUS or create.get_external_count() or create.get_nfilters():
-            raise FeatureFileError(f"{self.path}: {name} is not stored as plain contiguous data; extract again")
-        if dataset.dtype.hasobject and not (texts and h5py.check_string_dtype(dataset.dtype)):
-            raise FeatureFileError(f"{self.path}: {name} has a type that schema {SCHEMA} does not use")
-        stored = HEAP_REFERENCE if dataset.dtype.hasobject else dataset.dtype
-        end = (dataset.id.get_offset() or 0) + dataset.size * stored.itemsize
-        if dataset.size and (dataset.id.get_offset() is None or end > self._size):
-            raise FeatureFileError(f"{self.path}: cut short: {name} should end at byte {end}; extract again")
+        plain = create.get_layout() == h5py.h5d.CONTIGUOUS
+        if not plain or create.get_external_count() or create.get_nfilters():
+            raise FeatureFileError(f"{self.path}: {name} is not stored as plain contiguous data; {REMEDY}")
         return dataset
+
+    def _check_storage(self, dataset: h5py.Dataset, name: str) -> None:
+        """The file holds all that a dataset declares, in a type that NumPy reads as it lies."""
+        stored = HEAP_REFERENCE if dataset.dtype.hasobject else dataset.dtype
+        wanted, begin = dataset.size * stored.itemsize, dataset.id.get_offset()
+        held = 0 if begin is None else max(0, self._size - begin)
+        if wanted > held:
+            raise FeatureFileError(
+                f"{self.path}: cut short: {name} declares {wanted:,} bytes, of which the file holds {held:,}; {REMEDY}"
+            )
+        if dataset.dtype.kind in "iuf":  # HDF5 knows others, such as integers of 3 bytes
+            plain = h5py.h5t.py_create(dataset.dtype)
+            if not plain.equal(dataset.id.get_type()):
+                raise FeatureFileError(
+                    f"{self.path}: {name} is of a type that is only nearly {dataset.dtype}; {REMEDY}"
+                )
+
+    def _offsets(self, dataset: h5py.Dataset) -> np.ndarray:
+        """Where each video's rows begin and the last one's end: from 0 on, each more than the one before.
+
+        Looked at a piece at a time and before all else that has a value a video: a hole in a file,
+        which reads as zeros, ends it there, whatever number of videos it declares.
+        """
+        pieces, before = [], -1
+        for start in range(0, len(dataset), BLOCK_VALUES):
+            piece = self._believed("videos/offset", dataset[start : start + BLOCK_VALUES], first=start)
+            if piece[0] <= before or (np.diff(piece) < 1).any():
+                raise FeatureFileError(
+                    f"{self.path}: videos/offset goes back or stays from one video to the next: a "
+                    f"video has no clip; {REMEDY}"
+                )
+            pieces.append(piece)
+            before = piece[-1]
+        offsets = np.concatenate(pieces)
+        if offsets[0] != 0 or offsets[-1] != self.num_clips:
+            raise FeatureFileError(
+                f"{self.path}: videos/offset leads from {offsets[0]:,} to {offsets[-1]:,}, expected "
+                f"0 to {self.num_clips:,}, the number of clips; {REMEDY}"
+            )
+        return offsets
+
+    def _labels(self, datasets: dict[str, h5py.Dataset]) -> np.ndarray:
+        """Numbers of classes, -1 where there is none."""
+        labels = self._numbers(datasets, "videos/label")
+        beyond = labels >= len(self.classes)
+        if beyond.any():
+            place = int(beyond.argmax())
+            raise FeatureFileError(
+                f"{self.path}: videos/label is {labels[place]} at {place:,}, and lies outside its "
+                f"{len(self.classes)} classes; {REMEDY}"
+            )
+        return labels
+
+    def _check_names(self) -> None:
+        named, logits = self.backbone_classes, self._rows.get("logits")
+        fits = named is None or (logits is not None and logits.shape[1] == len(named))
+        if self.num_clips and not fits:
+            raise FeatureFileError(
+                f"{self.path}: {len(named)} names of backbone classes do not fit its logits; {REMEDY}"
+            )
+        if len(set(self.ids)) != len(self.ids):
+            raise FeatureFileError(f"{self.path}: a name occurs twice in videos/id; {REMEDY}")
 
     @staticmethod
     def _attribute(h5: h5py.File, name: str) -> object:
@@ -179,14 +234,54 @@ class FeatureFile:
             found = found[key]
         return found
 
-    def _array(self, h5: h5py.File, name: str) -> np.ndarray:
-        return self._dataset(h5, name)[...]
+    def _numbers(self, datasets: dict[str, h5py.Dataset], name: str) -> np.ndarray | None:
+        """A column of numbers; None where the file does not have it."""
+        return self._believed(name, datasets[name][...]) if name in datasets else None
 
-    def _texts(self, h5: h5py.File, name: str) -> list[str]:
-        dataset = self._dataset(h5, name, texts=True)
+    def _believed(self, name: str, values: np.ndarray, *, first: int = 0) -> np.ndarray:
+        """Numbers (n,) from place `first` on, in the schema's type; those that cannot be are refused."""
+        wanted = DATASETS[name]
+        outside = wanted.outside(values)
+        if not outside.any():
+            return wanted.cast(values)
+        if self._suspect and name in FACTS:
+            return wanted.cast(values) if wanted.kind == "f" else values
+        place = int(outside.argmax())
+        raise FeatureFileError(
+            f"{self.path}: {name} is {values[place]} at {first + place:,}, expected {wanted.expected}; {REMEDY}"
+        )
+
+    def _texts(self, datasets: dict[str, h5py.Dataset], name: str) -> list[str] | None:
+        """A column of text; None where the file does not have it."""
+        dataset = datasets.get(name)
+        if dataset is None:
+            return None
         if dataset.dtype.hasobject and dataset.size:
             self._check_lengths(dataset)
-        return decode(dataset[...])
+        width = 1 if dataset.dtype.hasobject else dataset.dtype.itemsize
+        step = max(1, min(BLOCK_VALUES, BLOCK_BYTES // width))
+        texts, known = [], {}
+        for start in range(0, len(dataset), step):
+            texts += decode(dataset[start : start + step], known)
+            if len(dataset) > step and name in NAMED and not any(known):  # a hole in the file
+                raise FeatureFileError(f"{self.path}: {name} declares {len(dataset):,} names of nothing; {REMEDY}")
+        self._check_texts(name, texts, known)
+        return texts
+
+    def _check_texts(self, name: str, texts: list[str], known: dict[bytes, str]) -> None:
+        """Names are no longer than names are, words are the schema's. known: all that there are."""
+        wanted = DATASETS[name]
+        if wanted.longest is not None and max(map(len, known), default=0) > wanted.longest:
+            text = known[max(known, key=len)]
+            raise FeatureFileError(
+                f"{self.path}: {name} has a name of more than {wanted.longest:,} bytes, {text[:SHOWN]!r}...; {REMEDY}"
+            )
+        unknown = set(known.values()).difference(wanted.words) if wanted.words else ()
+        if unknown and not self._suspect:
+            place = next(n for n, text in enumerate(texts) if text in unknown)
+            raise FeatureFileError(
+                f"{self.path}: {name} is {texts[place][:SHOWN]!r} at {place:,}, expected {wanted.expected}; {REMEDY}"
+            )
 
     def _check_lengths(self, dataset: h5py.Dataset) -> None:
         """A few bytes may ask for many references to one long text: all together cannot be longer than the file."""
@@ -196,21 +291,7 @@ class FeatureFile:
         if references["length"].sum(dtype=np.int64) > self._size:
             raise FeatureFileError(f"{self.path}: the texts of {dataset.name} are longer than the file; extract again")
 
-    def _checksums(self, h5: h5py.File) -> np.ndarray:
-        found = self._array(h5, "videos/crc32")
-        if found.dtype != np.uint32 or found.ndim != 1:
-            raise FeatureFileError(f"{self.path}: videos/crc32 is {found.dtype} with {found.ndim} axes; extract again")
-        return found
-
-    def _row_place(self, h5: h5py.File, name: str, ndim: int) -> RowPlace:
-        dataset = self._dataset(h5, name)
-        if dataset.ndim != ndim or dataset.dtype not in ("float16", "float32"):
-            raise FeatureFileError(f"{self.path}: {name} is {dataset.dtype} with {dataset.ndim} axes, expected {ndim}")
-        return self._place(dataset)
-
     def _place(self, dataset: h5py.Dataset) -> RowPlace:
-        if not dataset.ndim:
-            raise FeatureFileError(f"{self.path}: {dataset.name} is one value, expected a row for each clip")
         return RowPlace(dataset.id.get_offset() or 0, dataset.dtype, dataset.shape)
 
     def _map(self, name: str, start: int, stop: int) -> np.ndarray | None:
@@ -226,7 +307,16 @@ class FeatureFile:
     @cached_property
     def clips(self) -> Clips:
         """Where the clips lie, each field (T,), read into memory when first asked for."""
-        return Clips(**{name: self._read_rows(f"clips/{name}", 0, self.num_clips) for name in CLIP_FIELDS})
+        return Clips(**{name: self._clip_facts(f"clips/{name}", 0, self.num_clips) for name in CLIP_FIELDS})
+
+    def check_clips(self) -> None:
+        """Raise FeatureFileError where a fact of a clip cannot be; holds no more than a piece of them."""
+        for name in CLIP_FIELDS:
+            for start in range(0, self.num_clips, BLOCK_VALUES):
+                self._clip_facts(f"clips/{name}", start, min(start + BLOCK_VALUES, self.num_clips))
+
+    def _clip_facts(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self._believed(name, self._read_rows(name, start, stop), first=start)
 
     def _read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows start to stop in memory; what a map would touch would count as this process's memory, too."""

@@ -1,7 +1,7 @@
 """Which video an annotated name stands for: names and ids rarely agree in folders and endings."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from gcf.errors import AnnotationError
 
@@ -31,7 +31,11 @@ def match_names(ids: Sequence[str], names: Collection[str], *, source: str) -> d
         for video_keys, name_keys in rules:
             if not rest:
                 break
-            index = _Index((key, i) for i, forms in videos for key in video_keys(forms))
+            pairs = ((key, i) for i, forms in videos for key in video_keys(forms))
+            if video_keys in OF_TAILS:  # kept where a name asks for one: all would be the square of a path's length
+                wanted = {key for _, forms in rest for key in name_keys(forms)}
+                pairs = (pair for pair in pairs if pair[0] in wanted)
+            index = _Index(pairs)
             for name, forms in rest:
                 candidates = index.find(name_keys(forms))
                 if len(candidates) > 1:
@@ -86,17 +90,16 @@ def _forms(path: str) -> tuple[str, str]:
     return path, _stem(path)
 
 
-def _tails(path: str) -> list[str]:
-    """What follows each slash, longest first.
+def _tails(path: str) -> Iterator[str]:
+    """What follows each slash, longest first, one at a time.
 
-    >>> _tails("set1/walk/01.avi")
+    >>> list(_tails("set1/walk/01.avi"))
     ['walk/01.avi', '01.avi']
     """
-    tails, start = [], path.find("/") + 1
+    start = path.find("/") + 1
     while start:
-        tails.append(path[start:])
+        yield path[start:]
         start = path.find("/", start) + 1
-    return tails
 
 
 def _whole(forms: tuple[str, str]) -> list[str]:
@@ -107,16 +110,17 @@ def _stem_only(forms: tuple[str, str]) -> list[str]:
     return [forms[1]]
 
 
-def _whole_tails(forms: tuple[str, str]) -> list[str]:
+def _whole_tails(forms: tuple[str, str]) -> Iterator[str]:
     return _tails(forms[0])
 
 
-def _stem_tails(forms: tuple[str, str]) -> list[str]:
+def _stem_tails(forms: tuple[str, str]) -> Iterator[str]:
     return _tails(forms[1])
 
 
-def _stem_and_tails(forms: tuple[str, str]) -> list[str]:
-    return [forms[1], *_tails(forms[1])]
+def _stem_and_tails(forms: tuple[str, str]) -> Iterator[str]:
+    yield forms[1]
+    yield from _tails(forms[1])
 
 
 def _film(forms: tuple[str, str]) -> list[str]:
@@ -133,7 +137,8 @@ def _film_of_timed(forms: tuple[str, str]) -> list[str]:
 
 # (keys of a video, keys of a name), each from (path, path without ending). A rule applies to the names that no earlier
 # rule settled; the likely ones only to videos that nobody claimed.
-Keys = Callable[[tuple[str, str]], list[str]]
+Keys = Callable[[tuple[str, str]], Iterable[str]]
+OF_TAILS = (_whole_tails, _stem_tails, _stem_and_tails)
 SURE: tuple[tuple[Keys, Keys], ...] = (
     (_whole, _whole),
     (_stem_only, _whole),

@@ -1,4 +1,4 @@
-"""What the facts of a feature file must fulfil beyond their counts: types, order, ranges; each fault in plain words.
+"""What the facts of a feature file must fulfil beyond types and counts: order, ranges; each fault in plain words.
 
 Only what is in memory once a file is open; the descriptors and logits are read by `gcf.data.verify`.
 """
@@ -8,23 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gcf.data.datasets import DATASETS
 from gcf.data.features import FeatureFile
-from gcf.data.recipe import DESCRIBING, JOINED
-from gcf.data.schema import CLIP_FIELDS, OPTIONAL, STATUSES, SUBSETS, VIDEO_FIELDS, id_key
+from gcf.data.recipe import DESCRIBING
+from gcf.data.schema import OPTIONAL, STATUSES, SUBSETS, id_key
 
 FEW = 3  # names in a sentence
-
-
-def type_faults(features: FeatureFile) -> Iterator[str]:
-    """Where the stored types are not those of the schema, so that nothing else can be asked of the file."""
-    if JOINED in features.recipe:
-        yield "its recipe is not that of one extraction"
-    wanted = {f"clips/{k}": (getattr(features.clips, k), v) for k, v in CLIP_FIELDS.items()}
-    wanted |= {f"videos/{k}": (getattr(features.videos, k), v) for k, v in VIDEO_FIELDS.items()}
-    wanted |= {"videos/offset": (features.offsets, "<i8"), "videos/label": (features.labels, "<i4")}
-    for name, (values, dtype) in wanted.items():
-        if values.ndim != 1 or values.dtype != np.dtype(dtype):
-            yield f"{name} is {values.dtype} with {values.ndim} axes, expected {np.dtype(dtype)} with 1"
 
 
 def missing_parts(features: FeatureFile) -> list[str]:
@@ -60,14 +49,16 @@ def clip_faults(features: FeatureFile) -> Iterator[str]:
     by_times = "sampling_fps" in features.recipe
     length = np.repeat(features.videos.num_frames, np.diff(offsets))  # (T,) frames of the clip's video
     masks = {
-        "a time that is not finite": ~(np.isfinite(clips.start_time) & np.isfinite(clips.end_time)),
+        "a time that is not finite": (
+            _outside("clips/start_time", clips.start_time) | _outside("clips/end_time", clips.end_time)
+        ),
         "an end before its start": clips.end_time < clips.start_time,
         "a start or an end before that of the clip before it": (
             _steps(clips.start_time, np.less, first) | _steps(clips.end_time, np.less, first)
         ),
-        f"a number of frames that is not 1 to {longest}": (frames < 1) | (frames > longest),
+        f"a number of frames that is not 1 to {longest}": (_outside("clips/num_frames", frames) | (frames > longest)),
         "a start_frame that does not ascend from 0": (
-            _steps(clips.start_frame, np.less_equal, first) | (clips.start_frame < 0)
+            _steps(clips.start_frame, np.less_equal, first) | _outside("clips/start_frame", clips.start_frame)
         ),
         # a clip sampled by times shows a slow video's frames twice: it may have more frames than the video
         "frames beyond the last one of its video": clips.start_frame > length - (1 if by_times else frames),
@@ -80,20 +71,20 @@ def clip_faults(features: FeatureFile) -> Iterator[str]:
 def video_faults(features: FeatureFile) -> Iterator[str]:
     """Where names, facts or annotations of videos cannot be."""
     videos, failed = features.videos, {name for name, _ in features.failures}
-    fps, duration = videos.fps, videos.duration
+
+    def cannot_be(*fields: str) -> np.ndarray:
+        masks = [_outside(f"videos/{name}", getattr(videos, name)) for name in fields]
+        return np.any(masks, axis=0)
+
     masks = {
         "an empty name": [not name for name in features.ids],
         "an entry among the failures, too": [name in failed for name in features.ids],
-        "no width or no height": np.minimum(videos.width, videos.height, dtype="<i8") < 1,
-        "a number of frames below 1": videos.num_frames < 1,
-        "a rate, duration or size that cannot be": (
-            ~np.isfinite(fps) | (fps < 0) | ~np.isfinite(duration) | (duration < 0) | (videos.size < 0)
-        ),
+        "no width or no height": (cannot_be("width", "height") | (videos.width == 0) | (videos.height == 0)),
+        "a number of frames below 1": cannot_be("num_frames") | (videos.num_frames == 0),
+        "a rate, duration or size that cannot be": cannot_be("fps", "duration", "size"),
+        "a time of change that cannot be": cannot_be("mtime_ns"),
         f"a status other than {', '.join(STATUSES)}": [status not in STATUSES for status in videos.status],
         f"a subset other than {', '.join(filter(None, SUBSETS))}": [name not in SUBSETS for name in features.subsets],
-        f"a label outside the {len(features.classes)} classes": (
-            (features.labels < -1) | (features.labels >= len(features.classes))
-        ),
     }
     for what, mask in masks.items():
         if np.any(mask):
@@ -153,6 +144,10 @@ def _some(texts: Sequence[str]) -> str:
 
 def _plural(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _outside(name: str, values: np.ndarray) -> np.ndarray:
+    return DATASETS[name].outside(values)
 
 
 def _steps(values: np.ndarray, backward: np.ufunc, first: np.ndarray) -> np.ndarray:

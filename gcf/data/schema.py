@@ -22,16 +22,11 @@ VIDEO_FIELDS = {
     "mtime_ns": "<i8",
 }
 ROWS = (*(f"clips/{name}" for name in CLIP_FIELDS), "descriptors", "logits")  # datasets with one row a clip
-REQUIRED = (
-    "descriptors",
-    *(f"clips/{name}" for name in CLIP_FIELDS),
-    *(f"videos/{name}" for name in ("id", "offset", "label", "subset", "group", "status", *VIDEO_FIELDS)),
-    *("classes", "failures/id", "failures/error"),
-)
 OPTIONAL = {  # what extraction writes as well, and what follows where it is absent
     "videos/note": "why a video is partial is not known",
     "videos/crc32": "damage to a video cannot be seen",
 }
+NAME_BYTES = 4096  # PATH_MAX of Linux: nothing longer names a file
 SUBSETS = ("train", "val", "test", "")
 STATUSES = ("ok", "partial")
 
@@ -98,10 +93,15 @@ def encode(texts: Sequence[str]) -> np.ndarray:
     return np.array([t.encode("utf-8", "surrogateescape") for t in texts], dtype=np.bytes_).astype("S", copy=False)
 
 
-def decode(array: np.ndarray) -> list[str]:
-    """The texts that `encode` wrote; equal ones are one object, so that a column of few words costs little."""
+def decode(array: np.ndarray, known: dict[bytes, str] | None = None) -> list[str]:
+    """The texts that `encode` wrote; equal ones are one object, so that a column of few words costs little.
+
+    known: the texts of earlier pieces of the column, to which those of this one are added.
+    """
+    known = {} if known is None else known
     texts = array.tolist()
-    known = {b: b.decode("utf-8", "surrogateescape") for b in set(texts)}
+    for b in set(texts).difference(known):
+        known[b] = b.decode("utf-8", "surrogateescape")
     return [known[b] for b in texts]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcf.data.formats.common import read_text
+from gcf.data.formats.common import check_name, read_text
 from gcf.data.formats.database import read_root
 from gcf.data.matching import match_names
 from gcf.errors import AnnotationError
@@ -50,5 +50,6 @@ def _segment(one: object, place: str) -> Segment:
     match one:
         case {"label": str(label), "segment": [int() | float() as start, int() | float() as end]}:
             if -LONGEST < start <= end < LONGEST:
+                check_name(label, place)
                 return Segment(float(start), float(end), label)
     raise AnnotationError(f"{place}: {one!r:.80}; expected a label and a segment [start, end] in seconds")

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV Injection": spreadsheets run cells that begin so
 JOINERS = "\u200c\u200d"  # invisible, but part of how some scripts are written
 
 
@@ -28,6 +29,26 @@ def one_line(text: object) -> str:
 def printable_lines(text: str) -> str:
     """The same line by line: the line breaks stay."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def csv_cell(value: object) -> object:
+    """A value of a CSV file; a text that a spreadsheet would run as a formula begins with an apostrophe.
+
+    >>> csv_cell("=1+2.mp4"), csv_cell(-0.5)
+    ("'=1+2.mp4", -0.5)
+    """
+    runs = isinstance(value, str) and value.startswith(FORMULA_STARTS)
+    return f"'{value}" if runs else value
+
+
+def cell_text(cell: str) -> str:
+    """The text of a cell that `csv_cell` gave.
+
+    >>> cell_text("'=1+2.mp4"), cell_text("'tis.mp4")
+    ('=1+2.mp4', "'tis.mp4")
+    """
+    guarded = cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS)
+    return cell[1:] if guarded else cell
 
 
 def class_key(name: str) -> str:

@@ -18,10 +18,10 @@ from gcf.data.plausible import (
     name_faults,
     recipe_faults,
     straddling,
-    type_faults,
     video_faults,
     where,
 )
+from gcf.data.recipe import JOINED
 from gcf.errors import FeatureFileError
 
 BLOCK_BYTES = 16 << 20  # read at once
@@ -87,10 +87,10 @@ def verify_features(path: str | os.PathLike, *, progress: bool = False) -> Verif
 
 
 def open_suspect(path: str | os.PathLike) -> FeatureFile:
-    """A FeatureFile whose facts have the schema's types. Raises FeatureFileError for any other."""
-    features = FeatureFile(path)
-    for fault in type_faults(features):
-        raise FeatureFileError(f"{path}: {fault}; extract again")
+    """A FeatureFile of one extraction whose facts may be impossible. Raises FeatureFileError for any other."""
+    features = FeatureFile(path, suspect=True)
+    if JOINED in features.recipe:
+        raise FeatureFileError(f"{path}: its recipe is not that of one extraction; extract again")
     return features
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from gcf.data.atomic import atomic_file
 from gcf.data.schema import id_key
+from gcf.data.text import csv_cell
 from gcf.errors import RefusedError
 from gcf.explain.intervals import Interval
 from gcf.explain.reading import ClipReading, Localization
@@ -51,14 +52,19 @@ def video_entry(localization: Localization) -> dict:
 def write_tables(folder: str | os.PathLike, localizations: Iterable[Localization]) -> None:
     """Write intervals.json (in ActivityNet's form of results), intervals.csv and clips.csv for all videos.
 
-    Video ids stand as they are: in JSON escaped, in CSV by their own bytes. clips.csv has the evidence for the class
-    that is shown. Raises RefusedError where the folder cannot be written.
+    Video ids stand as they are: in JSON escaped, in CSV by their own bytes, where ids and labels that a spreadsheet
+    would run as a formula begin with an apostrophe. clips.csv has the evidence for the class that is shown. Raises
+    RefusedError where the folder cannot be written.
     """
     folder, localizations = Path(folder), list(localizations)
     results = {one.id: [_result(interval) for interval in one.intervals] for one in localizations}
     document = {"version": VERSION, "results": results, "external_data": {}}
     _write(folder / INTERVALS_JSON, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
-    rows = [(one.id, *_interval(interval).values()) for one in localizations for interval in one.intervals]
+    rows = [
+        (csv_cell(one.id), *map(csv_cell, _interval(interval).values()))
+        for one in localizations
+        for interval in one.intervals
+    ]
     _write(folder / INTERVALS_CSV, _table(["video", "start", "end", "label", "score"], rows))
     columns = ["video", "clip", "start", "end", "frames", "gate", "attention", "label", "evidence"]
     _write(folder / CLIPS_CSV, _table(columns, [row for one in localizations for row in _clip_rows(one)]))
@@ -123,9 +129,9 @@ def _clip_rows(localization: Localization) -> list[tuple]:
     )
     return [
         (
-            *(localization.id, clip, f"{reading.starts[clip]:.6f}", f"{reading.ends[clip]:.6f}"),
+            *(csv_cell(localization.id), clip, f"{reading.starts[clip]:.6f}", f"{reading.ends[clip]:.6f}"),
             *(int(reading.clips.num_frames[clip]), gate[clip], attention[clip]),
-            *(reading.classes[localization.shown], f"{reading.evidence[clip, localization.shown]:.6g}"),
+            *(csv_cell(reading.classes[localization.shown]), f"{reading.evidence[clip, localization.shown]:.6g}"),
         )
         for clip in range(count)
     ]

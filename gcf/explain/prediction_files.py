@@ -10,11 +10,10 @@ from pathlib import Path
 
 from gcf.data.atomic import atomic_file
 from gcf.data.schema import id_key
+from gcf.data.text import csv_cell
 from gcf.data.writer import require_output
 from gcf.errors import RefusedError
 from gcf.explain.predict import VideoPrediction
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV Injection": spreadsheets run cells that begin so
 
 
 def json_line(prediction: VideoPrediction) -> str:
@@ -53,15 +52,6 @@ def write_table(path: str | os.PathLike, predictions: Iterable[VideoPrediction])
 
 
 def _row(p: VideoPrediction, places: int) -> Sequence:
-    classes = [cell for name, share in p.classes for cell in (_cell(name), share)]
+    classes = [cell for name, share in p.classes for cell in (csv_cell(name), share)]
     empty = [""] * (2 * (places - len(p.classes)))
-    return [_cell(p.id), *classes, *empty, p.num_clips, _cell(p.error), _cell(p.note)]
-
-
-def _cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula.
-
-    >>> _cell("=1+2.mp4")
-    "'=1+2.mp4"
-    """
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return [csv_cell(p.id), *classes, *empty, p.num_clips, csv_cell(p.error), csv_cell(p.note)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gcf.data.schema import id_key
+from gcf.data.schema import NAME_BYTES, id_key
 from gcf.errors import GcfError, RefusedError, UsageError
 from gcf.extract.source import is_inside
 
@@ -20,6 +20,7 @@ SUFFIXES = frozenset(
     ).split(" ")
 )
 LISTS = (".txt", ".csv", ".lst")
+SHOWN = 40  # characters of a name that is too long
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def find_videos(sources: Sequence[str | os.PathLike], *, stay_inside: bool = Fal
         found = list(search_folder(root, stay_inside=stay_inside))
     elif len(sources) == 1 and Path(sources[0]).suffix.lower() in LISTS:
         root, found = _listed(sources[0])
+        _check_names(found, sources[0])
         _require_one(found, sources[0])
     else:
         paths = [os.path.abspath(s) for s in sources]
@@ -117,6 +119,16 @@ def _leads_back(folder: str, root: str) -> bool:
 
 def _is_video(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _check_names(listed: Sequence[VideoPath], path: str) -> None:
+    """Raise RefusedError for a listed name that is longer than any file's."""
+    for video in listed:
+        size = len(id_key(video.id))
+        if size > NAME_BYTES:
+            raise RefusedError(
+                f"{path}: a name of {size:,} bytes, {video.id[:SHOWN]!r}...; {NAME_BYTES:,} are the most"
+            )
 
 
 def _require_one(listed: Sequence[VideoPath], path: str) -> None:

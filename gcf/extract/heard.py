@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from gcf.data.schema import VideoInfo
+from gcf.data.datasets import DATASETS
+from gcf.data.schema import VIDEO_FIELDS, VideoInfo
 from gcf.data.text import printable
 from gcf.extract.decoding import Clip, ClipJob
 
@@ -79,6 +80,9 @@ def _info(given: object) -> VideoInfo:
     info = VideoInfo(**{name: _of(wanted[name], value) for name, value in given.items()})
     if info.status not in STATES:
         raise ValueError(f"a video that is {info.status!r}")
+    for name in VIDEO_FIELDS:
+        if DATASETS[f"videos/{name}"].outside(np.array([getattr(info, name)])).any():
+            raise ValueError(f"a video whose {name} is {getattr(info, name)}")
     return info
 
 

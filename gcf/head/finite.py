@@ -10,11 +10,15 @@ EXPONENT = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}  # all ones: inf
 
 
 def check_finite(features: FeatureFile, videos: np.ndarray) -> None:
-    """Raise FeatureFileError naming the videos among these whose descriptors or logits are not all finite."""
+    """Raise FeatureFileError naming the videos among these whose descriptors or logits are not all finite.
+
+    And where frames or times of clips cannot be, in whatever video.
+    """
     for part in getattr(features, "parts", ()):  # joined files: each is checked whole
         check_finite(part, np.arange(part.num_videos))
     if hasattr(features, "parts"):
         return
+    features.check_clips()
     bad = np.zeros(features.num_clips, dtype=bool)
     for array in (features.descriptors, features.logits):
         if array is not None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gcf.data.atomic import TEMPORARY, sync_folder
+from gcf.data.text import csv_cell
 from gcf.errors import RefusedError
 
 FORMAT = "gcf-run"
@@ -76,8 +77,12 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    """Rows under the keys of all of them, in the order of their first appearance; None and absent are empty."""
+    """Rows under the keys of all of them, in the order of their first appearance; None and absent are empty.
+
+    Texts that a spreadsheet would run as a formula begin with an apostrophe.
+    """
+    keys = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file)
+        writer.writerow(map(csv_cell, keys))
+        writer.writerows(map(csv_cell, map(row.get, keys)) for row in rows)

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gcf.data.schema import NAME_BYTES
 from gcf.errors import AnnotationError
 
+SHOWN = 40  # characters of a name that is too long
 SUBSET_WORDS = {
     "train": "train",
     "training": "train",
@@ -73,7 +75,12 @@ class Collector:
         self._places: dict[str, str] = {}
 
     def add(self, name: str, annotation: Annotation, place: str) -> None:
-        """Take one entry found at `place` ("labels.csv: line 3"); raise AnnotationError where it contradicts."""
+        """Take one entry found at `place` ("labels.csv: line 3"); raise AnnotationError where it contradicts.
+
+        And where a name of it is too long, of the video, a class or the group.
+        """
+        for text in (name, *annotation.classes, annotation.group):
+            check_name(text, place)
         first = self.videos.setdefault(name, annotation)
         if first != annotation:
             raise AnnotationError(
@@ -95,6 +102,13 @@ def difference(one: Annotation, other: Annotation) -> str:
     """
     name = next(n for n in ("labels", "label", "subset", "group") if getattr(one, n) != getattr(other, n))
     return f"{name} {getattr(one, name)!r} against {getattr(other, name)!r}"
+
+
+def check_name(name: str, place: str) -> None:
+    """Raise AnnotationError for a name that is longer than any file's."""
+    size = len(name.encode("utf-8", "surrogateescape"))
+    if size > NAME_BYTES:
+        raise AnnotationError(f"{place}: a name of {size:,} bytes, {name[:SHOWN]!r}...; {NAME_BYTES:,} are the most")
 
 
 def subset_of(word: str, place: str) -> str:

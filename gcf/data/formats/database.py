@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from gcf.data.formats.common import Annotation, Annotations, Collector, refuse_split, subset_of
+from gcf.data.formats.common import Annotation, Annotations, Collector, check_name, refuse_split, subset_of
 from gcf.errors import AnnotationError
 
 EXPECTED = 'expected {"database": {id: {"subset": ..., "annotations": [{"label": ...}] or {"label": ...}}}}'
@@ -42,6 +42,8 @@ def read_root(path: Path, text: str) -> dict:
     root = _parse(path, text)
     if not isinstance(root, dict) or not isinstance(root.get("database"), dict):
         raise AnnotationError(f"{path}: no object 'database'; {EXPECTED}")
+    for name in root["database"]:
+        check_name(name, f"{path}: database")
     return root
 
 
@@ -69,6 +71,8 @@ def _declared_classes(path: Path, root: dict) -> tuple[str, ...] | None:
         return None
     if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels) or len(set(labels)) < len(labels):
         raise AnnotationError(f"{path}: 'labels' must be a list of different names")
+    for name in labels:
+        check_name(name, f"{path}: labels")
     return tuple(labels)
 
 

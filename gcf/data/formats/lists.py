@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gcf.data.films import film_of, shared_films_note
-from gcf.data.formats.common import Annotation, Annotations, Collector, choose_split, read_lines
+from gcf.data.formats.common import Annotation, Annotations, Collector, check_name, choose_split, read_lines
 from gcf.errors import AnnotationError
 
 UCF101_CLASSES = re.compile(r"classInd\.txt", re.IGNORECASE)
@@ -64,6 +64,7 @@ def _ucf101_classes(folder: Path, files: list[Path]) -> dict[str, str]:
     classes: dict[str, str] = {}
     for line, place in read_lines(files[0]):
         index, *names = line.split(maxsplit=1)
+        check_name(line, place)
         if not index.isdecimal() or not names:
             raise AnnotationError(f"{place}: {line!r}; expected a number and a class, such as '1 ApplyEyeMakeup'")
         if index in classes or names[0] in classes.values():

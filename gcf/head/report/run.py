@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gcf.data.text import cell_text
 from gcf.errors import RefusedError
 from gcf.head.runs import FORMAT, METRICS
 from gcf.head.saved import FACTS
@@ -184,7 +185,7 @@ def _read_history(path: Path) -> list[dict]:
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [
-                {key: value if key in words else float(value) for key, value in row.items()}
+                {key: cell_text(value) if key in words else float(value) for key, value in row.items()}
                 for row in csv.DictReader(file)
             ]
         if any(not {*words, "step", "train_loss", "val_loss"} <= row.keys() for row in rows):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gcf.data.atomic import atomic_file
+from gcf.data.text import csv_cell
 from gcf.errors import RefusedError, UsageError
 from gcf.head import tables
 from gcf.head.report.content import Report, build_report
@@ -82,7 +83,7 @@ def _table_lines(rows: list[dict]) -> list[list]:
 
 def _csv(lines: list[list]) -> bytes:
     file = io.StringIO(newline="")
-    csv.writer(file).writerows(lines)
+    csv.writer(file).writerows(map(csv_cell, line) for line in lines)
     return _bytes(file.getvalue())
 
 
