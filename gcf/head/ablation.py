@@ -96,7 +96,7 @@ def ablate(
     seeds = [train.seed + i for i in range(protocol.seeds or DEFAULT_SEEDS)]
     store, *refusal = _open_store(data) if reuse else (None,)
     with (
-        run_folder(out, overwrite=overwrite) as folder,
+        run_folder(out, kind="ablate", overwrite=overwrite) as folder,
         nullcontext() if tensorboard is None else TensorBoardLog(tensorboard) as board,
     ):
         keeper = None if store is None else Keeper(store, data, splits, train)

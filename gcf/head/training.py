@@ -84,7 +84,7 @@ def train_head(
     leaks, found_leaks = audit_splits(data, splits) if audit else (None, [])
     seeds = [train.seed + i for i in range(protocol.seeds or 1)]
     with (
-        run_folder(out, overwrite=overwrite) as folder,
+        run_folder(out, kind="train-head", overwrite=overwrite) as folder,
         nullcontext() if tensorboard is None else TensorBoardLog(tensorboard) as board,
     ):
         listener = _Listener(board, tell=len(seeds) * len(splits) == 1)
