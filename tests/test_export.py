@@ -73,6 +73,7 @@ def test_the_name_of_an_array_is_safe_everywhere(name):
 @pytest.mark.parametrize("kind", ["npy", "csv"])
 def test_what_is_there_already_is_left_alone(features, tmp_path, kind):
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
     for out in ("out", "f.h5"):
         with pytest.raises(RefusedError, match="exists already"):
             export_features(features, **{kind: tmp_path / out})

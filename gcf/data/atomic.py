@@ -11,6 +11,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (*FULL, errno.EIO)
 TEMPORARY = ".tmp"  # suffix of an unfinished file; anything that bears it may be deleted when no process is at work
 
 

@@ -15,7 +15,8 @@ from gcf.data.atomic import FULL, left_behind, sync_folder, temporary_name
 from gcf.data.lock import take_lock
 from gcf.errors import RefusedError, StoppedError
 
-LOCK, STAGING, READY = ".gcf-lock", "gcf-staging", ".ready"
+LOCK, STAGING = ".gcf-lock", "gcf-staging"
+BEGUN, READY, CLEARED = ".begun", ".ready", ".cleared"  # how far it is, in the staging folder
 MOST_NAMES = 5
 
 
@@ -83,16 +84,22 @@ def named(names: Collection[str]) -> str:
 
 @contextmanager
 def staged(folder: Path, *, last: str, replaces: Collection[Path] = ()) -> Iterator[Path]:
-    """Yield an empty folder, the files of which move into the locked `folder` when the block ends well.
+    """Yield a folder, the files of which move into the locked `folder` when the block ends well.
 
-    last: the file that says that all is there. replaces: the files of an earlier run; those that
-    have no successor are removed. Raises StoppedError where files cannot be moved; they stay then.
+    last: the file that says that all is there. replaces: the files of an earlier run, which go.
+    Raises StoppedError where files cannot be moved; they stay then, and the next run moves them.
     """
     staging = temporary_name(folder / STAGING)
     try:
         staging.mkdir()
+        going = [str(path.relative_to(folder)) for path in replaces]
+        # Now, since nothing more may fit when all is written.
+        (staging / BEGUN).write_text(json.dumps(going), encoding="utf-8")
         yield staging
-        _make_ready(staging, folder, replaces)
+        for file in _files(staging):
+            sync_folder(file)  # a file is synced the same way
+        (staging / BEGUN).rename(staging / READY)
+        sync_folder(staging)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -102,34 +109,20 @@ def staged(folder: Path, *, last: str, replaces: Collection[Path] = ()) -> Itera
 def clear_staging(folder: Path, *, last: str) -> None:
     """Of runs that were killed in the locked folder: finish what was ready, remove what was not."""
     for staging in left_behind(folder, STAGING):
-        if (staging / READY).is_file():
+        if (staging / READY).exists() or (staging / CLEARED).exists():
             _move(staging, folder, last)
         else:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _make_ready(staging: Path, folder: Path, replaces: Collection[Path]) -> None:
-    """Put all on the disk, then a list of the files that go; from here on the run can be finished."""
-    files = _files(staging)
-    for file in files:
-        sync_folder(file)  # a file is synced the same way
-    staying = {folder / file.relative_to(staging) for file in files}
-    going = [str(path.relative_to(folder)) for path in replaces if path not in staying]
-    ready = staging / READY
-    unready = temporary_name(ready)
-    unready.write_text(json.dumps(going), encoding="utf-8")
-    sync_folder(unready)
-    unready.replace(ready)
-    sync_folder(staging)
-
-
 def _move(staging: Path, folder: Path, last: str) -> None:
-    """May be done again where it was cut off."""
+    """Clear the earlier run away, then move the files; may be done again where it was cut off."""
     try:
-        if (staging / last).exists():
-            (folder / last).unlink(missing_ok=True)  # in between this is no run
-        for name in json.loads((staging / READY).read_bytes()):
-            _remove(folder / name, folder)
+        if (staging / READY).exists():
+            going = json.loads((staging / READY).read_bytes())
+            (folder / last).unlink(missing_ok=True)  # from here to the end this is no run
+            remove_files([folder / name for name in going], folder)
+            (staging / READY).rename(staging / CLEARED)
         for file in sorted(_files(staging), key=lambda path: path == staging / last):
             target = folder / file.relative_to(staging)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,16 +138,14 @@ def _move(staging: Path, folder: Path, last: str) -> None:
 def remove_files(files: Collection[Path], folder: Path) -> None:
     """Remove files below a folder, and the folders between that they leave empty."""
     for path in files:
-        _remove(path, folder)
-
-
-def _remove(path: Path, folder: Path) -> None:
-    path.unlink(missing_ok=True)
-    with suppress(OSError):  # not empty
-        for parent in path.relative_to(folder).parents:
-            if parent != Path():
-                (folder / parent).rmdir()
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            for parent in path.parents:
+                if parent == folder:
+                    break
+                parent.rmdir()
 
 
 def _files(staging: Path) -> list[Path]:
-    return [path for path in staging.rglob("*") if path.is_file() and path != staging / READY]
+    marks = {staging / name for name in (BEGUN, READY, CLEARED)}
+    return [path for path in staging.rglob("*") if path.is_file() and path not in marks]

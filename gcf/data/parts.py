@@ -8,15 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gcf.data.atomic import FULL, atomic_file, left_behind, sync_folder
+from gcf.data.atomic import FULL, NO_ROOM, atomic_file, left_behind, sync_folder
 from gcf.data.features import FeatureFile
 from gcf.data.lock import take_lock
 from gcf.data.recipe import MEASURED, canonical_json, differences, recipe_sha256
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
-
-NO_ROOM = (*FULL, errno.EIO)
 
 log = logging.getLogger("gcf")
 
@@ -57,9 +55,7 @@ class PartFolder:
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise self.stopped(error, 0) from error
-            raise RefusedError(
-                f"{self.out}: cannot be written ({error.strerror}); choose another output"
-            ) from error
+            raise RefusedError(f"{self.out}: cannot be written ({error.strerror}); choose another output") from error
 
     def begin(self, recipe: dict, ids: Sequence[str], *, update: bool) -> None:
         """Record what is being made, or check that what was begun is the same. Raises RecipeError, RefusedError."""

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
+from gcf.data.atomic import FULL
 from gcf.data.folder import clear_staging, entries, locked_folder, named, remove_files, staged
-from gcf.errors import RefusedError
+from gcf.errors import RefusedError, StoppedError
 
 FORMAT = "gcf-run"
 METRICS = "metrics.json"
@@ -49,25 +50,34 @@ def run_folder(
     if out is None:
         yield None
         return
-    with locked_folder(out) as folder:
+    with _full_disk(Path(out)), locked_folder(out) as folder:
         clear_staging(folder, last=METRICS)
         earlier = _earlier_files(Path(out), folder, files_of(kind, parts), overwrite=overwrite)
         with staged(folder, last=METRICS, replaces=earlier) as staging:
             yield staging
 
 
-def _earlier_files(
-    out: Path, folder: Path, writes: Sequence[str], *, overwrite: bool
-) -> list[Path]:
+@contextmanager
+def _full_disk(out: Path) -> Iterator[None]:
+    """A full disk where nothing is lost that is not kept beside the features."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StoppedError(
+            f"{out}: no room on the disk ({error.strerror}); free some and run the same command again"
+        ) from error
+
+
+def _earlier_files(out: Path, folder: Path, writes: Sequence[str], *, overwrite: bool) -> list[Path]:
     """The files of the run in a folder; RefusedError where there is one that may not be replaced."""
     there = entries(folder)
     if not there:
         return []
     metrics = _metrics(folder)
     if metrics is None:
-        raise RefusedError(
-            f"{out}: not empty, and not a run of gcf (it holds {named(there)}); name another folder"
-        )
+        raise RefusedError(f"{out}: not empty, and not a run of gcf (it holds {named(there)}); name another folder")
     if not overwrite:
         raise RefusedError(f"{out}: holds an earlier run; name another folder, or ask to overwrite it")
     earlier = _written(folder, metrics)
