@@ -124,15 +124,13 @@ def ablate(
                 trial=trial,
                 results=outcome.results,
             )
-            write_run(folder, write, out=found.path, words=_kept(keeper))
+            write_run(folder, write, out=found.path, kept_already=_kept(keeper))
     return found
 
 
-def _kept(keeper: Keeper | None) -> str:
-    """Where the results are that another run of the same comparison takes."""
-    if keeper is None or keeper.refused:
-        return "not all results could be kept"
-    return f"what was trained is kept in {keeper.store.folder}"
+def _kept(keeper: Keeper | None) -> Path | None:
+    """Where all results are, for another run of the same comparison; None where some could not be kept."""
+    return None if keeper is None or keeper.refused else keeper.store.folder
 
 
 def _open_store(data: LabelledFeatures) -> tuple:

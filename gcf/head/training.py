@@ -20,7 +20,7 @@ from gcf.errors import GcfError, UsageError
 from gcf.head.arms import Arm
 from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
-from gcf.head.config import HeadConfig, head_config, split_options
+from gcf.head.config import HeadConfig, Protocol, head_config, split_options
 from gcf.head.crossval import Outcome, Trial
 from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
 from gcf.head.plots import plot_training
@@ -107,15 +107,8 @@ def train_head(
         results = outcome.results[config.name]
         heads = _heads(trial, config, results, outcome)
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
-        around, about = circumstances(trial, "gcf train-head")
-        metrics = {"format": FORMAT, "kind": "train-head", "judged_on": trial.judged.subset} | summarise(results)
-        metrics |= settings | around | {"audit": leaks, "ensemble": ensemble(results, trial.judged)}
-        measured = calibration_of(results, trial.judged)
-        metrics["calibration"] = {config.name: measured} if measured else {}
-        named = named_classes(metrics["coverage"]["class_counts"])
-        who = [f"{len(data.classes):,} classes: {named}.", *_notes(trial.judged), *judge_notes(data, protocol, splits)]
-        films = film_notes(data, protocol, splits)
-        metrics["notes"] = [*who, *films, *about, *found_leaks, *outcome.notes]
+        metrics = {"format": FORMAT, "kind": "train-head"} | settings
+        metrics |= _figures(trial, outcome, protocol, found_leaks) | {"audit": leaks}
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results
@@ -131,6 +124,22 @@ def train_head(
 
             write_run(folder, write, out=Path(out), kept=kept)
     return TrainingRun(metrics, tuple(heads.values()), None if out is None else Path(out))
+
+
+def _figures(trial: Trial, outcome: Outcome, protocol: Protocol, found_leaks: Sequence[str]) -> dict:
+    """What the one head came to, and what has to be known to read it."""
+    ((name, results),) = outcome.results.items()
+    data, splits, judged = trial.data, trial.splits, trial.judged
+    around, about = circumstances(trial, "gcf train-head")
+    metrics = {"judged_on": judged.subset} | summarise(results) | around
+    metrics["ensemble"] = ensemble(results, judged)
+    measured = calibration_of(results, judged)
+    metrics["calibration"] = {name: measured} if measured else {}
+    named = named_classes(metrics["coverage"]["class_counts"])
+    who = [f"{len(data.classes):,} classes: {named}.", *_notes(judged)]
+    who += [*judge_notes(data, protocol, splits), *film_notes(data, protocol, splits)]
+    metrics["notes"] = [*who, *about, *found_leaks, *outcome.notes]
+    return metrics
 
 
 def _kept_place(

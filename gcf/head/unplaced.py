@@ -41,7 +41,7 @@ def take(kept: Path, folder: Path, *, out: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
 
-    write_run(folder, write, out=out, words=f"what was trained is kept in {kept}")
+    write_run(folder, write, out=out, kept_already=kept)
 
 
 @contextmanager
@@ -53,11 +53,17 @@ def forgotten_at_the_end(kept: Path | None) -> Iterator[None]:
 
 
 def write_run(
-    folder: Path, write: Callable[[Path], object], *, out: Path, kept: Path | None = None, words: str = ""
+    folder: Path,
+    write: Callable[[Path], object],
+    *,
+    out: Path,
+    kept: Path | None = None,
+    kept_already: Path | None = None,
 ) -> None:
     """Write a run into `folder`; where its disk is full, StoppedError says how much is missing.
 
-    kept: where the run is written then, for the same command to take. words: what is kept otherwise.
+    kept: where the run is written then, for the same command to take. kept_already: where that which
+    was trained is in any case.
     """
     try:
         _write_synced(folder, write)
@@ -65,21 +71,16 @@ def write_run(
     except OSError as error:
         if error.errno not in FULL:
             raise
-        room, reason, fault = _room(folder), error.strerror, error
+        room, fault = _room(folder), error
     size = _measured(write) if kept is None else _keep(write, kept)
-    if kept is not None:
-        words = f"what was trained is kept in {kept}"
-        if size is None:
-            words = f"{kept} could not be written either, so what was trained is lost"
-    raise StoppedError(full_line(out, f"{reason}; {_missing(size, room)}", words)) from fault
-
-
-def full_line(out: Path, reason: str, words: str) -> str:
-    """What to say of a full disk."""
-    return (
-        f"{out}: no room on the disk ({reason}); {words}; free some and run the same command again, "
-        "which goes on from what is kept"
-    )
+    where = kept_already if kept is None or size is None else kept
+    stays = "what was trained could not be kept, and is trained again"
+    if where is not None:
+        stays = f"what was trained is kept in {where}, from where it goes on"
+    raise StoppedError(
+        f"{out}: no room on the disk ({fault.strerror}; {_missing(size, room)}); free some and run the "
+        f"same command again: {stays}"
+    ) from fault
 
 
 def _write_synced(folder: Path, write: Callable[[Path], object]) -> None:
@@ -89,10 +90,8 @@ def _write_synced(folder: Path, write: Callable[[Path], object]) -> None:
         sync_folder(path)
 
 
-def _keep(write: Callable[[Path], object], kept: Path | None) -> int | None:
+def _keep(write: Callable[[Path], object], kept: Path) -> int | None:
     """Write the run where it is kept; its size, or None where that cannot be."""
-    if kept is None:
-        return None
     making = temporary_name(kept)
     try:
         making.mkdir(parents=True)
