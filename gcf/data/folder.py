@@ -27,10 +27,7 @@ def locked_folder(out: str | os.PathLike) -> Iterator[Path]:
     Links are followed. A folder that was made and got nothing vanishes again. Raises RefusedError
     where another process works on it or it cannot be written, StoppedError for a full disk.
     """
-    folder = _resolved(Path(out))
-    if folder.exists() and not folder.is_dir():
-        raise RefusedError(f"{out}: is a file; name a folder")
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder, missing = _resolved(Path(out))
     lock = None
     try:
         lock = _locked(folder, Path(out))
@@ -46,9 +43,13 @@ def locked_folder(out: str | os.PathLike) -> Iterator[Path]:
                 path.rmdir()
 
 
-def _resolved(out: Path) -> Path:
+def _resolved(out: Path) -> tuple[Path, list[Path]]:
+    """Where a folder really lies, and which of it and the folders above are to be made."""
     try:
-        return out.resolve()
+        folder = out.resolve()
+        if folder.exists() and not folder.is_dir():
+            raise RefusedError(f"{out}: is a file; name a folder")
+        return folder, [path for path in (folder, *folder.parents) if not path.exists()]
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         raise RefusedError(f"{out}: leads nowhere ({error}); name another folder") from error
 
