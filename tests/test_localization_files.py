@@ -8,7 +8,7 @@ import pytest
 from compare import assert_bitwise_equal
 
 from gcf.data.schema import Clips, VideoInfo
-from gcf.errors import RefusedError
+from gcf.errors import RefusedError, StoppedError
 from gcf.explain.intervals import Interval
 from gcf.explain.localization_files import file_name, write_localization, write_tables
 from gcf.explain.reading import ClipReading, Localization
@@ -181,6 +181,6 @@ def test_nothing_unfinished_is_left_behind(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gcf.data.atomic.os.fsync", cut)
-    with pytest.raises(RefusedError, match="No space"):
+    with pytest.raises(StoppedError, match="No space"):
         write_localization(tmp_path, localization("v.mp4"))
     assert list(tmp_path.iterdir()) == []

@@ -142,7 +142,7 @@ def test_a_picture_that_fails_costs_no_prediction(run, folder, tmp_path, monkeyp
 def test_where_pictures_cannot_go_or_truth_is_of_others_nothing_is_begun(run, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(described, "load_network", lambda *_: pytest.fail("begun"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(RefusedError, match="cannot be made"):
+    with pytest.raises(RefusedError, match="is a file; name a folder"):
         gcf.predict_videos(run / "run", folder, backbone=TINY, pictures=tmp_path / "file")
     with pytest.raises(UsageError, match="name their folder"):
         gcf.predict_videos(run / "run", folder, backbone=TINY, truth=tmp_path / "file")

@@ -15,7 +15,7 @@ import videos
 from stage_one import TINY, extract
 
 from gcf import FeatureFile
-from gcf.data import parts
+from gcf.data import lock, parts
 from gcf.errors import RecipeError, RefusedError, StoppedError
 from gcf.extract import extractor, precision, run
 from gcf.extract.engines.ray_faults import check_same
@@ -210,7 +210,7 @@ def test_storage_without_locks_is_used_with_a_warning(folder, tmp_path, referenc
     def flock(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(parts.fcntl, "flock", flock)
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
     extract(folder, tmp_path / "f.h5")
     assert (tmp_path / "f.h5").read_bytes() == reference
     assert "this storage has no locks; see to it that no other process works on it" in caplog.text

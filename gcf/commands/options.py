@@ -142,7 +142,7 @@ def training_options(command):
         ),
         click.option("--precision", default="auto", help="auto (bf16 where it pays and changes nothing), fp32, bf16."),
         device_option,
-        click.option("--overwrite", is_flag=True, help="Replace an earlier run in RUN_DIR."),
+        click.option("--overwrite", is_flag=True, help="Replace an earlier run in RUN_DIR; other files there stay."),
         json_option,
     ]
     for option in reversed(options):

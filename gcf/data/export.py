@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from gcf.data.atomic import TEMPORARY, atomic_file, sync_folder
+from gcf.data.atomic import atomic_file
+from gcf.data.disk import disk_faults
 from gcf.data.features import FeatureFile
+from gcf.data.folder import clear_staging, entries, locked_folder, named, staged
 from gcf.data.text import csv_cell
 from gcf.data.writer import require_output
 from gcf.errors import RefusedError, UsageError
@@ -43,8 +44,9 @@ def export_features(
 ) -> Exported:
     """Write the descriptors of a feature file as `npy`, a folder of arrays, or as `csv`, one text file.
 
-    The folder gets one array (C, V, D) for each video, and index.csv with the columns id, label, file. The text file
-    has a line for each clip: id, clip, start_time, end_time, label, and the descriptor of view 0 in d0, d1, ...
+    The folder, new or empty, gets one array (C, V, D) for each video, and last index.csv with the
+    columns id, label, file. The text file has a line for each clip: id, clip, start_time, end_time,
+    label, and the descriptor of view 0 in d0, d1, ...
     Values are written as stored, so float16 comes back bit for bit. A video without a label has an empty one. Ids and
     labels that a spreadsheet would run as a formula begin with an apostrophe.
 
@@ -54,21 +56,27 @@ def export_features(
         raise UsageError("give either a folder for arrays (npy) or a file for text (csv)")
     features = features if isinstance(features, FeatureFile) else FeatureFile(features)
     out = Path(csv if npy is None else npy)
-    if out.exists():
-        raise RefusedError(f"{out}: exists already; name one that is not there yet")
-    require_output(out)
-    write = _write_csv if npy is None else _write_arrays
-    write(features, out)
+    if npy is None:
+        _write_csv(features, out)
+    else:
+        if out.is_file() or not out.parent.is_dir():
+            what = "exists already" if out.is_file() else f"there is no folder {out.parent}"
+            raise RefusedError(f"{out}: {what}; name a folder in one that is there")
+        with disk_faults(out), locked_folder(out) as folder:
+            _write_arrays(features, out, folder)
     return Exported(out, features.num_videos, features.num_clips)
 
 
-def _write_arrays(features: FeatureFile, out: Path) -> None:
-    with _folder(out) as folder, _text(folder / INDEX) as file:
+def _write_arrays(features: FeatureFile, out: Path, folder: Path) -> None:
+    clear_staging(folder, last=INDEX)
+    if there := entries(folder):
+        raise RefusedError(f"{out}: exists already, and holds {named(there)}; name one that is not there yet")
+    with staged(folder, last=INDEX) as staging, _text(staging / INDEX) as file:
         index = csv.writer(file, lineterminator="\n")
         index.writerow(["id", "label", "file"])
         for n, video_id in enumerate(features.ids):
             name = array_name(n, video_id)
-            np.save(folder / name, np.asarray(features.video(n).descriptors))
+            np.save(staging / name, np.asarray(features.video(n).descriptors))
             index.writerow([csv_cell(video_id), csv_cell(_label(features, n)), name])
 
 
@@ -83,7 +91,10 @@ def array_name(number: int, video_id: str) -> str:
 
 
 def _write_csv(features: FeatureFile, out: Path) -> None:
-    with _text(out) as file:
+    if out.exists():
+        raise RefusedError(f"{out}: exists already; name one that is not there yet")
+    require_output(out)
+    with disk_faults(out), _text(out) as file:
         lines = csv.writer(file, lineterminator="\n")
         width = features.descriptors.shape[2]
         lines.writerow(["id", "clip", "start_time", "end_time", "label", *(f"d{i}" for i in range(width))])
@@ -105,19 +116,3 @@ def _text(path: Path) -> Iterator[io.TextIOWrapper]:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
         yield text
         text.detach()
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[Path]:
-    """A folder that bears its name once all of it is written, and vanishes where that fails."""
-    staging = out.with_name(f".{out.name}.{os.getpid()}{TEMPORARY}")
-    staging.mkdir()
-    try:
-        yield staging
-        for file in staging.iterdir():
-            sync_folder(file)  # a file is synced the same way
-        staging.rename(out)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    sync_folder(out.parent)

@@ -1,25 +1,20 @@
 """The parts of an unfinished feature file: small feature files, each written once, beside the output."""
 
 import errno
-import fcntl
 import json
 import logging
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gcf.data.atomic import atomic_file, left_behind, sync_folder
+from gcf.data.atomic import FULL, NO_ROOM, atomic_file, left_behind, sync_folder
 from gcf.data.features import FeatureFile
+from gcf.data.lock import take_lock
 from gcf.data.recipe import MEASURED, canonical_json, differences, recipe_sha256
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ROOM = (*FULL, errno.EIO)
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network disks
 
 log = logging.getLogger("gcf")
 
@@ -55,44 +50,12 @@ class PartFolder:
 
     def _acquire(self) -> int:
         """The descriptor of the lock file, locked."""
-        while True:
-            try:
-                self.folder.mkdir(exist_ok=True)
-                lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-            except OSError as error:
-                if error.errno in NO_ROOM:
-                    raise self.stopped(error, 0) from error
-                raise RefusedError(
-                    f"{self.out}: cannot be written ({error.strerror}); choose another output"
-                ) from error
-            try:
-                self._lock(lock)
-                if self._is_lock_file(lock):  # and not one that its holder has removed in the meantime
-                    return lock
-            except BaseException:
-                os.close(lock)
-                raise
-            os.close(lock)
-
-    def _lock(self, lock: int) -> None:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(lock, 200, 0).decode(errors="replace")
-            raise RefusedError(f"{self.out}: in use by {holder}; wait for it, or stop it") from None
+            return take_lock(self.folder / "lock", of=self.out)
         except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            log.warning("%s: this storage has no locks; see to it that no other process works on it", self.out)
-        with self.room_needed(0):
-            os.truncate(lock, 0)
-            os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-
-    def _is_lock_file(self, lock: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(lock), os.stat(self.folder / "lock"))
-        except FileNotFoundError:
-            return False
+            if error.errno in NO_ROOM:
+                raise self.stopped(error, 0) from error
+            raise RefusedError(f"{self.out}: cannot be written ({error.strerror}); choose another output") from error
 
     def begin(self, recipe: dict, ids: Sequence[str], *, update: bool) -> None:
         """Record what is being made, or check that what was begun is the same. Raises RecipeError, RefusedError."""

@@ -9,7 +9,6 @@ A sprite performs primitive motions before a textured, moving background. Two ki
 """
 
 import csv
-import errno
 import io
 import json
 import os
@@ -25,7 +24,8 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from gcf.data.atomic import atomic_file, left_behind
+from gcf.data.atomic import FULL, atomic_file, clear_left_behind
+from gcf.data.folder import entries, locked_folder, named
 from gcf.data.formats.common import subset_of
 from gcf.data.motions import MOTIONS
 from gcf.data.plans import Act, Plan, plan_videos
@@ -37,7 +37,6 @@ from gcf.errors import RefusedError, StoppedError, UsageError
 CODEC, QUALITY = "mpeg4", {"qmin": "3", "qmax": "3"}
 MANIFEST, TRUTH, LABELS = "synthetic.json", "truth.json", "labels.csv"
 ENTRY = ".truth"  # suffix of a finished video's own truth, until all are done
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -83,15 +82,14 @@ def write_demo_videos(
         raise UsageError(f"need at least one video and a seed of 0 or more, got {videos = }, {seed = }")
     folder = Path(folder)
     manifest = {"format": "gcf-synthetic", "version": 1, "trimmed": trimmed, "videos": videos, "seed": seed}
-    _require_ours(folder, manifest)
     plans = plan_videos(videos, seed=seed, trimmed=trimmed)
-    with _disk_faults(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with locked_folder(folder), _disk_faults(folder):
+        _require_ours(folder, manifest)
+        clear_left_behind(folder)
         _write(folder / MANIFEST, json.dumps(manifest) + "\n")
         for name in {plan.label for plan in plans}:
             (folder / name).mkdir(exist_ok=True)
-            for path in left_behind(folder / name):
-                path.unlink()
+            clear_left_behind(folder / name)
         truth = _finished(folder, plans)
         made = SyntheticVideos(folder, folder / LABELS, folder / TRUTH, videos, num_reused=len(truth))
         truth |= _make(folder, [plan for plan in plans if plan.id not in truth], progress=progress)
@@ -114,12 +112,15 @@ def _require_ours(folder: Path, manifest: dict) -> None:
     """Raise RefusedError where something else than a part of this very set is."""
     if folder.exists() and not folder.is_dir():
         raise RefusedError(f"{folder}: is a file; name a folder for the videos")
-    if not folder.exists() or not set(folder.iterdir()) - set(left_behind(folder, MANIFEST)):
+    there = entries(folder) if folder.exists() else []
+    if not there:
         return
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        raise RefusedError(f"{folder}: not empty, and not made by gcf demo-videos; name another folder") from None
+        raise RefusedError(
+            f"{folder}: not empty, and not made by gcf demo-videos (it holds {named(there)}); name another folder"
+        ) from None
     if found != manifest:
         raise RefusedError(f"{folder}: holds other synthetic videos ({found}); name another folder")
 

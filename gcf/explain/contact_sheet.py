@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gcf.data.atomic import atomic_file
+from gcf.data.disk import disk_faults
 from gcf.data.schema import Clips
 from gcf.data.segments import Segment
-from gcf.explain.disk import disk_faults
 from gcf.explain.heat_colours import blended, resized
 from gcf.explain.lettering import fitted, font
 from gcf.explain.overlay import drawn_sizes

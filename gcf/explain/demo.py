@@ -3,15 +3,15 @@
 import json
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gcf._version import __version__
-from gcf.data.atomic import atomic_file, left_behind
+from gcf.data.atomic import atomic_file, clear_left_behind
 from gcf.data.features import FeatureFile
+from gcf.data.folder import entries, locked_folder
 from gcf.data.info import describe as describe_features
 from gcf.data.synthetic import write_demo_videos
 from gcf.errors import RecipeError, RefusedError, UsageError
@@ -21,6 +21,7 @@ from gcf.explain.predict import VideoPrediction, describe, predict_videos
 from gcf.extract.download import file_sha256
 from gcf.extract.extractor import ExtractSummary, extract_videos
 from gcf.head.ablation import ablate
+from gcf.head.runs import clear_run
 from gcf.head.summary import describe as describe_metrics
 from gcf.head.training import train_head
 
@@ -64,6 +65,19 @@ def run_demo(
     if videos < LEAST_VIDEOS or seeds < 1 or seed < 0:
         wanted = f"at least {LEAST_VIDEOS} videos, one seed, and a seed of 0 or more"
         raise UsageError(f"the demo needs {wanted}; got {videos = }, {seeds = }, {seed = }")
+    with locked_folder(folder):
+        return _demo(folder, videos=videos, seeds=seeds, seed=seed, say=say, progress=progress)
+
+
+def _demo(
+    folder: str | os.PathLike,
+    *,
+    videos: int,
+    seeds: int,
+    seed: int,
+    say: Callable[[str], object],
+    progress: bool,
+) -> Demo:
     begun, demo = time.monotonic(), _Steps.begin(Path(folder), say)
     made, features, run, table = (demo.folder / name for name in ("videos", "feats.h5", "run", "table"))
 
@@ -169,9 +183,10 @@ class _Steps:
             folder = Path(os.curdir).absolute() / folder  # no option, in the commands that are shown
         if folder.exists() and not folder.is_dir():
             raise RefusedError(f"{folder}: is a file; name a folder for the demo")
-        if not folder.exists() or not set(folder.iterdir()) - set(left_behind(folder, STAMPS)):
+        if not folder.exists() or not entries(folder):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
+                clear_left_behind(folder)
                 steps = cls(folder, say, {})
                 steps.save()
             except OSError as error:
@@ -209,7 +224,8 @@ class _Steps:
             self.say("there already")
             return json.loads(work.metrics.read_bytes())
         if work.run.name in self.stamps and not work.metrics.exists():
-            shutil.rmtree(work.run, ignore_errors=True)  # a run of ours that lost its metrics is no run any more
+            # A run of ours that lost its metrics is no run any more.
+            clear_run(work.run, {"run": "train-head", "table": "ablate"}[work.run.name])
         metrics = do(overwrite=True, **work.settings)
         self.stamps[work.run.name] = self._stamp(work)
         self.save()

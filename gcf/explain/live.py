@@ -8,7 +8,13 @@ from contextlib import closing
 
 from gcf.errors import GcfError, UsageError
 from gcf.explain.described import Source, source_of, trained
-from gcf.explain.predict import Pictures, VideoPrediction, check_top, predict_one
+from gcf.explain.predict import (
+    Pictures,
+    VideoPrediction,
+    check_top,
+    locked_pictures,
+    predict_one,
+)
 from gcf.extract.find import VideoPath, search_folder
 from gcf.head.saved import SavedHead
 
@@ -48,7 +54,8 @@ def watch_predictions(
     watched.look()  # the first look of two: what is complete now is known when the network is there
     drawing = None if pictures is None else Pictures.of(pictures, None, [])
     source = source_of(trained(head, head_file), [], backbone=backbone, weights=weights, **options)
-    return _watch(source, watched, lambda: sleep(every), top=top, drawing=drawing)
+    predictions = _watch(source, watched, lambda: sleep(every), top=top, drawing=drawing)
+    return locked_pictures(drawing, predictions)
 
 
 def _watch(

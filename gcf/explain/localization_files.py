@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from gcf.data.atomic import atomic_file
+from gcf.data.disk import disk_faults
 from gcf.data.schema import id_key
 from gcf.data.text import csv_cell
-from gcf.errors import RefusedError
 from gcf.explain.intervals import Interval
 from gcf.explain.reading import ClipReading, Localization
 
@@ -146,9 +146,7 @@ def _table(columns: Sequence[str], rows: Iterable[tuple]) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
+    with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(data)
-    except OSError as error:
-        raise RefusedError(f"{path}: cannot be written ({error.strerror}); name another folder with -o") from error

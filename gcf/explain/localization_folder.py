@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gcf.data.atomic import atomic_file, left_behind
+from gcf.data.atomic import atomic_file, clear_left_behind
+from gcf.data.disk import disk_faults
+from gcf.data.folder import entries, named
 from gcf.data.schema import VideoInfo, id_key
 from gcf.data.segments import Segment
 from gcf.errors import RefusedError
-from gcf.explain.disk import disk_faults
 from gcf.explain.localization_files import write_localization, write_tables
 from gcf.explain.reading import Localization
 
@@ -55,7 +56,7 @@ class LocalizationFolder:
         if path.exists() and not path.is_dir():
             raise RefusedError(f"{path}: is a file; name a folder for the localisation")
         earlier = {}
-        if path.exists() and set(path.iterdir()) - set(left_behind(path, FACTS)):
+        if path.exists() and entries(path):
             found = _read(path)
             if found["facts"] | {"head": ""} == json.loads(json.dumps(facts)) | {"head": ""}:
                 earlier = {entry["id"]: entry for entry in found["videos"]}
@@ -74,6 +75,8 @@ class LocalizationFolder:
         folder = cls(path, facts, earlier)
         with disk_faults(path):
             path.mkdir(parents=True, exist_ok=True)
+            for place in (path, *(p for p in path.rglob("*") if p.is_dir())):
+                clear_left_behind(place)
         folder.save()
         return folder
 
@@ -144,4 +147,5 @@ def _read(path: Path) -> dict:
             return {"facts": found["facts"], "videos": [dict(entry, id=str(entry["id"])) for entry in found["videos"]]}
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    raise RefusedError(f"{path}: not empty, and no localisation of gcf; name another folder")
+    there = named(entries(path))
+    raise RefusedError(f"{path}: not empty, and no localisation of gcf (it holds {there}); name another folder")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gcf._version import __version__
 from gcf.data.boxes import read_boxes
+from gcf.data.folder import locked_folder
 from gcf.data.looks import looks_notes, record_look
 from gcf.data.schema import VideoFeatures, id_key
 from gcf.errors import AnnotationError, UsageError
@@ -110,17 +111,19 @@ def localize_videos(
     _check_classes(source.head.classes, config, judged)
     maps = map_network(source, config, options)
     folder = None
-    if out is not None:
-        facts = _facts(source, config, name)
-        folder = LocalizationFolder.begin(Path(out), facts, videos=wanted, overwrite=overwrite)
-    localizer = Localizer(source, config, folder, {} if judged is None else judged.segments, maps)
-    localized, described = _localize(localizer, wanted, keep=judged is not None, progress=progress)
-    metrics = None
-    if judged is not None:
-        metrics = _measure(localized, described, localizer, truth, subset)
-        metrics |= _look_at_test(localized, source, judged)
-    if folder is not None:
-        folder.finish(localized, metrics, "" if metrics is None else describe_measures(metrics))
+    with contextlib.nullcontext() if out is None else locked_folder(out):
+        if out is not None:
+            facts = _facts(source, config, name)
+            folder = LocalizationFolder.begin(Path(out), facts, videos=wanted, overwrite=overwrite)
+        segments = {} if judged is None else judged.segments
+        localizer = Localizer(source, config, folder, segments, maps)
+        localized, described = _localize(localizer, wanted, keep=judged is not None, progress=progress)
+        metrics = None
+        if judged is not None:
+            metrics = _measure(localized, described, localizer, truth, subset)
+            metrics |= _look_at_test(localized, source, judged)
+        if folder is not None:
+            folder.finish(localized, metrics, "" if metrics is None else describe_measures(metrics))
     return LocalizedVideos(localized, metrics, folder and folder.path)
 
 

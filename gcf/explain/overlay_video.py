@@ -12,10 +12,10 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from gcf.data.atomic import atomic_file
+from gcf.data.disk import disk_faults
 from gcf.data.schema import Clips
 from gcf.data.segments import Segment
 from gcf.errors import VideoError
-from gcf.explain.disk import disk_faults
 from gcf.explain.overlay import Overlay
 from gcf.explain.pictures import require_same
 from gcf.explain.reading import Localization

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from gcf.data.folder import locked_folder
 from gcf.data.schema import Clips, VideoFeatures, id_key
 from gcf.data.segments import Segment, read_segments
-from gcf.errors import RefusedError, UsageError, VideoError
+from gcf.errors import UsageError, VideoError
 from gcf.explain.described import Source, find_sources, source_of, trained
 from gcf.explain.evidence import check_finite
 from gcf.explain.pictures import Reading, draw_video
@@ -91,7 +92,7 @@ def stream_predictions(
         raise UsageError(f"{found.path}: there are no frames to draw in a feature file; name the videos")
     drawing = None if pictures is None else Pictures.of(pictures, truth, found)
     source = source_of(head, found, backbone=backbone, weights=weights, **options)
-    return _predictions(source, top=top, drawing=drawing, progress=progress)
+    return locked_pictures(drawing, _predictions(source, top=top, drawing=drawing, progress=progress))
 
 
 def check_top(top: int) -> None:
@@ -139,6 +140,12 @@ def _classify(head: SavedHead, video: VideoFeatures, answer: HeadOutput, top: in
     return VideoPrediction(video.id, named, len(video.descriptors), note=video.info.note)
 
 
+def locked_pictures(drawing: "Pictures | None", predictions: Iterator[VideoPrediction]) -> Iterator[VideoPrediction]:
+    """The same predictions, while nobody else draws into their folder."""
+    with closing(predictions), nullcontext() if drawing is None else locked_folder(drawing.folder):
+        yield from predictions
+
+
 @dataclass(frozen=True)
 class Pictures:
     """Where pictures go, where the videos are, and what is annotated."""
@@ -152,10 +159,8 @@ class Pictures:
         """The folder made, and what `truth` says of the videos. Raises RefusedError or AnnotationError."""
         folder = Path(folder)
         segments = {} if truth is None else read_segments(truth, [v.id for v in found])
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RefusedError(f"{folder}: cannot be made ({error.strerror}); name another folder") from error
+        with locked_folder(folder):
+            pass  # what is wrong with it is said before the work
         return cls(folder, {}, segments).of_videos(found)
 
     def of_videos(self, found: Sequence[VideoPath]) -> "Pictures":

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from gcf.head.tensorboard import TensorBoardLog
 from gcf.head.training import PREDICTIONS
 from gcf.head.transfer import DEFAULT_HEAD, Start
 from gcf.head.units import independent_units
+from gcf.head.unplaced import write_run
 
 DEFAULT_SEEDS = 5
 DEFAULT_FOLDS = 5  # where the file has no test subset
@@ -101,7 +103,7 @@ def ablate(
     seeds = [train.seed + i for i in range(protocol.seeds or DEFAULT_SEEDS)]
     store, *refusal = _open_store(data) if reuse else (None,)
     with (
-        run_folder(out, overwrite=overwrite) as folder,
+        run_folder(out, kind="ablate", overwrite=overwrite) as folder,
         nullcontext() if tensorboard is None else TensorBoardLog(tensorboard) as board,
     ):
         keeper = None if store is None else Keeper(store, data, splits, train)
@@ -119,8 +121,21 @@ def ablate(
         if folder is not None:
             settings = _asked(preset, heads, grid, reference) | {"arms": [asdict(arm) for arm in compared.arms]}
             settings |= {"train": train.to_json()} | protocol.to_json()
-            write_ablation(folder, metrics, found.markdown, settings, trial=trial, results=outcome.results)
+            write = partial(
+                write_ablation,
+                metrics=metrics,
+                markdown=found.markdown,
+                settings=settings,
+                trial=trial,
+                results=outcome.results,
+            )
+            write_run(folder, write, out=found.path, kept_already=_kept(keeper))
     return found
+
+
+def _kept(keeper: Keeper | None) -> Path | None:
+    """Where all results are, for another run of the same comparison; None where some could not be kept."""
+    return None if keeper is None or keeper.refused else keeper.store.folder
 
 
 def _open_store(data: LabelledFeatures) -> tuple:

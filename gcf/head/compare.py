@@ -82,9 +82,13 @@ def compare_features(
         # Once: what is wrong with it is wrong for all.
         options["annotations"] = read_annotations(protocol.annotations, multi_label=protocol.multi_label)
     heads = tuple(dict.fromkeys(("mean", head)))
-    with run_folder(out, overwrite=overwrite) as folder, _place(folder) as place:
+    names = _names(files)
+    with (
+        run_folder(out, kind="compare", parts=names, overwrite=overwrite) as folder,
+        _place(folder) as place,
+    ):
         judged = []
-        for stem, file in zip(_names(files), files, strict=True):
+        for stem, file in zip(names, files, strict=True):
             judged.append(_judge(stem, file, place / stem, heads, options))
         rows = [_row(one, judged[0], name, annotated=protocol.annotations is not None) for one in judged]
         _adjust(rows)

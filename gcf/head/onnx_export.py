@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from gcf.data.atomic import atomic_file
+from gcf.data.disk import disk_faults
 from gcf.data.recipe import recipe_sha256
 from gcf.data.text import one_line
+from gcf.data.writer import require_output
 from gcf.errors import RefusedError, UsageError
 from gcf.head.dense import DenseHead, example
 from gcf.head.ensemble import load_trained
@@ -53,12 +55,17 @@ def export_onnx(
     head_file: the Python file of a plug-in head that is given by its path, as for `load_head`.
 
     Raises UsageError where a package is absent or the opset too old, HeadError for a damaged head, and RefusedError
-    where PyTorch cannot translate the head, or runtime and head differ by more than 1e-5; then no file is written.
+    where `out` is there already or cannot be, where PyTorch cannot translate the head, or runtime and
+    head differ by more than 1e-5; then no file is written.
     """
     _check_packages()
     _check_opset(opset)
+    out = Path(out)
+    if out.exists():
+        raise RefusedError(f"{out}: exists already; name one that is not there yet")
+    require_output(out)
     head = given_or_loaded(head, head_file=head_file, load=load_trained)
-    out, why_not = Path(out), NOT_EXPORTED.get(head.config.kind)
+    why_not = NOT_EXPORTED.get(head.config.kind)
     if why_not:
         raise RefusedError(f"{out}: not written: a {head.config.name} head cannot be exported, {why_not}; {OTHER_WAYS}")
     names = [name for name in OUTPUTS if getattr(head(*_inputs(head, 1, 1)), name) is not None]
@@ -187,11 +194,8 @@ def _describe(model: "onnx.ModelProto", facts: dict) -> None:
 
 
 def _write(out: Path, model: "onnx.ModelProto") -> None:
-    try:
-        with atomic_file(out) as file:
-            file.write(model.SerializeToString(deterministic=True))
-    except OSError as error:
-        raise RefusedError(f"{out}: cannot be written ({error.strerror}); name another file") from error
+    with disk_faults(out), atomic_file(out) as file:
+        file.write(model.SerializeToString(deterministic=True))
 
 
 @contextlib.contextmanager

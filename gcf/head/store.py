@@ -10,7 +10,6 @@ import io
 import json
 import os
 import tempfile
-import threading
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ import sklearn
 import torch
 
 from gcf._version import __version__
-from gcf.data.atomic import atomic_file
+from gcf.data.atomic import atomic_file, clear_left_behind
 from gcf.data.features import FeatureFile
 from gcf.data.recipe import canonical_json
 from gcf.data.splits import Split
@@ -34,7 +33,6 @@ FORMAT = "gcf-result"
 RESULTS_VERSION = 3  # raise it with every change that moves a result: training, judging, or what a result holds
 SAMPLED_ROWS = 256
 RECORD = "record"
-_WRITING = threading.Lock()  # a temporary file bears the number of its process, not of its thread
 # What reading a damaged or foreign file may raise; numpy, zipfile and json each have their own.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -147,7 +145,7 @@ class ResultStore:
             if array.dtype.hasobject or (array.dtype.kind == "f" and np.isnan(array).any()):
                 raise ValueError(f"{name} holds NaN or objects; such a result is not kept")
         envelope = json.dumps({"format": FORMAT, "key": key, "record": result.record}, allow_nan=False).encode()
-        with _WRITING, atomic_file(self._place(key)) as file:
+        with atomic_file(self._place(key)) as file:
             np.savez(file, **result.arrays, **{RECORD: np.frombuffer(envelope, dtype=np.uint8)})
 
     def _place(self, key: str) -> Path:
@@ -160,6 +158,7 @@ def open_store(features: str | os.PathLike) -> tuple[ResultStore | None, str | N
     folder = path.with_name(f"{path.name}.results")
     try:
         folder.mkdir(exist_ok=True)
+        clear_left_behind(folder)
         with tempfile.TemporaryFile(dir=folder):
             return ResultStore(folder), None
     except OSError as error:

@@ -1,5 +1,7 @@
 """`gcf train-head`: train one head and leave a run folder."""
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -12,22 +14,25 @@ from torch import nn
 
 from gcf._version import __version__
 from gcf.data.features import FeatureFile
+from gcf.data.splits import Split
 from gcf.data.text import named_classes
 from gcf.errors import GcfError, UsageError
 from gcf.head.arms import Arm
 from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
-from gcf.head.config import HeadConfig, head_config, split_options
+from gcf.head.config import HeadConfig, Protocol, head_config, split_options
 from gcf.head.crossval import Outcome, Trial
 from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
 from gcf.head.plots import plot_training
 from gcf.head.results import Judged, SeedResult, ensemble
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.saved import SavedHead, save_head
+from gcf.head.saved import SavedHead, load_head, save_head
+from gcf.head.store import features_digest, split_digest
 from gcf.head.summary import describe, history_rows, seed_entry, summarise
 from gcf.head.tensorboard import TensorBoardLog
-from gcf.head.transfer import DEFAULT_HEAD, starting_point
+from gcf.head.transfer import DEFAULT_HEAD, Start, starting_point
 from gcf.head.units import independent_units
+from gcf.head.unplaced import forgotten_at_the_end, is_there, take, unplaced_run, write_run
 
 log = logging.getLogger(__name__)
 PREDICTIONS = "predictions.npz"
@@ -83,10 +88,17 @@ def train_head(
     config, start = starting_point(head, train, data)
     leaks, found_leaks = audit_splits(data, splits) if audit else (None, [])
     seeds = [train.seed + i for i in range(protocol.seeds or 1)]
+    settings = {"head": asdict(config), "train": train.to_json(), "protocol": protocol.to_json()}
+    kept = _kept_place(data, splits, settings, start, audit=audit) if out is not None else None
     with (
-        run_folder(out, overwrite=overwrite) as folder,
+        forgotten_at_the_end(kept),
+        run_folder(out, kind="train-head", overwrite=overwrite) as folder,
         nullcontext() if tensorboard is None else TensorBoardLog(tensorboard) as board,
     ):
+        if is_there(kept):
+            log.info("%s: trained already, when there was no room for it", kept)
+            take(kept, folder, out=Path(out))
+            return _read(kept, Path(out))
         listener = _Listener(board, tell=len(seeds) * len(splits) == 1)
         trial = Trial(data, splits, train, start, keep_heads=True, listener=listener)
         outcome = trial.run([Arm(config.name, config)], seeds)
@@ -95,27 +107,57 @@ def train_head(
         results = outcome.results[config.name]
         heads = _heads(trial, config, results, outcome)
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
-        settings = {"head": asdict(config), "train": train.to_json(), "protocol": protocol.to_json()}
-        around, about = circumstances(trial, "gcf train-head")
-        metrics = {"format": FORMAT, "kind": "train-head", "judged_on": trial.judged.subset} | summarise(results)
-        metrics |= settings | around | {"audit": leaks, "ensemble": ensemble(results, trial.judged)}
-        measured = calibration_of(results, trial.judged)
-        metrics["calibration"] = {config.name: measured} if measured else {}
-        named = named_classes(metrics["coverage"]["class_counts"])
-        who = [f"{len(data.classes):,} classes: {named}.", *_notes(trial.judged), *judge_notes(data, protocol, splits)]
-        films = film_notes(data, protocol, splits)
-        metrics["notes"] = [*who, *films, *about, *found_leaks, *outcome.notes]
+        metrics = {"format": FORMAT, "kind": "train-head"} | settings
+        metrics |= _figures(trial, outcome, protocol, found_leaks) | {"audit": leaks}
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results
         ]
         if folder is not None:
-            for key, saved in heads.items():
-                save_head(folder / places[key], saved)
-            _write(folder, trial, config.name, results)
-            write_json(folder / "config.json", settings)
-            write_json(folder / METRICS, metrics)
+
+            def write(place: Path) -> None:
+                for key, saved in heads.items():
+                    save_head(place / places[key], saved)
+                _write(place, trial, config.name, results)
+                write_json(place / "config.json", settings)
+                write_json(place / METRICS, metrics)
+
+            write_run(folder, write, out=Path(out), kept=kept)
     return TrainingRun(metrics, tuple(heads.values()), None if out is None else Path(out))
+
+
+def _figures(trial: Trial, outcome: Outcome, protocol: Protocol, found_leaks: Sequence[str]) -> dict:
+    """What the one head came to, and what has to be known to read it."""
+    ((name, results),) = outcome.results.items()
+    data, splits, judged = trial.data, trial.splits, trial.judged
+    around, about = circumstances(trial, "gcf train-head")
+    metrics = {"judged_on": judged.subset} | summarise(results) | around
+    metrics["ensemble"] = ensemble(results, judged)
+    measured = calibration_of(results, judged)
+    metrics["calibration"] = {name: measured} if measured else {}
+    named = named_classes(metrics["coverage"]["class_counts"])
+    who = [f"{len(data.classes):,} classes: {named}.", *_notes(judged)]
+    who += [*judge_notes(data, protocol, splits), *film_notes(data, protocol, splits)]
+    metrics["notes"] = [*who, *about, *found_leaks, *outcome.notes]
+    return metrics
+
+
+def _kept_place(
+    data: LabelledFeatures, splits: Sequence[Split], settings: dict, start: Start, *, audit: bool
+) -> Path | None:
+    """Where this very training is kept, should there be no room for its run."""
+    weights = hashlib.sha256()
+    for name, value in {} if start.head is None else start.head.module.state_dict().items():
+        weights.update(name.encode() + value.cpu().numpy().tobytes())
+    facts = {"features": features_digest(data.features), "audit": audit, "init": weights.hexdigest()}
+    return unplaced_run(settings | facts | {"splits": [split_digest(data, one) for one in splits]})
+
+
+def _read(kept: Path, out: Path) -> TrainingRun:
+    """A run that was trained before."""
+    metrics = json.loads((kept / METRICS).read_bytes())
+    heads = [load_head(kept / place) for seed in metrics["seeds"] for place in seed["heads"]]
+    return TrainingRun(metrics, tuple(heads), out)
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,7 +82,10 @@ def transfer_head(
     origin = open_features(source) if init is None else _usable(init, train, head_file)
     width = origin.descriptor_width if isinstance(origin, SavedHead) else origin.descriptors.shape[2]
     check_features(data.features, recipe=origin.recipe, width=width)
-    with run_folder(out, overwrite=overwrite) as place, _folder(place) as folder:
+    with (
+        run_folder(out, kind="transfer", overwrite=overwrite) as place,
+        _folder(place) as folder,
+    ):
         start = _source_head(origin, folder / "source", chosen, options)
         log.info("target: training the last layer of the source's head")
         frozen = {"init": start, "freeze": "all-but-classifier", "lr": None}

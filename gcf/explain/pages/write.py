@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gcf.data.atomic import atomic_file
+from gcf.data.disk import disk_faults
+from gcf.data.folder import locked_folder
 from gcf.errors import RefusedError, UsageError
 from gcf.explain.localization_folder import FACTS
 from gcf.explain.pages.content import VideoPage, address, build_page
@@ -44,13 +46,14 @@ def write_pages(folder: str | os.PathLike, *, overwrite: bool = False) -> list[P
     """
     found = read_localizations(folder)
     paths = [found.folder / GALLERY, *[found.folder / video.page for video in found.videos]]
-    if not overwrite:
-        _check_places(paths)
-    cards = []
-    for path, (page, text) in zip(paths[1:], _pages(found), strict=True):
-        _write(path, text)
-        cards.append(card(page))
-    _write(paths[0], _gallery(found, cards))
+    with locked_folder(folder):
+        if not overwrite:
+            _check_places(paths)
+        cards = []
+        for path, (page, text) in zip(paths[1:], _pages(found), strict=True):
+            _write(path, text)
+            cards.append(card(page))
+        _write(paths[0], _gallery(found, cards))
     return paths
 
 
@@ -111,9 +114,7 @@ def _recipe(found: Localizations) -> list[tuple[str, str]]:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(text.encode())
-    except OSError as error:
-        raise RefusedError(f"{path}: cannot be written ({error.strerror}); make room or name another folder") from error

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gcf.data.atomic import atomic_file
+from gcf.data.atomic import atomic_file, clear_left_behind
+from gcf.data.disk import disk_faults
+from gcf.data.folder import entries, locked_folder
 from gcf.data.text import csv_cell
 from gcf.errors import RefusedError, UsageError
 from gcf.head import tables
@@ -34,14 +36,12 @@ def write_report(run: str | os.PathLike, out: str | os.PathLike | None = None, *
     found = read_run(run)
     report = build_report(found)
     content = render("report.html", report=report).encode()
-    _check_place(page, folder, overwrite=overwrite)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with locked_folder(folder), disk_faults(page):
+        _check_place(page, folder, overwrite=overwrite)
+        clear_left_behind(folder)
         for name, beside in _files(found, report):
             _write(folder / name, beside)
         _write(page, content)
-    except OSError as error:
-        raise RefusedError(f"{page}: cannot be written ({error.strerror}); name another file with -o") from error
     return page
 
 
@@ -50,7 +50,7 @@ def _check_place(page: Path, folder: Path, *, overwrite: bool) -> None:
         return
     if page.exists() and not (page.is_file() and MARK in page.read_bytes()[:2000]):
         raise RefusedError(f"{page}: exists and is no report of gcf; name another file, or ask to overwrite it")
-    if not page.exists() and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not page.exists() and entries(folder):
         raise RefusedError(f"{folder}: exists, and the report's plots would go there; name another page")
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gcf.data.parts import NO_ROOM
+from gcf.data.atomic import NO_ROOM
 from gcf.errors import RefusedError, StoppedError
 
 
