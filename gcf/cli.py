@@ -36,7 +36,7 @@ def cli() -> None:
     gcf ablate feats.h5 -o table                          compare it with C-Clip, D-Clips and single modules
 
     Exit codes: 0 all well, 1 an error, 2 wrong usage, 3 finished but some videos failed, 4 refused before work,
-    5 stopped early and can be resumed, 130 and 143 stopped by a signal.
+    5 stopped early and can be resumed, 129, 130 and 143 stopped by a signal.
     """
 
 

@@ -4,7 +4,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -14,8 +13,9 @@ import click
 
 from gcf.data.text import printable, printable_lines
 from gcf.errors import GcfError
+from gcf.signals import TerminatedError, exit_code, signals_raised
 
-STOPPED_EARLY, INTERRUPTED, TERMINATED = 5, 130, 143
+STOPPED_EARLY = 5
 RESUME = "the same command goes on from what is committed"
 
 
@@ -26,12 +26,9 @@ class _Lines(logging.Formatter):
         return printable_lines(super().format(record))
 
 
-class TerminatedError(BaseException):
-    """SIGTERM came; what is in hand is put away on the way out."""
-
-
 def guarded(command: Callable[[], int | None]) -> int:
     """Run a command; its exit code, whatever happens in it. A fault becomes one line on standard error."""
+    _open_standard_streams()
     logger, handler = logging.getLogger("gcf"), logging.StreamHandler()
     handler.setFormatter(_Lines("gcf: %(message)s"))
     logger.addHandler(handler)
@@ -39,16 +36,16 @@ def guarded(command: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):  # names that are no UTF-8 must not end a finished run
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return command() or 0
+        with signals_raised():
+            return command() or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return _say(f"interrupted; {RESUME}", INTERRUPTED)
-    except TerminatedError:
-        return _say(f"terminated; {RESUME}", TERMINATED)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        return _say(f"interrupted; {RESUME}", exit_code(stop))
+    except TerminatedError as stop:
+        return _say(f"terminated; {RESUME}", exit_code(stop))
     except GcfError as error:
         return _say(str(error), error.exit_code)
     except Exception as error:  # the last line of defence: users get a sentence, developers may ask for more
@@ -60,12 +57,18 @@ def guarded(command: Callable[[], int | None]) -> int:
         said = f"{type(error).__name__}: {error} (GCF_TRACEBACK=1 shows where)"
         return _say(said, STOPPED_EARLY if full else 1)
     finally:
-        signal.signal(signal.SIGTERM, before)
         logger.removeHandler(handler)
 
 
-def _terminate(*_) -> None:
-    raise TerminatedError
+def _open_standard_streams() -> None:
+    """Put the null device where a standard stream was closed (`2>&-`), or the next file would take its number, and
+    what a library prints would go into that file.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _say(message: str, code: int) -> int:

@@ -13,11 +13,13 @@ ROOT = Path(gcf.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
+    "signals": set(),
+    "terminal": {"errors", "data", "signals"},
     "data": {"errors", "data", "_version"},
     "extract": {"errors", "data", "extract", "_version"},
     "head": {"errors", "data", "head", "_version"},
     "explain": {"errors", "data", "extract", "head", "explain", "_version"},
-    "commands": {"errors", "data", "extract", "head", "explain", "commands", "terminal", "_version"},
+    "commands": {"errors", "data", "extract", "head", "explain", "commands", "terminal", "signals", "_version"},
 }
 
 

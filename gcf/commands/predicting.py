@@ -14,7 +14,8 @@ from gcf.errors import UsageError
 from gcf.explain.live import watch_predictions
 from gcf.explain.predict import VideoPrediction, describe, stream_predictions
 from gcf.explain.prediction_files import json_line, require_table, write_table
-from gcf.terminal import INTERRUPTED, TERMINATED, TerminatedError, show
+from gcf.signals import TerminatedError, exit_code
+from gcf.terminal import show
 
 
 def run_predict(
@@ -36,7 +37,7 @@ def run_predict(
     except (KeyboardInterrupt, TerminatedError) as stop:
         if not watch:  # a watch has no other end than this
             raise
-        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+        code = exit_code(stop)
         click.echo(f"gcf: stopped watching; {found.describe()}", err=True)
     if out is not None:
         write_table(out, found.last.values())

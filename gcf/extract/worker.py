@@ -127,7 +127,7 @@ def _confine() -> None:
 
     Terminals and batch schedulers signal all processes of a job at once; a decoder that obeyed would count as crashed.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

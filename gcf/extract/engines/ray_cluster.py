@@ -129,8 +129,8 @@ def _threads() -> int:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[Callable[[], None]]:
-    """Keep SIGINT and SIGTERM back: Ray's compiled code cannot bear an exception from a signal's handler, and answers
-    it with SystemError or by waiting for ever (2.60).
+    """Keep SIGINT, SIGTERM and SIGHUP back: Ray's compiled code cannot bear an exception from a
+    signal's handler, and answers it with SystemError or by waiting for ever (2.60).
 
     Gives a function, to be called between calls of Ray, that does what a signal has asked for; so does the end of the
     `with`. Who sends a second signal is not kept waiting.
@@ -139,7 +139,7 @@ def signals_held() -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     came, given = [], []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
 
     def note(number, frame) -> None:
