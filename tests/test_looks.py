@@ -209,6 +209,19 @@ def test_the_published_val_is_the_test_set_where_there_is_no_other(tmp_path):
     assert counts == [2, 3, None]
 
 
+def test_a_head_remembers_that_the_published_val_judged_it_beside_a_test_set(tmp_path):
+    rng, labels = np.random.default_rng(0), [n % 2 for n in range(50)]
+    rows = [rng.standard_normal((3, 6)) for _ in labels]
+    subsets = ["train"] * 30 + ["val"] * 10 + ["test"] * 10
+    features = write_cache(tmp_path / "f.h5", rows, labels, "ab", subsets=subsets)
+    run = train_head(features, tmp_path / "run", head="mean", epochs=1, judge="val")
+    assert run.metrics["test_looks"] == 1
+    counts = [judged(tmp_path / "run", features, subset=name)[0] for name in ("val", "test")]
+    assert counts == [2, None]
+    other = train_head(features, head="mean", epochs=1)
+    assert [judged(other.head, features, subset=name)[0] for name in ("val", "test")] == [None, 2]
+
+
 def test_the_command_says_it_in_words_and_in_json(trained, tmp_path, invoke):
     features, _ = trained
     code, out, _ = invoke("eval", tmp_path / "run", features.path)

@@ -36,8 +36,8 @@ def evaluate_head(
 
     Where test videos are among those judged, that is a look at them (`record_look`): `test_looks`
     and the notes say how many there were with this one; None without test videos, or where no count
-    can be kept. Where train and val are marked and test is not, val is the test set, as for
-    `train_head`.
+    can be kept. Where train and val are marked and test is not, or the head was trained with
+    judge="val", val is the test set, as for `train_head`.
 
     multi_label: whether the annotations name several classes a video, which are judged by mAP and hit@1 (`score`); None
     is as the head was trained.
@@ -75,8 +75,8 @@ def evaluate_head(
     if isinstance(head, SavedEnsemble):
         notes.append(f"The probabilities are the mean of {len(head.members)} heads'.")
     said = ask(head, data.features, videos)
-    test = data.classes_of(data.test_videos(videos).tolist())
-    looks = record_look(data.features.path, test, what="gcf eval")
+    test = data.test_videos(videos, judge=head.training.get("judge"))
+    looks = record_look(data.features.path, data.classes_of(test.tolist()), what="gcf eval")
     return (
         {"judged_on": subset, "head": head.config.name}
         | score(said.log_probabilities, labels[videos])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gcf.data.recipe import JOINED
 from gcf.errors import HeadError
-from gcf.head.config import MOST_LAYERS, PADDINGS, POLICIES, HeadConfig
+from gcf.head.config import JUDGES, MOST_LAYERS, PADDINGS, POLICIES, HeadConfig
 
 FORMAT, SCHEMA = "gcf-head", 1
 MOST_BYTES = 64 << 20
@@ -123,6 +123,7 @@ TRAINING = {
     "num_clips": _whole(1, MOST_CLIPS, needed=True),
     "clip_policy": _one_of(POLICIES, needed=True),
     "padding": _one_of(PADDINGS),
+    "judge": _either(_one_of(JUDGES), NULL),
     "order_seed": _whole(0, MOST_SEED),
     "seed": _whole(0, MOST_SEED),
     "temperature": _either(_number(1e9), NULL),

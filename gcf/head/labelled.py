@@ -62,9 +62,9 @@ class LabelledFeatures:
             return [self.classes[self.labels[video]]]
         return [self.classes[k] for k in np.flatnonzero(self.targets[video])]
 
-    def test_videos(self, videos: np.ndarray) -> np.ndarray:
-        """Those of these videos that are of the subset which judges (`judging_subset`)."""
-        judging = judging_subset(_marked(self))
+    def test_videos(self, videos: np.ndarray, *, judge: str | None = None) -> np.ndarray:
+        """Those of these videos that are of the subset which judges: `judge`, or what `judging_subset` finds."""
+        judging = judge or judging_subset(_marked(self))
         return videos[np.asarray(self.subsets, dtype=object)[videos] == judging]
 
 

@@ -105,7 +105,7 @@ def train_head(
         if outcome.failures:
             raise GcfError(f"{config.name}: {outcome.failures[config.name]}")
         results = outcome.results[config.name]
-        heads = _heads(trial, config, results, outcome)
+        heads = _heads(trial, config, results, outcome, judge=protocol.judge)
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
         metrics = {"format": FORMAT, "kind": "train-head"} | settings
         metrics |= _figures(trial, outcome, protocol, found_leaks) | {"audit": leaks}
@@ -175,13 +175,18 @@ class _Listener:
 
 
 def _heads(
-    trial: Trial, config: HeadConfig, results: Sequence[SeedResult], outcome: Outcome
+    trial: Trial, config: HeadConfig, results: Sequence[SeedResult], outcome: Outcome, *, judge: str | None
 ) -> dict[tuple[int, int], SavedHead]:
     """Every trained head, by seed and number of the split."""
     found = {}
     for result in results:
         for number, (run, temperature) in enumerate(zip(result.trained, result.temperatures, strict=True)):
-            whose = {"split": trial.splits[number].name, "seed": result.seed, "temperature": temperature}
+            whose = {
+                "split": trial.splits[number].name,
+                "seed": result.seed,
+                "temperature": temperature,
+                "judge": judge,
+            }
             module = outcome.heads[config.name, result.seed, number]
             found[result.seed, number] = _saved(trial, config, whose | run.record, module)
     return found
