@@ -36,7 +36,7 @@ class Act:
 
 
 @dataclass(frozen=True)
-class Plan:
+class VideoPlan:
     """All that decides one video; size is (H, W), seeds feed numpy's default_rng."""
 
     id: str
@@ -50,7 +50,7 @@ class Plan:
     seed: tuple[int, ...]
 
 
-def plan_videos(count: int, *, seed: int, trimmed: bool) -> list[Plan]:
+def plan_videos(count: int, *, seed: int, trimmed: bool) -> list[VideoPlan]:
     """The plans of a set, in the order of their numbers; classes are balanced inside each subset."""
     rng = np.random.default_rng([OF_SET, seed, trimmed])
     classes = rng.permutation(PRIMITIVES if trimmed else CLASSES).tolist()
@@ -72,7 +72,7 @@ def _subset(group: int, num_groups: int) -> str:
     return list(SUBSETS)[int(np.searchsorted(bounds, (group + 0.5) / num_groups, side="right"))]
 
 
-def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> Plan:
+def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> VideoPlan:
     group = number // GROUP_VIDEOS
     rng = np.random.default_rng([OF_VIDEO, seed, trimmed, number])
     shared = np.random.default_rng([OF_GROUP, seed, trimmed, group])
@@ -82,7 +82,7 @@ def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> 
         acts = (Act(label, TRIMMED_FRAMES, actor, action=True),)
     else:
         acts = _script(rng.permutation(label.split("+")).tolist(), actor, shapes[1:], rng)
-    return Plan(
+    return VideoPlan(
         id=f"{label}/{'t' if trimmed else 'v'}{number:05d}_g{group + 1:03d}.mp4",
         label=label,
         subset=subset,

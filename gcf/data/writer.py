@@ -19,7 +19,7 @@ from gcf.data.atomic import atomic_file
 from gcf.data.checksums import head_checksums
 from gcf.data.features import FeatureFile
 from gcf.data.gathered import GatheredVideos
-from gcf.data.image import ALIGNMENT, Plan, lay_out
+from gcf.data.image import ALIGNMENT, FileLayout, lay_out
 from gcf.data.recipe import canonical_json, recipe_sha256
 from gcf.data.schema import FORMAT, ROWS, SCHEMA, VIDEO_FIELDS, FeatureContent, encode, id_key
 from gcf.data.table import GivenVideos
@@ -65,7 +65,7 @@ def _no_rows(content: FeatureContent) -> dict[str, tuple[tuple[int, ...], np.dty
     return GivenVideos((), content.recipe).row_types()
 
 
-def _plan(columns: dict[str, np.ndarray], rows: dict, content: FeatureContent, *, num_clips: int) -> Plan:
+def _plan(columns: dict[str, np.ndarray], rows: dict, content: FeatureContent, *, num_clips: int) -> FileLayout:
     """Clips' facts first, then the columns, the rows last, so that maps of them reach to the end of the file."""
     last = ("descriptors", "logits")
     kinds = {name: ((num_clips, *shape), dtype) for name, (shape, dtype) in rows.items()}
@@ -80,7 +80,7 @@ def _plan(columns: dict[str, np.ndarray], rows: dict, content: FeatureContent, *
     shape, dtype = kinds["descriptors"]
     attributes = {"format": FORMAT, "schema": SCHEMA, "recipe": canonical_json(content.recipe)}
     attributes["recipe_sha256"] = recipe_sha256(content.recipe)
-    return Plan(datasets, attributes, align=max(1, min(ALIGNMENT, math.prod(shape) * dtype.itemsize)))
+    return FileLayout(datasets, attributes, align=max(1, min(ALIGNMENT, math.prod(shape) * dtype.itemsize)))
 
 
 def _columns(table: Table, content: FeatureContent) -> dict[str, np.ndarray]:

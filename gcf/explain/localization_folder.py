@@ -22,7 +22,7 @@ PICTURES = ("overlay", "sheet")
 
 
 @dataclass(frozen=True)
-class Picture:
+class DrawnFile:
     """An overlay or a sheet: its name in the folder, and what is to be said of it."""
 
     name: str
@@ -80,16 +80,16 @@ class LocalizationFolder:
         folder.save()
         return folder
 
-    def pictures(self, video_id: str, info: VideoInfo, segments: Sequence[Segment]) -> dict[str, Picture]:
+    def pictures(self, video_id: str, info: VideoInfo, segments: Sequence[Segment]) -> dict[str, DrawnFile]:
         """A video's pictures by an earlier run, where they, the video, and what is annotated are as they were."""
         entry = self.earlier.get(video_id, {})
         as_they_were = ("stamp", _stamp(info)), ("annotated", [asdict(segment) for segment in segments])
         if any(entry.get(name) != value for name, value in as_they_were):
             return {}
         notes, names = entry.get("picture_notes", {}), {kind: entry["files"].get(kind) for kind in PICTURES}
-        return {k: Picture(v, notes.get(k, "")) for k, v in names.items() if v and (self.path / v).is_file()}
+        return {k: DrawnFile(v, notes.get(k, "")) for k, v in names.items() if v and (self.path / v).is_file()}
 
-    def add(self, localization: Localization, pictures: dict[str, Picture], segments: Sequence[Segment]) -> None:
+    def add(self, localization: Localization, pictures: dict[str, DrawnFile], segments: Sequence[Segment]) -> None:
         """Write a video's arrays and remember its entry; localization.json follows within half a minute."""
         entry = write_localization(self.path, localization)
         entry["files"].update({kind: picture.name for kind, picture in pictures.items()})

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from gcf.head.calibration import expected_calibration_error, reliability
-from gcf.head.results import Judged, SeedResult
+from gcf.head.results import EvaluationSet, SeedResult
 
 
-def calibration_of(results: Sequence[SeedResult], judged: Judged) -> dict | None:
+def calibration_of(results: Sequence[SeedResult], evaluated: EvaluationSet) -> dict | None:
     """Temperature (the median over seeds and splits), ECE and reliability rows before and after it; seeds pooled.
 
     None where there is no temperature: without a test set, and for classes that do not exclude each other.
     """
     if any(result.calibrated is None for result in results):
         return None
-    correct = np.concatenate([judged.right(result.predicted) for result in results])
+    correct = np.concatenate([evaluated.right(result.predicted) for result in results])
     before = np.concatenate([result.confidence for result in results])
     after = np.concatenate([result.calibrated for result in results])
     return {

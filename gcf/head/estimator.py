@@ -12,7 +12,7 @@ from gcf.data.arrays import ArrayFeatures
 from gcf.data.splits import VAL_FRACTION, holdout
 from gcf.errors import UsageError
 from gcf.head.config import HeadConfig
-from gcf.head.evaluate import ask
+from gcf.head.evaluate import head_predictions
 from gcf.head.head_file import refuse_head_file
 from gcf.head.saved import SavedHead, given_or_loaded
 from gcf.head.training import train_head
@@ -133,7 +133,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         rows, counts = self._rows(X, reset=False)
         features = ArrayFeatures(rows, counts, recipe=self.head_.recipe)
-        said = ask(self.head_, features, np.arange(len(counts)))
+        said = head_predictions(self.head_, features, np.arange(len(counts)))
         return np.exp(said.log_probabilities)
 
     def predict(self, X) -> np.ndarray:  # noqa: N803

@@ -74,7 +74,7 @@ def evaluate_head(
         notes.append(f"Classes are judged as the head spells them: {', '.join(respelled)}.")
     if isinstance(head, SavedEnsemble):
         notes.append(f"The probabilities are the mean of {len(head.members)} heads'.")
-    said = ask(head, data.features, videos)
+    said = head_predictions(head, data.features, videos)
     test = data.test_videos(videos, judge=head.training.get("judge"))
     looks = record_look(data.features.path, data.classes_of(test.tolist()), what="gcf eval")
     return (
@@ -90,7 +90,7 @@ def evaluate_head(
     )
 
 
-def ask(head: SavedHead, features: FeatureFile, videos: np.ndarray) -> Prediction:
+def head_predictions(head: SavedHead, features: FeatureFile, videos: np.ndarray) -> Prediction:
     """What a head says of videos (n,) of a file, on the clips that its training would choose."""
     training = head.training
     descriptors = Descriptors(features, once=True)

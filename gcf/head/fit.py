@@ -20,13 +20,13 @@ from gcf.head.prediction import Prediction, predict
 from gcf.head.schedule import Plateau, most_passes, passes_per_validation
 from gcf.head.stack import Stack
 from gcf.head.standard import Standardised
-from gcf.head.threads import Team
+from gcf.head.threads import ThreadPool
 
 log = logging.getLogger(__name__)
 # Streams of random numbers: the order of batches and training clips; the clips of an evaluation; the order in which a
 # file is read that is larger than memory.
 ORDER, DRAW, READING = 0, 1, 2
-Listener = Callable[[str, int, dict], None]  # of validations: name of the course, member, history row
+Listener = Callable[[str, int, dict], None]  # of validations: name of the training, member, history row
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Trained:
 
 
 @dataclass(eq=False)
-class Course:
-    """One stack of heads on its way through training; after it, `trained` has one entry per head, in order.
+class StackTraining:
+    """A stack of heads while it is trained; after it, `trained` has one entry per head, in order.
 
-    orders: the seed of the order of batches of each head. failure: why the course was given up, None where all went
+    orders: the seed of the order of batches of each head. failure: why it was given up, None where all went
     well.
     """
 
@@ -72,7 +72,7 @@ class Course:
         return list(dict.fromkeys(self.orders[member] for member in self.stack.active))
 
     def step(self, batch: Batch, orders: Sequence[int]) -> None:
-        """One step of all heads on a batch of these orders; a fault of theirs ends this course, and no other."""
+        """One step of all heads on a batch of these orders; a fault of theirs ends this training, and no other."""
         try:
             own = batch.of_orders([orders.index(seed) for seed in self.active_orders])
             self.losses.append(self.stack.step(own))
@@ -126,16 +126,16 @@ class Course:
 
 
 def fit(
-    courses: Sequence[Course],
+    trainings: Sequence[StackTraining],
     batches: ClipBatches,
     split: Split,
     config: TrainConfig,
     *,
     bar: tqdm | None = None,
     listener: Listener | None = None,
-    team: Team | None = None,
+    threads: ThreadPool | None = None,
 ) -> None:
-    """Train all courses on split.train in one pass: each batch is gathered once and every head takes a step on it.
+    """Train all trainings on split.train in one pass: each batch is gathered once and every head takes a step on it.
 
     `config` says what they share (batches, clips, passes); what is their own is in their settings. Heads of several
     orders step on as many batches at once. Weights are chosen by the loss on split.val. Afterwards every stack has all
@@ -143,14 +143,14 @@ def fit(
     early end is taken off its total.
     """
     reading = np.random.default_rng([config.seed, READING])
-    rngs = {seed: np.random.default_rng([seed, ORDER]) for course in courses for seed in course.orders}
+    rngs = {seed: np.random.default_rng([seed, ORDER]) for training in trainings for seed in training.orders}
     steps = math.ceil(len(split.train) / config.batch_size)  # in a pass
     limit, interval = most_passes(steps, config.epochs), passes_per_validation(steps)
-    bar, team = tqdm(disable=True) if bar is None else bar, team or Team(1)
-    courses = sorted(courses, key=lambda course: -course.stack.size)  # the longest steps begin first
+    bar, threads = tqdm(disable=True) if bar is None else bar, threads or ThreadPool(1)
+    trainings = sorted(trainings, key=lambda training: -training.stack.size)  # the longest steps begin first
     for epoch in range(1, limit + 1):
-        alive = [course for course in courses if course.alive]
-        orders = sorted({seed for course in alive for seed in course.active_orders})
+        alive = [training for training in trainings if training.alive]
+        orders = sorted({seed for training in alive for seed in training.active_orders})
         passing = batches.shuffled(
             split.train,
             config.batch_size,
@@ -158,43 +158,53 @@ def fit(
             reading=reading,
             sampling=config.sampling,
         )
-        one_pass(alive, passing, orders, bar, team)
+        train_one_pass(alive, passing, orders, bar, threads)
         if epoch % interval and epoch < limit:
             continue
-        alive = [course for course in courses if course.alive]
+        alive = [training for training in trainings if training.alive]
         labels = batches.labels.cpu().numpy()[split.val]
-        for course, predictions in zip(alive, ask_all(alive, batches, split.val, config.seed, team), strict=True):
-            if course.failure is None:
-                course.observe(epoch, steps, [judge(p.log_probabilities, labels) for p in predictions], listener)
-        if not any(course.alive for course in courses):
+        predictions = predict_all(alive, batches, split.val, config.seed, threads)
+        for training, of_heads in zip(alive, predictions, strict=True):
+            if training.failure is None:
+                losses = [validation_metrics(p.log_probabilities, labels) for p in of_heads]
+                training.observe(epoch, steps, losses, listener)
+        if not any(training.alive for training in trainings):
             break
     if bar.total is not None:
         bar.total -= (limit - epoch) * steps
-    for course in courses:
-        course.stack.restore()
-        course.stack.precision = "fp32"
+    for training in trainings:
+        training.stack.restore()
+        training.stack.precision = "fp32"
 
 
-def one_pass(courses: Sequence[Course], passing: Iterable[Batch], orders: Sequence[int], bar: tqdm, team: Team) -> None:
+def train_one_pass(
+    trainings: Sequence[StackTraining],
+    passing: Iterable[Batch],
+    orders: Sequence[int],
+    bar: tqdm,
+    threads: ThreadPool,
+) -> None:
     """One pass over the training batches, which are of these orders."""
-    for course in courses:
-        course.losses = []
+    for training in trainings:
+        training.losses = []
     for batch in passing:
-        team.map(lambda course, batch=batch: course.step(batch, orders), [course for course in courses if course.alive])
+        alive = [training for training in trainings if training.alive]
+        threads.map(lambda training, batch=batch: training.step(batch, orders), alive)
         bar.update()
 
 
-def ask_all(
-    courses: Sequence[Course], batches: ClipBatches, videos: np.ndarray, seed: int, team: Team
+def predict_all(
+    trainings: Sequence[StackTraining], batches: ClipBatches, videos: np.ndarray, seed: int, threads: ThreadPool
 ) -> list[list[Prediction]]:
-    """What the heads of every course say; a course whose heads fault is given up, and says nothing."""
+    """Predictions of the heads of every training; one whose heads fault is given up, and predicts nothing."""
     try:
-        return predict([course.stack for course in courses], batches, videos, rng=evaluation_rng(seed), team=team)
+        stacks = [training.stack for training in trainings]
+        return predict(stacks, batches, videos, rng=evaluation_rng(seed), threads=threads)
     except Exception as error:
-        if len(courses) == 1:
-            courses[0].failure = reason(error)
+        if len(trainings) == 1:
+            trainings[0].failure = reason(error)
             return [[]]
-        return [ask_all([course], batches, videos, seed, team)[0] for course in courses]
+        return [predict_all([training], batches, videos, seed, threads)[0] for training in trainings]
 
 
 def reason(error: Exception) -> str:
@@ -205,7 +215,7 @@ def reason(error: Exception) -> str:
     return text if isinstance(error, GcfError) else f"{type(error).__name__}: {text}"
 
 
-def judge(logs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def validation_metrics(logs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """val_loss and val_top1 from log probabilities (n, K) and labels (n,), or (n, K) with 1 for each class of a video.
 
     In the second case top-1 is hit@1, the share of videos of which the most probable class is one.

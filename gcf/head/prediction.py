@@ -1,4 +1,4 @@
-"""What heads say of videos: log probabilities, and how their gates behaved."""
+"""Predictions of heads on videos: log probabilities, and how their gates behaved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 from gcf.head.batches import Batch, ClipBatches
 from gcf.head.gate_health import GateHealth
 from gcf.head.stack import Stack
-from gcf.head.threads import Team
+from gcf.head.threads import ThreadPool
 
 BATCH_SIZE = 128
 
@@ -30,29 +30,29 @@ def predict(
     *,
     rng: np.random.Generator,
     policy: str | None = None,
-    team: Team | None = None,
+    threads: ThreadPool | None = None,
 ) -> list[list[Prediction]]:
-    """What every active head of every stack says of the same clips: a list per stack, of its heads in order.
+    """Every active head of every stack on the same clips: a list per stack, of its heads in order.
 
     The same state of `rng` draws the same random clips.
     """
-    minutes = [_Minutes(stack, [], [GateHealth() for _ in stack.active]) for stack in stacks]
-    team = team or Team(1)
+    buffers = [_PredictionBuffer(stack, [], [GateHealth() for _ in stack.active]) for stack in stacks]
+    threads = threads or ThreadPool(1)
     for batch in batches.in_order(videos, BATCH_SIZE, rng=rng, policy=policy):
-        team.map(lambda own, batch=batch: own.take(batch), minutes)
-    return [own.predictions() for own in minutes]
+        threads.map(lambda buffer, batch=batch: buffer.add(batch), buffers)
+    return [buffer.predictions() for buffer in buffers]
 
 
 @dataclass(frozen=True, eq=False)
-class _Minutes:
-    """What a stack has said so far."""
+class _PredictionBuffer:
+    """The outputs of a stack so far."""
 
     stack: Stack
     logs: list[Tensor]
     health: list[GateHealth]
 
-    def take(self, batch: Batch) -> None:
-        """Ask it about a batch."""
+    def add(self, batch: Batch) -> None:
+        """Predict a batch."""
         logits, gates = self.stack.outputs(batch)
         self.logs.append(log_probabilities(logits, exclusive=batch.labels.ndim == 1))
         for member, of_head in enumerate(self.health):

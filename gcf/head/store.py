@@ -12,7 +12,8 @@ import os
 import tempfile
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +36,6 @@ SAMPLED_ROWS = 256
 RECORD = "record"
 # What reading a damaged or foreign file may raise; numpy, zipfile and json each have their own.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-
-
-@dataclass(frozen=True, eq=False)
-class StoredResult:
-    """arrays by name, without objects and without NaN, and a record that JSON takes."""
-
-    arrays: dict[str, np.ndarray]
-    record: dict
 
 
 def features_digest(features: FeatureFile) -> str:
@@ -122,8 +115,8 @@ class ResultStore:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
 
-    def get(self, key: str) -> StoredResult | None:
-        """The result under this key; None where there is none, and where its file is damaged or foreign."""
+    def get(self, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
+        """Arrays and facts under this key; None where there are none, and where the file is damaged or foreign."""
         try:
             content = io.BytesIO(self._place(key).read_bytes())
             with zipfile.ZipFile(content) as container:
@@ -135,18 +128,21 @@ class ResultStore:
             envelope = json.loads(arrays.pop(RECORD).tobytes())
             if (envelope["format"], envelope["key"]) != (FORMAT, key):
                 return None
-            return StoredResult(arrays, envelope["record"])
+            return arrays, envelope["record"]
         except DAMAGE:
             return None
 
-    def put(self, key: str, result: StoredResult) -> None:
-        """Keep a result. Raises ValueError where it holds NaN or objects, OSError where the disk is full."""
-        for name, array in result.arrays.items():
+    def put(self, key: str, arrays: Mapping[str, np.ndarray], facts: Mapping) -> None:
+        """Keep a result: arrays by name, and facts that JSON takes.
+
+        Raises ValueError where it holds NaN or objects, OSError where the disk is full.
+        """
+        for name, array in arrays.items():
             if array.dtype.hasobject or (array.dtype.kind == "f" and np.isnan(array).any()):
                 raise ValueError(f"{name} holds NaN or objects; such a result is not kept")
-        envelope = json.dumps({"format": FORMAT, "key": key, "record": result.record}, allow_nan=False).encode()
+        envelope = json.dumps({"format": FORMAT, "key": key, "record": dict(facts)}, allow_nan=False).encode()
         with atomic_file(self._place(key)) as file:
-            np.savez(file, **result.arrays, **{RECORD: np.frombuffer(envelope, dtype=np.uint8)})
+            np.savez(file, **arrays, **{RECORD: np.frombuffer(envelope, dtype=np.uint8)})
 
     def _place(self, key: str) -> Path:
         return self.folder / f"{key}.npz"

@@ -7,7 +7,7 @@ import numpy as np
 
 from gcf.head.arms import REFERENCE
 from gcf.head.map_difference import map_difference, resampled_map
-from gcf.head.results import Judged, SeedResult
+from gcf.head.results import EvaluationSet, SeedResult
 from gcf.head.statistics import PairedDifference, holm, paired_difference, unit_numbers
 from gcf.head.summary import summarise
 
@@ -21,7 +21,7 @@ ADJUSTED = {"p_holm": "p", "mcnemar_holm": "mcnemar_p"}
 
 def table_rows(
     arms: Mapping[str, Sequence[SeedResult]],
-    judged: Judged | Mapping[str, Judged],
+    evaluated: EvaluationSet | Mapping[str, EvaluationSet],
     *,
     reference: str = REFERENCE,
     groups: Sequence[str] | Mapping | None = None,
@@ -29,17 +29,18 @@ def table_rows(
 ) -> list[dict]:
     """One row per arm: mean and std of top-1 over the seeds, the paired difference to the reference; fractions.
 
-    judged: what all arms were judged on, or what each was (its videos then have to mean the same in all of them, like
-    ids). groups[video] is the group of a judged video, '' for none. An arm that cannot be paired with the reference
-    says why under "not_compared"; one that can, but of which there is no p, under "missing". failed: why an arm has no
-    results; its row has only that, under "failed". by_chance: whether training the arm again can come out otherwise.
+    evaluated: what all arms were judged on, or what each was (its videos then have to mean the same
+    in all of them, like ids). groups[video] is the group of a judged video, '' for none. An arm that
+    cannot be paired with the reference says why under "not_compared"; one that can, but of which
+    there is no p, under "missing". failed: why an arm has no results; its row has only that, under
+    "failed". by_chance: whether training the arm again can come out otherwise.
     p_holm and mcnemar_holm are adjusted for all the arms that are compared (Holm).
 
     Where videos have several classes, top-1 is hit@1, and the rows have "map" too, with map_delta, map_low and
     map_high, its difference to the reference and the 95 % interval of that.
     """
     failed = {name: "it has no results" for name, results in arms.items() if not results} | dict(failed or {})
-    own = judged if isinstance(judged, Mapping) else dict.fromkeys(arms, judged)
+    own = evaluated if isinstance(evaluated, Mapping) else dict.fromkeys(arms, evaluated)
     rows = {}
     for name in [*arms, *(name for name in failed if name not in arms)]:
         if name in failed:
@@ -62,10 +63,10 @@ def table_rows(
 
 
 def _why_not(
-    arms: Mapping[str, Sequence[SeedResult]], judged: Mapping[str, Judged], name: str, reference: str
+    arms: Mapping[str, Sequence[SeedResult]], evaluated: Mapping[str, EvaluationSet], name: str, reference: str
 ) -> str | None:
     """Why two arms cannot be paired, in a sentence; None where they can."""
-    ours, theirs = judged[name], judged[reference]
+    ours, theirs = evaluated[name], evaluated[reference]
     counts = [len(arms[arm][0].predicted) for arm in (name, reference)]
     if counts[0] != counts[1] or not np.array_equal(np.sort(ours.videos), np.sort(theirs.videos)):
         return f"Judged on {counts[0]} videos that are not the {counts[1]} of {reference}."
@@ -80,13 +81,13 @@ def _why_not(
 
 def _difference(
     arms: Mapping[str, Sequence[SeedResult]],
-    judged: Mapping[str, Judged],
+    evaluated: Mapping[str, EvaluationSet],
     name: str,
     reference: str,
     groups: Sequence[str] | Mapping | None,
 ) -> PairedDifference:
-    right = [np.stack([judged[arm].right(r.predicted) for r in arms[arm]]) for arm in (name, reference)]  # (S, n)
-    videos = judged[reference].videos
+    right = [np.stack([evaluated[arm].right(r.predicted) for r in arms[arm]]) for arm in (name, reference)]  # (S, n)
+    videos = evaluated[reference].videos
     own = None if groups is None else [groups[v] for v in videos.tolist()]
     return paired_difference(*right, videos, own, by_chance=_by_chance(arms, name, reference))
 
@@ -98,7 +99,7 @@ def _by_chance(arms: Mapping[str, Sequence[SeedResult]], name: str, reference: s
 def _compare_maps(
     rows: Mapping[str, dict],
     arms: Mapping[str, Sequence[SeedResult]],
-    judged: Mapping[str, Judged],
+    evaluated: Mapping[str, EvaluationSet],
     reference: str,
     groups: Sequence[str] | Mapping | None,
 ) -> None:
@@ -108,17 +109,19 @@ def _compare_maps(
         row |= dict.fromkeys(COMPARED_MAP)
     compared = [name for name, row in maps.items() if row["delta"] is not None]
     needed = [reference, *compared] if compared else []
-    found = {name: _resampled_map(arms[name], judged[name], groups) for name in needed}
+    found = {name: _resampled_map(arms[name], evaluated[name], groups) for name in needed}
     for name in compared:
         chance = _by_chance(arms, name, reference)
         difference = vars(map_difference(found[name], found[reference], rows[name]["units"], by_chance=chance))
         maps[name] |= {f"map_{key}": value for key, value in difference.items()}
 
 
-def _resampled_map(results: Sequence[SeedResult], judged: Judged, groups: Sequence[str] | Mapping | None) -> np.ndarray:
-    videos = judged.videos
+def _resampled_map(
+    results: Sequence[SeedResult], evaluated: EvaluationSet, groups: Sequence[str] | Mapping | None
+) -> np.ndarray:
+    videos = evaluated.videos
     units = unit_numbers(videos, None if groups is None else [groups[v] for v in videos.tolist()])
-    return resampled_map(np.stack([r.log_probabilities for r in results]), judged.labels, units)
+    return resampled_map(np.stack([r.log_probabilities for r in results]), evaluated.labels, units)
 
 
 def _adjust(rows: Sequence[dict]) -> None:

@@ -54,11 +54,12 @@ def side_by_side(
         torch.set_num_threads(before)  # a new thread starts with what the last one set
 
 
-class Team:
-    """Workers that take jobs side by side, each computing with one thread; a team of one works in the caller's thread.
+class ThreadPool:
+    """Threads that take jobs side by side, each computing with one of torch's; a pool of one works in the caller's.
+
 
     Threads that share a product wait for each other at its end. Where another program has a processor, that wait is
-    most of the time: a pass of five heads took 62 s with two threads a product, 9 s with a team of two.
+    most of the time: a pass of five heads took 62 s with two threads a product, 9 s with a pool of two.
     """
 
     def __init__(self, workers: int):
@@ -74,7 +75,7 @@ class Team:
             return [function(job) for job in jobs]
         return list(self.pool.map(function, jobs))
 
-    def __enter__(self) -> "Team":
+    def __enter__(self) -> "ThreadPool":
         return self
 
     def __exit__(self, *_) -> None:

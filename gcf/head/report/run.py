@@ -36,7 +36,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class ReportedRun:
     """What a run folder holds. rows: one per arm, as in table.json; arms: by name, with one entry per seed.
 
     predictions is None and history empty where the folder has none; recipe {} where the features' is not known.
@@ -83,7 +83,7 @@ class Run:
         return row["map"] if self.multi_label else row["mean"]
 
 
-def read_run(folder: str | os.PathLike) -> Run:
+def read_run(folder: str | os.PathLike) -> ReportedRun:
     """Read a run folder; RefusedError where it is none, or where what is there is damaged."""
     folder = Path(folder)
     metrics, config = _read_metrics(folder), _read_json(folder / "config.json", missing={})
@@ -93,7 +93,9 @@ def read_run(folder: str | os.PathLike) -> Run:
         raise RefusedError(f"{folder / METRICS}: damaged ({error!r}); make the run again") from error
     recipe = metrics.get("recipe") or config.get("recipe") or _recipe_of_head(folder, metrics)
     predictions = _read_predictions(folder / PREDICTIONS, [row["name"] for row in rows])
-    return Run(metrics["kind"], metrics, config, recipe, rows, arms, predictions, _read_history(folder / "history.csv"))
+    return ReportedRun(
+        metrics["kind"], metrics, config, recipe, rows, arms, predictions, _read_history(folder / "history.csv")
+    )
 
 
 def _read_metrics(folder: Path) -> dict:

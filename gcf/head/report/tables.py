@@ -6,7 +6,7 @@ from statistics import mean
 
 from matplotlib.ticker import MaxNLocator
 
-from gcf.head.report.run import Run
+from gcf.head.report.run import ReportedRun
 from gcf.head.report.words import MINUS, p_value, percent, points
 from gcf.head.tables import has_map
 
@@ -30,7 +30,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Interval:
+class IntervalBar:
     """A difference and its interval as places between 0 and 100 on the common axis of the chart."""
 
     low: float
@@ -42,7 +42,7 @@ class Interval:
 class Chart:
     """The dots and intervals beside the table: one per row, None where there is none; ticks as (place, text)."""
 
-    intervals: list[Interval | None]
+    intervals: list[IntervalBar | None]
     ticks: list[tuple[float, str]]
     zero: float
 
@@ -100,12 +100,12 @@ def _range(row: dict) -> str:
     return f"{percent(row['fold_min'])} to {percent(row['fold_max'])}"
 
 
-def result_table(run: Run) -> Table:
+def result_table(run: ReportedRun) -> Table:
     """How good each arm is, and its difference to the reference; "failed" where there is no figure."""
     return _table(run.rows, MAIN_MAP if run.multi_label else MAIN)
 
 
-def further_table(run: Run) -> Table | None:
+def further_table(run: ReportedRun) -> Table | None:
     """The other figures of each arm; None where there are none."""
     columns: Sequence[Column] = FURTHER
     if run.multi_label:
@@ -141,13 +141,15 @@ def interval_chart(rows: Sequence[dict]) -> Chart | None:
         return round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
 
     intervals = [
-        None if row.get(both[0]) is None else Interval(*(place(100 * row[name]) for name in (both[0], delta, both[1])))
+        None
+        if row.get(both[0]) is None
+        else IntervalBar(*(place(100 * row[name]) for name in (both[0], delta, both[1])))
         for row in rows
     ]
     return Chart(intervals, [(place(t), f"{t:+g}".replace("-", MINUS).replace("+0", "0")) for t in ticks], place(0))
 
 
-def gate_table(run: Run) -> Table | None:
+def gate_table(run: ReportedRun) -> Table | None:
     """How each gate behaves, seeds averaged; None where no arm has one."""
     found = {}
     for name, arm in run.arms.items():
@@ -166,7 +168,7 @@ def _gate_figure(key: str, value: float | None) -> str:
     return percent(value) if GATE_WORDS.get(key, "").endswith("%") else f"{value:.3f}"
 
 
-def calibration_table(run: Run) -> Table | None:
+def calibration_table(run: ReportedRun) -> Table | None:
     """Temperature and expected calibration error before and after it; None where nothing was calibrated."""
     found = run.metrics.get("calibration") or {}
     rows = [

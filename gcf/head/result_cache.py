@@ -1,4 +1,4 @@
-"""Between a comparison and the store of results: what is there already is not trained again."""
+"""Results of earlier runs: what is there already is not trained again."""
 
 import logging
 from collections.abc import Sequence
@@ -8,31 +8,31 @@ import torch
 from gcf.data.splits import Split
 from gcf.head.arms import Arm
 from gcf.head.config import TrainConfig
-from gcf.head.kept import KeptResult
 from gcf.head.labelled import LabelledFeatures
 from gcf.head.precision import has_bfloat16
 from gcf.head.residency import MAP, usable_device
+from gcf.head.split_result import SplitResult
 from gcf.head.store import ResultStore, device_name, features_digest, result_key, split_digest
 
 log = logging.getLogger(__name__)
 
 
-class NoKeeper:
+class NoCache:
     """Keeps nothing."""
 
     def expect(self, _residency: str) -> None:
         """Nothing is expected."""
 
-    def get(self, _arm: Arm, _seed: int, _number: int) -> KeptResult | None:
+    def get(self, _arm: Arm, _seed: int, _number: int) -> SplitResult | None:
         """Nothing is ever there."""
         return None
 
-    def put(self, _arm: Arm, _seed: int, _number: int, _result: KeptResult) -> None:
+    def put(self, _arm: Arm, _seed: int, _number: int, _result: SplitResult) -> None:
         """Forget it."""
 
 
-class Keeper(NoKeeper):
-    """Finds and keeps the results of arms on these splits of these data with these settings."""
+class ResultCache(NoCache):
+    """Gets and puts the results of arms on these splits of these data with these settings."""
 
     def __init__(self, store: ResultStore, data: LabelledFeatures, splits: Sequence[Split], train: TrainConfig):
         device = torch.device(usable_device(train.device))
@@ -48,17 +48,20 @@ class Keeper(NoKeeper):
         """What is read from the file comes in another order."""
         self.order = "blocks" if residency == MAP else "shuffle"
 
-    def get(self, arm: Arm, seed: int, number: int) -> KeptResult | None:
+    def get(self, arm: Arm, seed: int, number: int) -> SplitResult | None:
         """The result of an arm with a seed on split `number`, None where there is none."""
         stored = self.store.get(self._key(arm, seed, number))
-        return None if stored is None else KeptResult.from_stored(stored)
+        if stored is None:
+            return None
+        arrays, facts = stored
+        return SplitResult(**facts, **arrays)
 
-    def put(self, arm: Arm, seed: int, number: int, result: KeptResult) -> None:
+    def put(self, arm: Arm, seed: int, number: int, result: SplitResult) -> None:
         """Keep it."""
         if self.refused:
             return
         try:
-            self.store.put(self._key(arm, seed, number), result.to_stored())
+            self.store.put(self._key(arm, seed, number), result.arrays, result.facts)
         except OSError as error:
             self.refused = True
             log.warning(

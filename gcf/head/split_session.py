@@ -1,4 +1,4 @@
-"""One split, and arms that share their batches: trained together, then asked."""
+"""One split and the arms that share its batches: trained together, then they predict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,45 +16,23 @@ from gcf.head.batches import ClipBatches, Descriptors
 from gcf.head.build import build_head
 from gcf.head.calibration import fit_temperature
 from gcf.head.config import HeadConfig, TrainConfig
-from gcf.head.fit import Course, Listener, Trained, evaluation_rng, fit
+from gcf.head.fit import Listener, StackTraining, Trained, evaluation_rng, fit
 from gcf.head.labelled import LabelledFeatures
 from gcf.head.logreg import fit_logreg
 from gcf.head.output import real_mean
+from gcf.head.plan import Training
 from gcf.head.prediction import BATCH_SIZE, Prediction, predict
 from gcf.head.stack import Stack
 from gcf.head.standard import Moments, Standardised, rate_share
-from gcf.head.threads import Team
+from gcf.head.threads import ThreadPool
 from gcf.head.transfer import Start
 
 TRIED, LEAST_LOGIT = 32, 1e-5  # videos that a head is tried on; from smaller logits thousands of steps lead nowhere
-# Arms alike in these share their batches.
-SHARED = (
-    "num_clips",
-    "clip_policy",
-    "padding",
-    "batch_size",
-    "epochs",
-    "sampling",
-    "batch_order",
-)
-
-
-@dataclass(frozen=True)
-class Training:
-    """A head with its settings: trained once for all arms that read it. Without a head, the backbone's classifier."""
-
-    head: HeadConfig | None
-    settings: TrainConfig
-
-    @property
-    def diet(self) -> tuple:
-        """What decides its batches."""
-        return tuple(getattr(self.settings, name) for name in SHARED)
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
-    """A head that was fitted in one go, in the place of a course: the same for every seed."""
+class ClosedFormFit:
+    """A head that was fitted in one go, in the place of a StackTraining: the same for every seed."""
 
     stack: Stack
     record: dict
@@ -65,10 +43,11 @@ class Solved:
         return [Trained(self.record, [])] * len(self.stack.active)
 
 
-class Sitting:
-    """A split of labelled videos before arms of one diet.
+class SplitSession:
+    """Trains heads on one split of labelled videos, and predicts with arms that share their batches.
 
-    settings: the run's, with what the arms share; judged: the videos they are judged on, "test" or "val".
+    settings: the run's, with what the arms share. evaluated: the subset they are judged on, "test"
+    or "val".
     """
 
     def __init__(
@@ -78,11 +57,12 @@ class Sitting:
         split: Split,
         settings: TrainConfig,
         *,
-        judged: str,
-        team: Team,
+        evaluated: str,
+        threads: ThreadPool,
     ):
-        self.data, self.split, self.settings, self.team = data, split, settings, team
-        self.videos, self.calibrates = getattr(split, judged), judged != "val" and data.targets is None
+        self.data, self.split, self.settings, self.threads = data, split, settings, threads
+        self.videos = getattr(split, evaluated)
+        self.calibrates = evaluated != "val" and data.targets is None
         self.batches = ClipBatches(
             descriptors,
             data.truth,
@@ -141,7 +121,7 @@ class Sitting:
                 f"small to learn from: each layer multiplies three of its inputs; take fusion softmax{fewer}"
             )
 
-    def solve(self, training: Training, seeds: Sequence[int]) -> Solved:
+    def fit_closed_form(self, training: Training, seeds: Sequence[int]) -> ClosedFormFit:
         """Logistic regression on the mean descriptors of the training videos, chosen on `val`."""
         truth, train, val = self.data.truth, self.split.train, self.split.val
         found, record = fit_logreg(
@@ -154,26 +134,39 @@ class Sitting:
         )
         head = build_head(training.head, self.batches.descriptors.width, len(self.data.classes))
         head.load_state_dict(found)
-        return Solved(Stack([head.to(self.batches.device)] * len(seeds), training.settings), record)
+        return ClosedFormFit(Stack([head.to(self.batches.device)] * len(seeds), training.settings), record)
 
-    def train(self, courses: Sequence[Course], *, bar: tqdm, listener: Listener | None) -> None:
-        """Train all courses in one pass."""
-        if courses:
-            fit(courses, self.batches, self.split, self.settings, bar=bar, listener=listener, team=self.team)
+    def train(self, trainings: Sequence[StackTraining], *, bar: tqdm, listener: Listener | None) -> None:
+        """Train all in one pass."""
+        if not trainings:
+            return
+        fit(
+            trainings,
+            self.batches,
+            self.split,
+            self.settings,
+            bar=bar,
+            listener=listener,
+            threads=self.threads,
+        )
 
-    def ask(
+    def predict(
         self, arms: Sequence[Arm], stacks: Mapping[Arm, Stack], seeds: Sequence[int]
     ) -> dict[Arm, list[tuple[Prediction, float | None]]]:
-        """What each arm says of the judged videos with each seed, and its temperature from what it says of `val`."""
-        said: dict[Arm, list[tuple[Prediction, float | None]]] = {}
+        """Each arm's prediction of the evaluated videos with each seed, and its temperature, from `val`."""
+        predictions: dict[Arm, list[tuple[Prediction, float | None]]] = {}
         for policy in dict.fromkeys(arm.policy for arm in arms):
             alike = [arm for arm in arms if arm.policy == policy]
-            on_judged = self._predictions(alike, stacks, self.videos, policy, seeds)
-            on_val = self._predictions(alike, stacks, self.split.val, policy, seeds) if self.calibrates else {}
+            evaluated = self._predictions(alike, stacks, self.videos, policy, seeds)
+            on_val = {}
+            if self.calibrates:
+                on_val = self._predictions(alike, stacks, self.split.val, policy, seeds)
             for arm in alike:
-                temperatures = [self._temperature(p) for p in on_val[arm]] if on_val else [None] * len(on_judged[arm])
-                said[arm] = list(zip(on_judged[arm], temperatures, strict=True))
-        return said
+                temperatures = [None] * len(evaluated[arm])
+                if on_val:
+                    temperatures = [self._temperature(prediction) for prediction in on_val[arm]]
+                predictions[arm] = list(zip(evaluated[arm], temperatures, strict=True))
+        return predictions
 
     def _predictions(
         self,
@@ -185,15 +178,15 @@ class Sitting:
     ) -> dict[Arm, list[Prediction]]:
         distinct = list(dict.fromkeys(stacks[arm] for arm in arms if arm in stacks))  # arms may share a training
         rng = evaluation_rng(self.settings.seed)
-        answers = predict(distinct, self.batches, videos, rng=rng, policy=policy, team=self.team)
-        of_stack = dict(zip(distinct, answers, strict=True))
-        said = {arm: of_stack[stacks[arm]] for arm in arms if arm in stacks}
+        outputs = predict(distinct, self.batches, videos, rng=rng, policy=policy, threads=self.threads)
+        of_stack = dict(zip(distinct, outputs, strict=True))
+        predictions = {arm: of_stack[stacks[arm]] for arm in arms if arm in stacks}
         for arm in arms:
             if arm.head is None:
                 rng, columns = evaluation_rng(self.settings.seed), backbone_columns(self.data)
                 logs = backbone_log_probabilities(self.batches, videos, columns, rng=rng, policy=policy)
-                said[arm] = [Prediction(logs, {})] * len(seeds)
-        return said
+                predictions[arm] = [Prediction(logs, {})] * len(seeds)
+        return predictions
 
     def _temperature(self, prediction: Prediction) -> float:
         return fit_temperature(prediction.log_probabilities, self.data.labels[self.split.val])
@@ -214,8 +207,3 @@ class Sitting:
         counts = self.data.class_sizes(self.split.train)
         weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return torch.tensor(np.where(counts, weights, 0), dtype=torch.float32, device=self.batches.device)
-
-
-def shared_settings(trainings: Sequence[Training], train: TrainConfig) -> TrainConfig:
-    """The run's settings with what trainings of one diet have in common."""
-    return replace(train, **dict(zip(SHARED, trainings[0].diet, strict=True)))
