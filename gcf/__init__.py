@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from gcf.head.ablation import ablate
     from gcf.head.checks import check_head
     from gcf.head.compare import compare_features
-    from gcf.head.ensemble import load_ensemble
     from gcf.head.estimator import GCFClassifier
     from gcf.head.evaluate import evaluate_head
+    from gcf.head.models.ensemble import load_ensemble
+    from gcf.head.models.saved import load_head
     from gcf.head.onnx_export import export_onnx
     from gcf.head.report.write import write_report
-    from gcf.head.saved import load_head
     from gcf.head.training import train_head
-    from gcf.head.transfer_protocol import transfer_head
+    from gcf.head.transfer import transfer_head
 
 _PLACES = {
     "FeatureFile": "gcf.data.features",
@@ -52,15 +52,15 @@ _PLACES = {
     "extract_videos": "gcf.extract.extractor",
     "join_features": "gcf.data.joined",
     "load_backbone": "gcf.extract.backbones",
-    "load_ensemble": "gcf.head.ensemble",
-    "load_head": "gcf.head.saved",
+    "load_ensemble": "gcf.head.models.ensemble",
+    "load_head": "gcf.head.models.saved",
     "localize_videos": "gcf.explain.localize",
     "merge_features": "gcf.data.merge",
     "predict_videos": "gcf.explain.predict",
     "run_demo": "gcf.explain.demo",
     "stream_predictions": "gcf.explain.predict",
     "train_head": "gcf.head.training",
-    "transfer_head": "gcf.head.transfer_protocol",
+    "transfer_head": "gcf.head.transfer",
     "verify_features": "gcf.data.verify",
     "watch_predictions": "gcf.explain.live",
     "write_demo_videos": "gcf.data.synthetic",

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from gcf.data.schema import Clips, VideoInfo
-from gcf.explain.heat import HeatMaps
-from gcf.explain.reading import ClipReading
+from gcf.explain.reading.clip_reading import ClipReading
+from gcf.explain.reading.heat import HeatMaps
 from gcf.extract.preprocess import Geometry
 
 CLASSES = ("run", "sit")

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from gcf.errors import GcfError
-from gcf.head.batches import ClipBatches, Descriptors
-from gcf.head.build import build_head
-from gcf.head.config import TrainConfig
-from gcf.head.fit import StackTraining, evaluation_rng, fit
-from gcf.head.prediction import Prediction, predict
-from gcf.head.stack import Stack
+from gcf.head.fitting.batches import ClipBatches, Descriptors
+from gcf.head.fitting.fit import StackTraining, evaluation_rng, fit
+from gcf.head.fitting.prediction import Prediction, predict
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.build import build_head
+from gcf.head.models.config import TrainConfig
 
 
 def clip_batches(features, labels=None, *, num_clips=10, once=False, **options) -> ClipBatches:

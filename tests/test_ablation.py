@@ -9,11 +9,11 @@ from compare import assert_bitwise_equal
 
 from gcf.errors import AnnotationError, RefusedError, UsageError
 from gcf.head.ablation import ablate
-from gcf.head.config import head_config
-from gcf.head.experiment import Experiment
-from gcf.head.stack import Stack
-from gcf.head.statistics import paired_difference
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.config import head_config
+from gcf.head.tables.statistics import paired_difference
 from gcf.head.training import train_head
+from gcf.head.trials.experiment import Experiment
 
 ARMS = ["c-clip", "d-clips", "mean", "fusion-only", "attention-only", "gcf-256"]
 SHORT = {"epochs": 20}

@@ -14,8 +14,8 @@ from stage_one import TINY, extract
 import gcf
 from gcf import FeatureFile
 from gcf.errors import FeatureFileError, GcfError, HeadError, RecipeError, UsageError
-from gcf.explain import described
-from gcf.explain.described import find_sources, open_source
+from gcf.explain.reading import described
+from gcf.explain.reading.described import find_sources, open_source
 from gcf.extract import precision
 from gcf.extract.find import VideoPath
 from gcf.extract.network import ClipNetwork

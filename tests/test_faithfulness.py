@@ -10,13 +10,13 @@ from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
 from measured import reading
 from torch import nn
 
-from gcf.explain.bootstrap import mean_interval
-from gcf.explain.faithfulness import POINTS, area, ask, clip_scores, faithfulness
-from gcf.head.baselines import MeanHead
-from gcf.head.build import build_head
-from gcf.head.config import head_config
-from gcf.head.output import HeadOutput
-from gcf.head.saved import SavedHead
+from gcf.explain.measures.bootstrap import mean_interval
+from gcf.explain.measures.faithfulness import POINTS, area, ask, clip_scores, faithfulness
+from gcf.head.models.baselines import MeanHead
+from gcf.head.models.build import build_head
+from gcf.head.models.config import head_config
+from gcf.head.models.output import HeadOutput
+from gcf.head.models.saved import SavedHead
 
 TRAINING = {"num_clips": 10, "clip_policy": "uniform"}
 

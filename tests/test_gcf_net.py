@@ -5,10 +5,10 @@ from compare import FLOAT32_FORWARD, FLOAT64_FORWARD, assert_bitwise_equal, rela
 from numpy_net import gcf_net
 
 from gcf.errors import UsageError
-from gcf.head.build import build_head
-from gcf.head.complexity import head_complexity
-from gcf.head.config import PRESETS, HeadConfig, head_config
-from gcf.head.fusion import attention_weights
+from gcf.head.models.build import build_head
+from gcf.head.models.complexity import head_complexity
+from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.fusion import attention_weights
 
 D, K = 24, 5
 SMALL = {"width": 16, "key_width": 8}

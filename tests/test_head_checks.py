@@ -9,11 +9,11 @@ from caches import RECIPE, easy_cache, write_cache
 from test_plugin_heads import EXAMPLE
 
 from gcf.errors import HeadError, RecipeError, UsageError
-from gcf.head.build import build_head
 from gcf.head.checks import check_head
-from gcf.head.config import PRESETS, head_config
-from gcf.head.invariance import CHECKS
-from gcf.head.saved import SavedHead, save_head
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, head_config
+from gcf.head.models.invariance import CHECKS
+from gcf.head.models.saved import SavedHead, save_head
 
 SOUND = """
 import torch

@@ -11,16 +11,16 @@ from scipy.ndimage import map_coordinates
 from stage_one import TINY
 
 from gcf.errors import UsageError, VideoError
-from gcf.explain.gradcam import descriptor_gradients, grad_cam
-from gcf.explain.heat import HeatMaps, crop_box
-from gcf.explain.maps import video_heat
+from gcf.explain.reading.gradcam import descriptor_gradients, grad_cam
+from gcf.explain.reading.heat import HeatMaps, crop_box
+from gcf.explain.reading.maps import video_heat
 from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding import Clip, ClipJob, decode_clips
 from gcf.extract.pipeline import load_network
 from gcf.extract.preprocess import Geometry
-from gcf.head.build import build_head
-from gcf.head.config import head_config
-from gcf.head.saved import SavedHead
+from gcf.head.models.build import build_head
+from gcf.head.models.config import head_config
+from gcf.head.models.saved import SavedHead
 
 WHOLE = Geometry((48, 64), (48, 64))
 

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from gcf.errors import UsageError
-from gcf.explain.heat import crop_box
+from gcf.explain.reading.heat import crop_box
 from gcf.extract.backbones.huggingface_pixels import TOLERANCE, pixels_of
 from gcf.extract.decoding import ClipJob
 from gcf.extract.normalise import Normalise

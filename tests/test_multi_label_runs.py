@@ -14,23 +14,23 @@ from pages import Page
 import gcf.cli
 from gcf import ablate, load_head, train_head, write_report
 from gcf.data.splits import Split
-from gcf.head.backbone_clips import backbone_columns, whose_classifier
-from gcf.head.batches import Descriptors
 from gcf.head.compare import compare_features
-from gcf.head.config import PRESETS, Protocol, TrainConfig, head_config
 from gcf.head.evaluate import evaluate_head
-from gcf.head.labelled import label_features, make_splits
-from gcf.head.metrics import score
-from gcf.head.plan import Training
-from gcf.head.prediction import Prediction
-from gcf.head.results import EvaluationSet, merge
-from gcf.head.split_result import SplitResult
-from gcf.head.split_session import SplitSession
-from gcf.head.standard import inner_head
-from gcf.head.store import split_digest
-from gcf.head.threads import ThreadPool
-from gcf.head.transfer import Start
-from gcf.head.transfer_protocol import transfer_head
+from gcf.head.fitting.backbone_clips import backbone_columns, whose_classifier
+from gcf.head.fitting.batches import Descriptors
+from gcf.head.fitting.labelled import label_features, make_splits
+from gcf.head.fitting.metrics import score
+from gcf.head.fitting.prediction import Prediction
+from gcf.head.fitting.start import Start
+from gcf.head.fitting.threads import ThreadPool
+from gcf.head.models.config import PRESETS, Protocol, TrainConfig, head_config
+from gcf.head.models.standard import inner_head
+from gcf.head.transfer import transfer_head
+from gcf.head.trials.plan import Training
+from gcf.head.trials.results import EvaluationSet, merge
+from gcf.head.trials.split_result import SplitResult
+from gcf.head.trials.split_session import SplitSession
+from gcf.head.trials.store import split_digest
 
 ALONE = {"evaluated": "test", "threads": ThreadPool(1)}
 NARROW = head_config("gcf-256", name="narrow", width=16, key_width=4)
@@ -252,7 +252,7 @@ def test_a_stored_result_depends_on_every_class_of_a_video(data):
 
 
 def test_results_of_splits_are_pooled_to_the_map_of_all(monkeypatch):
-    monkeypatch.setattr("gcf.head.split_result.MOST_VALUES", 0)  # however large they are
+    monkeypatch.setattr("gcf.head.trials.split_result.MOST_VALUES", 0)  # however large they are
     rng = np.random.default_rng(0)
     targets = rng.random((50, 4)) < 0.4
     targets[~targets.any(axis=1), 0] = True

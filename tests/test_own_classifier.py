@@ -16,10 +16,10 @@ import gcf.cli
 from gcf import extract_videos
 from gcf.data.features import FeatureFile
 from gcf.errors import UsageError
-from gcf.explain.described import trained
 from gcf.explain.localize import LocalizeConfig, localize_videos
-from gcf.explain.own_classifier import own_classifier
 from gcf.explain.predict import predict_videos
+from gcf.explain.reading.described import trained
+from gcf.explain.reading.own_classifier import own_classifier
 from gcf.extract.config import ExtractConfig
 from gcf.extract.pipeline import load_network
 

@@ -18,7 +18,7 @@ from gcf.extract.agreement import drawn_clips
 from gcf.extract.conversion import ModelNames
 from gcf.extract.network import ClipNetwork
 from gcf.extract.normalise import Normalise
-from gcf.head.saved import check_features
+from gcf.head.models.saved import check_features
 
 pytestmark = pytest.mark.processor
 

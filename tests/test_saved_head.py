@@ -10,9 +10,9 @@ from caches import RECIPE, easy_cache, write_cache
 from compare import assert_bitwise_equal
 
 from gcf.errors import HeadError, RecipeError
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, head_config
-from gcf.head.saved import SavedHead, load_head, save_head
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, head_config
+from gcf.head.models.saved import SavedHead, load_head, save_head
 
 TRAINING = {"num_clips": 10, "clip_policy": "uniform", "seed": 3}
 

@@ -11,16 +11,16 @@ from caches import easy_cache, write_cache
 from compare import assert_bitwise_equal
 
 from gcf.data.features import FeatureFile
-from gcf.head import split_result, store
-from gcf.head.arms import Arm
-from gcf.head.config import PRESETS, Protocol, TrainConfig
-from gcf.head.fit import Trained
-from gcf.head.labelled import label_features, make_splits
-from gcf.head.metrics import score
-from gcf.head.prediction import Prediction
-from gcf.head.results import pooled_metrics
-from gcf.head.split_result import SplitResult
-from gcf.head.store import ResultStore, features_digest, open_store, result_key, split_digest
+from gcf.head.fitting.fit import Trained
+from gcf.head.fitting.labelled import label_features, make_splits
+from gcf.head.fitting.metrics import score
+from gcf.head.fitting.prediction import Prediction
+from gcf.head.models.config import PRESETS, Protocol, TrainConfig
+from gcf.head.trials import split_result, store
+from gcf.head.trials.arms import Arm
+from gcf.head.trials.results import pooled_metrics
+from gcf.head.trials.split_result import SplitResult
+from gcf.head.trials.store import ResultStore, features_digest, open_store, result_key, split_digest
 
 ARM = Arm("gcf", PRESETS["gcf-256"])
 TRAIN = TrainConfig()
@@ -290,7 +290,7 @@ def test_nan_and_objects_are_refused_and_leave_nothing(tmp_path, bad):
 
 WRITER = """
 import sys, numpy as np
-from gcf.head.store import ResultStore
+from gcf.head.trials.store import ResultStore
 kept_in = ResultStore(sys.argv[1])
 for _ in range(8):
     kept_in.put("ab" * 32, {"a": np.full(5000, 7.0)}, {"n": 1})

@@ -3,12 +3,12 @@ import csv
 import numpy as np
 import pytest
 
-from gcf.head.fit import Trained
-from gcf.head.plots import plot_arms
-from gcf.head.results import EvaluationSet, SeedResult
+from gcf.head.fitting.fit import Trained
 from gcf.head.runs import write_csv
-from gcf.head.statistics import holm, paired_difference
-from gcf.head.tables import latex_table, markdown_table, table_rows
+from gcf.head.tables.arm_table import latex_table, markdown_table, table_rows
+from gcf.head.tables.plots import plot_arms
+from gcf.head.tables.statistics import holm, paired_difference
+from gcf.head.trials.results import EvaluationSet, SeedResult
 
 VIDEOS, CLASSES = 60, 3
 LABELS = np.arange(VIDEOS) % CLASSES

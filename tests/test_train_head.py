@@ -9,11 +9,11 @@ from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
 
 from gcf.data.annotations import Annotation, Annotations
 from gcf.errors import AnnotationError, FeatureFileError, HeadError, RecipeError, RefusedError, UsageError
-from gcf.explain.evidence import read_video
+from gcf.explain.reading.evidence import read_video
 from gcf.head.ablation import ablate
-from gcf.head.config import HeadConfig, Protocol, head_config
 from gcf.head.evaluate import evaluate_head, head_predictions
-from gcf.head.saved import load_head
+from gcf.head.models.config import HeadConfig, Protocol, head_config
+from gcf.head.models.saved import load_head
 from gcf.head.training import train_head
 
 SMALL = HeadConfig("small", width=16, key_width=8)

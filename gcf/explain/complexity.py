@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from gcf.extract.backbones.registry import SPECS
 from gcf.extract.complexity import backbone_complexity
-from gcf.head.complexity import head_complexity
-from gcf.head.config import PRESETS
+from gcf.head.models.complexity import head_complexity
+from gcf.head.models.config import PRESETS
 
 NUM_FRAMES, NUM_CLIPS, KINETICS_600 = 16, 10, 600
 # pixels a side, as trained; 112 for all others

@@ -22,7 +22,7 @@ from gcf.extract.download import file_sha256
 from gcf.extract.extractor import ExtractSummary, extract_videos
 from gcf.head.ablation import ablate
 from gcf.head.runs import clear_run
-from gcf.head.summary import describe as describe_metrics
+from gcf.head.tables.summary import describe as describe_metrics
 from gcf.head.training import train_head
 
 BACKBONE, WEIGHTS = "shufflenetv2_0.25x", "primitives"

@@ -13,24 +13,24 @@ from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
 from gcf.errors import GcfError, UsageError
 from gcf.head.ablation_files import write_ablation
-from gcf.head.arms import REFERENCE, Comparison, comparison, heads_comparison
-from gcf.head.backbone_clips import backbone_columns, whose_classifier
-from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
-from gcf.head.config import HeadConfig, Protocol, TrainConfig, split_options
-from gcf.head.experiment import Experiment, Outcome
-from gcf.head.grid import grid_comparison, parse_grid
-from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
-from gcf.head.result_cache import ResultCache
-from gcf.head.results import ensemble
+from gcf.head.fitting.backbone_clips import backbone_columns, whose_classifier
+from gcf.head.fitting.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
+from gcf.head.fitting.start import DEFAULT_HEAD, Start
+from gcf.head.fitting.tensorboard import TensorBoardLog
+from gcf.head.models.config import HeadConfig, Protocol, TrainConfig, split_options
 from gcf.head.runs import FORMAT, run_folder
-from gcf.head.store import open_store
-from gcf.head.summary import seed_entry, summarise
-from gcf.head.tables import markdown_table, table_rows
-from gcf.head.tensorboard import TensorBoardLog
+from gcf.head.tables.arm_table import markdown_table, table_rows
+from gcf.head.tables.calibration_report import calibration_of
+from gcf.head.tables.summary import seed_entry, summarise
+from gcf.head.tables.units import independent_units
 from gcf.head.training import PREDICTIONS
-from gcf.head.transfer import DEFAULT_HEAD, Start
-from gcf.head.units import independent_units
+from gcf.head.trials.arms import REFERENCE, Comparison, comparison, heads_comparison
+from gcf.head.trials.experiment import Experiment, Outcome
+from gcf.head.trials.grid import grid_comparison, parse_grid
+from gcf.head.trials.result_cache import ResultCache
+from gcf.head.trials.results import ensemble
+from gcf.head.trials.store import open_store
 from gcf.head.unplaced import write_run
 
 DEFAULT_SEEDS = 5

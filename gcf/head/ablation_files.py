@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gcf.head.arms import CENTRAL_ARM
-from gcf.head.experiment import Experiment
-from gcf.head.plots import plot_arms, plot_reliability, plot_training
-from gcf.head.results import SeedResult
 from gcf.head.runs import METRICS, write_csv, write_json
-from gcf.head.summary import history_rows
-from gcf.head.sweep_plot import plot_sweep
-from gcf.head.tables import latex_table
+from gcf.head.tables.arm_table import latex_table
+from gcf.head.tables.plots import plot_arms, plot_reliability, plot_training
+from gcf.head.tables.summary import history_rows
+from gcf.head.tables.sweep_plot import plot_sweep
 from gcf.head.training import PREDICTIONS, judged_arrays
+from gcf.head.trials.arms import CENTRAL_ARM
+from gcf.head.trials.experiment import Experiment
+from gcf.head.trials.results import SeedResult
 
 IN_TABLE = ("preset", "judged_on", "reference", "clip_classifier", "notes", "rows")
 Results = Mapping[str, Sequence[SeedResult]]

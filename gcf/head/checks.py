@@ -11,12 +11,12 @@ from torch import Tensor
 from gcf.data.features import FeatureFile
 from gcf.data.plugin_files import PLUGIN_SUFFIX, line_in, told
 from gcf.errors import UsageError
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, HeadConfig, head_config
-from gcf.head.head_file import refuse_head_file
-from gcf.head.invariance import CHECKS, Check, Subject
-from gcf.head.sampling import choose_clips
-from gcf.head.saved import SavedHead, load_head
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.head_file import refuse_head_file
+from gcf.head.models.invariance import CHECKS, Check, Subject
+from gcf.head.models.sampling import choose_clips
+from gcf.head.models.saved import SavedHead, load_head
 
 VIDEOS = 32
 WIDTH, CLASSES = 64, 7  # of a head that no data gives its widths

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from gcf.data.leaks import audit_leaks
 from gcf.data.looks import looks_notes, record_look
 from gcf.data.splits import Split
-from gcf.head.experiment import Experiment
-from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes
+from gcf.head.fitting.labelled import LabelledFeatures, coverage, coverage_notes
+from gcf.head.trials.experiment import Experiment
 
 
 def audit_splits(data: LabelledFeatures, splits: Sequence[Split]) -> tuple[dict, list[str]]:

@@ -13,13 +13,13 @@ from gcf.data.annotations import read_annotations
 from gcf.data.features import FeatureFile
 from gcf.errors import GcfError, StoppedError, UsageError
 from gcf.head.ablation import Ablation, ablate
-from gcf.head.arms import CENTRAL_ARM, REFERENCE
-from gcf.head.backbones_table import backbones_markdown, comparison_notes
-from gcf.head.config import head_config, split_options
-from gcf.head.metrics import is_right
+from gcf.head.fitting.metrics import is_right
+from gcf.head.models.config import head_config, split_options
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.statistics import holm, paired_difference
+from gcf.head.tables.backbones_table import backbones_markdown, comparison_notes
+from gcf.head.tables.statistics import holm, paired_difference
 from gcf.head.training import PREDICTIONS
+from gcf.head.trials.arms import CENTRAL_ARM, REFERENCE
 
 DIFFERENCE = ("delta", "low", "high", "p", "missing")
 PREFIXES = ("", "first_")  # against D-Clips of the same file, against the head of the first file

@@ -10,15 +10,15 @@ from gcf.data.features import FeatureFile
 from gcf.data.looks import looks_notes, record_look
 from gcf.data.spellings import places_of
 from gcf.errors import AnnotationError, UsageError
-from gcf.head.batches import ClipBatches, Descriptors
-from gcf.head.config import TrainConfig
-from gcf.head.ensemble import SavedEnsemble, load_trained
-from gcf.head.fit import evaluation_rng
-from gcf.head.labelled import LabelledFeatures, label_features
-from gcf.head.metrics import score
-from gcf.head.prediction import Prediction, predict
-from gcf.head.saved import SavedHead, given_or_loaded
-from gcf.head.stack import Stack
+from gcf.head.fitting.batches import ClipBatches, Descriptors
+from gcf.head.fitting.fit import evaluation_rng
+from gcf.head.fitting.labelled import LabelledFeatures, label_features
+from gcf.head.fitting.metrics import score
+from gcf.head.fitting.prediction import Prediction, predict
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.config import TrainConfig
+from gcf.head.models.ensemble import SavedEnsemble, load_trained
+from gcf.head.models.saved import SavedHead, given_or_loaded
 
 SUBSETS = ("train", "val", "test", "all")
 

@@ -17,21 +17,21 @@ from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
 from gcf.data.text import named_classes
 from gcf.errors import GcfError, UsageError
-from gcf.head.arms import Arm
-from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
-from gcf.head.config import HeadConfig, Protocol, head_config, split_options
-from gcf.head.experiment import Experiment, Outcome
-from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
-from gcf.head.plots import plot_training
-from gcf.head.results import EvaluationSet, SeedResult, ensemble
+from gcf.head.fitting.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
+from gcf.head.fitting.start import DEFAULT_HEAD, Start, starting_point
+from gcf.head.fitting.tensorboard import TensorBoardLog
+from gcf.head.models.config import HeadConfig, Protocol, head_config, split_options
+from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.saved import SavedHead, load_head, save_head
-from gcf.head.store import features_digest, split_digest
-from gcf.head.summary import describe, history_rows, seed_entry, summarise
-from gcf.head.tensorboard import TensorBoardLog
-from gcf.head.transfer import DEFAULT_HEAD, Start, starting_point
-from gcf.head.units import independent_units
+from gcf.head.tables.calibration_report import calibration_of
+from gcf.head.tables.plots import plot_training
+from gcf.head.tables.summary import describe, history_rows, seed_entry, summarise
+from gcf.head.tables.units import independent_units
+from gcf.head.trials.arms import Arm
+from gcf.head.trials.experiment import Experiment, Outcome
+from gcf.head.trials.results import EvaluationSet, SeedResult, ensemble
+from gcf.head.trials.store import features_digest, split_digest
 from gcf.head.unplaced import forgotten_at_the_end, is_there, take, unplaced_run, write_run
 
 log = logging.getLogger(__name__)

@@ -39,9 +39,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from gcf.explain.bootstrap import mean_interval
 from gcf.explain.doctor.evidence import Answers
-from gcf.head.statistics import sign_flip_p
+from gcf.explain.measures.bootstrap import mean_interval
+from gcf.head.tables.statistics import sign_flip_p
 
 LEAST_VIDEOS = 7  # fewer cannot reach LEVEL: 2 / 2^6 = 0.031
 LEVEL = 0.02

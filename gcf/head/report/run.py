@@ -12,9 +12,9 @@ import numpy as np
 
 from gcf.data.text import cell_text
 from gcf.errors import RefusedError
+from gcf.head.models.saved import FACTS
 from gcf.head.runs import FORMAT, METRICS
-from gcf.head.saved import FACTS
-from gcf.head.tables import REFERENCE, has_map
+from gcf.head.tables.arm_table import REFERENCE, has_map
 from gcf.head.training import PREDICTIONS
 
 # What a row of a comparison has, taken from the metrics of a single training.

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gcf.head.report.run import ReportedRun
 from gcf.head.report.words import MINUS, p_value, percent, points
-from gcf.head.tables import has_map
+from gcf.head.tables.arm_table import has_map
 
 GATE_WORDS = {
     "mean_alpha": "mean alpha",

@@ -7,10 +7,10 @@ from dataclasses import fields
 
 from scipy.stats import binomtest
 
-from gcf.head.arms import REFERENCE
-from gcf.head.config import Protocol, TrainConfig
+from gcf.head.models.config import Protocol, TrainConfig
 from gcf.head.report.run import ReportedRun
-from gcf.head.tables import has_map
+from gcf.head.tables.arm_table import has_map
+from gcf.head.trials.arms import REFERENCE
 
 PERCENT = "\u00a0%"  # which never begins a line
 MINUS = "\u2212"
