@@ -94,7 +94,7 @@ def extract(videos, out, backbones, weights, as_json, **options):
 
     Every non-overlapping clip goes once through the frozen backbone. The same command again resumes. Videos that
     cannot be read are recorded with the reason and the exit code is 3; of a damaged one the frames before the damage
-    are taken. Interlaced frames are taken as they are stored.
+    are taken. Interlaced frames and pixels that are not square are taken as they are stored.
 
     \b
     gcf extract videos/ feats.h5

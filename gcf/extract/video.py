@@ -16,6 +16,7 @@ from av.stream import Disposition
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
 from gcf.errors import VideoError
+from gcf.extract.complaints import is_harmless
 from gcf.extract.source import SourceFile, UnreadableError
 from gcf.extract.upright import Upright
 
@@ -207,7 +208,8 @@ class Video:
             yield *held, self.last_time
 
     def _log_text(self) -> str:
-        """The first thing that FFmpeg complained about, in one line."""
+        """The first thing that FFmpeg complained about, in one line; what is about no pixel is dropped."""
+        self.logs[:] = [log for log in self.logs if not is_harmless(log)]
         return "" if not self.logs else f"{self.logs[0][1]}: {printable(' '.join(self.logs[0][2].split()))}"
 
 
