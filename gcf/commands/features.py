@@ -77,6 +77,11 @@ from gcf.terminal import show
 @click.option("--deadline", default=60.0, help="Give a video up after so many seconds without progress.")
 @click.option("--max-frames", default=1_000_000, help="A video of more frames is recorded as failed.")
 @click.option(
+    "--max-gigapixels",
+    default=1000.0,
+    help="A video that decodes to more is recorded as failed, unless its file has a byte for every 100,000 pixels.",
+)
+@click.option(
     "--stay-inside",
     is_flag=True,
     help="Follow no link out of the folder of VIDEOS (of the files, of the list); what it leads to is recorded as "
