@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
-from gcf.errors import GcfError
+from gcf.errors import GcfError, StoppedError
 from gcf.extract import messages
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
 from gcf.extract.heard import Failed, Hearing
 from gcf.extract.input_disk import InputDisk
+from gcf.extract.open_files import raise_limit, require_spare
 from gcf.extract.worker import jobs_to_json
 
 log = logging.getLogger("gcf")
@@ -33,7 +34,8 @@ class DecoderPool:
     Each video is decoded once for all jobs, or for those that `wanted` names, by its id. What a job makes of it comes
     in order: clips, then its VideoInfo, or at any point Failed; videos and jobs interleave.
     `ahead` bounds how many clips wait to be taken, and so the memory. With `patience`, None is given when nothing came
-    for so many seconds, so that the one who listens can see to other things.
+    for so many seconds, so that the one who listens can see to other things. Where the system allows fewer decoders,
+    those that there are do the work; iterating raises StoppedError where there is none.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class DecoderPool:
         self.decoders: set[_Decoder] = set()
         count = max(1, min(num_workers, len(videos)))
         self.threads = [threading.Thread(target=self._supervise, daemon=True) for _ in range(count)]
+        self.lock, self.at_work, self.places = threading.Lock(), count, count  # threads; decoders that there can be
 
     def __iter__(self) -> Iterator[tuple[VideoPath, int, Clip | VideoInfo | Failed] | None]:
+        raise_limit()
         for thread in self.threads:
             thread.start()
         running = len(self.threads)
@@ -91,29 +95,68 @@ class DecoderPool:
                 continue
 
     def _supervise(self) -> None:
-        """One thread: one decoder at a time, replaced whenever a video has broken it."""
-        decoder = None
+        """One thread, until nothing is left to do; one that has no decoder leaves the rest to the others."""
         try:
-            while not self.stopping.is_set():
-                try:
-                    video = self.todo.get_nowait()
-                except queue.Empty:
-                    break
-                if decoder is None:
-                    decoder = _Decoder(self.jobs)
-                    self.decoders.add(decoder)
-                if not self._listen(decoder, video):
-                    decoder = self._retire(decoder)
+            done = False
+            while not done and not self.stopping.is_set():
+                self._work_off()
+                with self.lock:
+                    done = self.at_work > 1 or self.todo.empty()
+                    self.at_work -= done
         except BaseException as error:  # handed to the consumer, which raises it
             self.results.put(error)
         finally:
-            if decoder:
-                self._retire(decoder)
             self.results.put(None)
 
+    def _work_off(self) -> None:
+        """Video after video with one decoder at a time, replaced whenever a video has broken it."""
+        decoder = None
+        try:
+            while not self.stopping.is_set() and not self.todo.empty():
+                decoder = decoder or self._begin()
+                if decoder is None:
+                    return
+                try:
+                    video = self.todo.get_nowait()
+                except queue.Empty:
+                    return
+                if not self._listen(decoder, video):
+                    decoder = self._retire(decoder)
+        finally:
+            if decoder:
+                self._retire(decoder)
+
+    def _begin(self) -> "_Decoder | None":
+        """A decoder that is ready, or None where there cannot be one more. Raises GcfError where there is no other."""
+        with self.lock:
+            if len(self.decoders) >= self.places:
+                return None
+            try:
+                decoder = _Decoder(self.jobs)
+            except OSError as error:
+                self._do_with_fewer(str(error.strerror), otherwise=_none_can_start(error))
+                return None
+            self.decoders.add(decoder)
+        try:
+            decoder.await_ready()
+        except GcfError as error:
+            self._retire(decoder)
+            with self.lock:
+                self._do_with_fewer("its process ended", otherwise=error)
+            return None
+        return decoder
+
+    def _do_with_fewer(self, reason: str, *, otherwise: GcfError) -> None:
+        """Go on with the decoders that there are; raise `otherwise` where there is none."""
+        self.places = len(self.decoders)
+        if not self.places:
+            raise otherwise
+        if not self.stopping.is_set():
+            log.warning("%d of %d decoders run, one more cannot be started: %s", self.places, len(self.threads), reason)
+
     def _retire(self, decoder: "_Decoder") -> None:
-        self.decoders.discard(decoder)
         decoder.kill()
+        self.decoders.discard(decoder)  # last: its place is free when its files are closed
 
     def _listen(self, decoder: "_Decoder", video: VideoPath) -> bool:
         """Pass on what the decoder makes of a video; False when the decoder is not fit for another."""
@@ -148,27 +191,31 @@ class DecoderPool:
             self.results.put((video, number, item))
 
 
+def _none_can_start(error: OSError) -> StoppedError:
+    return StoppedError(
+        f"no decoder can be started ({error.strerror}); allow more open files or processes (ulimit -n, -u) and run the "
+        "same command again, finished videos are kept"
+    )
+
+
 class _Decoder:
-    """A decoder process and the two pipes to it."""
+    """A decoder process and the two pipes to it. Raises OSError where the system does not give them."""
 
     def __init__(self, jobs: Sequence[ClipJob]):
-        child_inbox, self.outbox = os.pipe()
-        self.inbox, child_outbox = os.pipe()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(child_inbox), str(child_outbox)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(child_inbox, child_outbox),
-            env=os.environ | {"OMP_NUM_THREADS": "1"},  # a decoder is one thread, also where torch resizes
-        )
-        os.close(child_inbox)
-        os.close(child_outbox)
+        self.jobs = jobs
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as its:
+            child_inbox, self.outbox = _pipe(its, ours)
+            self.inbox, child_outbox = _pipe(ours, its)
+            require_spare()
+            self.process = _start_worker(child_inbox, child_outbox)
+            ours.pop_all()
+
+    def await_ready(self) -> None:
+        """Tell it the jobs and wait for it. Raises GcfError where it does not start."""
         try:
-            messages.send(self.outbox, jobs_to_json(jobs))
+            messages.send(self.outbox, jobs_to_json(self.jobs))
             messages.receive(self.inbox, deadline=START_DEADLINE)
         except (messages.ClosedError, messages.StalledError, BrokenPipeError, ValueError) as error:
-            self.kill()
             raise GcfError("the decoder process did not start; what it said is above") from error
 
     def start(self, video: VideoPath, jobs: Sequence[int]) -> None:
@@ -190,3 +237,22 @@ class _Decoder:
             self.process.wait(timeout=KILL_SECONDS)
         os.close(self.inbox)
         os.close(self.outbox)
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are closed with those who hold them."""
+    ends = os.pipe()
+    for holder, end in zip((reader, writer), ends, strict=True):
+        holder.callback(os.close, end)
+    return ends
+
+
+def _start_worker(inbox: int, outbox: int) -> subprocess.Popen:
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(inbox), str(outbox)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(inbox, outbox),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # a decoder is one thread, also where torch resizes
+    )
