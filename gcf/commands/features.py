@@ -74,7 +74,12 @@ from gcf.terminal import show
 @click.option(
     "--temporal-stride", default="trained", help="trained, or none: no strides along time, as the paper asks."
 )
-@click.option("--deadline", default=60.0, help="Give a video up after so many seconds without progress.")
+@click.option(
+    "--deadline",
+    default=60.0,
+    help="Give a video up after so many seconds without progress. Those in which its decoder waits for a disk or a "
+    "processor do not count, up to ten times as many in all. The first eight are tried once more at the end.",
+)
 @click.option("--max-frames", default=1_000_000, help="A video of more frames is recorded as failed.")
 @click.option(
     "--max-gigapixels",

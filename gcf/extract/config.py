@@ -26,10 +26,12 @@ class ExtractConfig:
     torch is the network as it was published, to the bit.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
-    after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours
-    at 25 a second, bounds what a small file of countless tiny frames can cost. max_gigapixels: a video that decodes to
-    more pixels is recorded as failed, unless its file has a byte for every 100,000 of them; the default, five hours of
-    1920 x 1080 at 25 a second, bounds what a small file of large frames can cost.
+    after which a video is given up; what its decoder waits for a disk or a processor is not counted, up to ten
+    times as many in all. The first eight such videos are tried once more, alone, at the end. max_frames: a video of
+    more frames is recorded as failed; the default, eleven hours at 25 a second, bounds what a small file of
+    countless tiny frames can cost. max_gigapixels: a video that decodes to more pixels is recorded as failed,
+    unless its file has a byte for every 100,000 of them; the default, five hours of 1920 x 1080 at 25 a second,
+    bounds what a small file of large frames can cost.
     stay_inside: follow no link out of the folder of the videos; what lies behind one is recorded as failed. repair: do
     videos again whose stored rows are damaged, instead of refusing them. engine: local, or ray for the nodes of a Ray
     cluster, where workers are decoders of each Ray worker and worker_cpus what it reserves of a node's CPUs; None: see

@@ -7,12 +7,15 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
-from gcf.errors import GcfError, StoppedError
+from gcf.errors import GcfError, StoppedError, VideoError
 from gcf.extract import messages
+from gcf.extract.attempts import Attempts
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
 from gcf.extract.heard import Failed, Hearing
@@ -26,6 +29,8 @@ WORKER = "gcf.extract.worker"
 START_DEADLINE = 120.0  # seconds for a decoder to start on a busy machine
 KILL_SECONDS = 2.0
 DEADLINE = 60.0  # seconds without a byte from a decoder that is being listened to
+RETRIES = 8  # videos that are tried once more, alone: a machine that stalls costs every decoder one
+IN_VAIN = 10  # deadlines that such attempts may take in vain; those left are recorded as they are
 
 
 class DecoderPool:
@@ -35,7 +40,8 @@ class DecoderPool:
     in order: clips, then its VideoInfo, or at any point Failed; videos and jobs interleave.
     `ahead` bounds how many clips wait to be taken, and so the memory. With `patience`, None is given when nothing came
     for so many seconds, so that the one who listens can see to other things. Where the system allows fewer decoders,
-    those that there are do the work; iterating raises StoppedError where there is none.
+    those that there are do the work; iterating raises StoppedError where there is none. The first videos of which
+    nothing came for `deadline` seconds are tried once more at the end, alone, and go on after the clips they gave.
     """
 
     def __init__(
@@ -60,6 +66,8 @@ class DecoderPool:
         self.decoders: set[_Decoder] = set()
         count = max(1, min(num_workers, len(videos)))
         self.threads = [threading.Thread(target=self._supervise, daemon=True) for _ in range(count)]
+        self.again: deque[Attempts] = deque()
+        self.num_retries, self.in_vain = 0, 0.0  # videos; seconds
         self.lock, self.at_work, self.places = threading.Lock(), count, count  # threads; decoders that there can be
 
     def __iter__(self) -> Iterator[tuple[VideoPath, int, Clip | VideoInfo | Failed] | None]:
@@ -101,7 +109,7 @@ class DecoderPool:
             while not done and not self.stopping.is_set():
                 self._work_off()
                 with self.lock:
-                    done = self.at_work > 1 or self.todo.empty()
+                    done = self.at_work > 1 or not self._is_work_left()
                     self.at_work -= done
         except BaseException as error:  # handed to the consumer, which raises it
             self.results.put(error)
@@ -112,19 +120,31 @@ class DecoderPool:
         """Video after video with one decoder at a time, replaced whenever a video has broken it."""
         decoder = None
         try:
-            while not self.stopping.is_set() and not self.todo.empty():
+            while not self.stopping.is_set() and self._is_work_left():
                 decoder = decoder or self._begin()
-                if decoder is None:
+                attempts = self._next() if decoder else None
+                if attempts is None:
                     return
-                try:
-                    video = self.todo.get_nowait()
-                except queue.Empty:
-                    return
-                if not self._listen(decoder, video):
+                if not self._listen(decoder, attempts):
                     decoder = self._retire(decoder)
         finally:
             if decoder:
                 self._retire(decoder)
+
+    def _is_work_left(self) -> bool:
+        return not self.todo.empty() or bool(self.at_work == 1 and self.again)
+
+    def _next(self) -> Attempts | None:
+        """The next video, after all others those that are tried again, while no other decoder is at work."""
+        with contextlib.suppress(queue.Empty):
+            video = self.todo.get_nowait()
+            return Attempts(video, self.wanted[video.id])
+        while self.at_work == 1 and self.again:
+            attempts = self.again.popleft()
+            if self.in_vain < IN_VAIN * self.deadline:
+                return attempts
+            self._give(attempts.video, attempts.jobs, Failed(attempts.reason))
+        return None
 
     def _begin(self) -> "_Decoder | None":
         """A decoder that is ready, or None where there cannot be one more. Raises GcfError where there is no other."""
@@ -158,13 +178,15 @@ class DecoderPool:
         decoder.kill()
         self.decoders.discard(decoder)  # last: its place is free when its files are closed
 
-    def _listen(self, decoder: "_Decoder", video: VideoPath) -> bool:
+    def _listen(self, decoder: "_Decoder", attempts: Attempts) -> bool:
         """Pass on what the decoder makes of a video; False when the decoder is not fit for another."""
-        hearing = Hearing(self.jobs, self.wanted[video.id])
+        video, hearing, about = attempts.video, Hearing(self.jobs, attempts.jobs), []
+        attempts.begin()
+        begun = time.monotonic()
         try:
             decoder.start(video, hearing.at_work)
             while hearing.at_work and not self.stopping.is_set():
-                head, payload = messages.receive(decoder.inbox, deadline=self.deadline)
+                head, payload = decoder.receive(self.deadline)
                 if head.get("kind") == "alive":
                     continue
                 if head.get("kind") == "log":
@@ -173,11 +195,14 @@ class DecoderPool:
                 about, item = hearing.take(head, payload)
                 if isinstance(item, Failed) and item.errno:
                     self.disk.require_present()
-                self._give(video, about, item)
+                if all(attempts.is_new(number, item) for number in about):
+                    self._give(video, about, item)
                 if head.get("worn"):
                     return False
-        except messages.StalledError:
-            self._give(video, hearing.at_work, Failed(f"deadline: no progress for {self.deadline:g} s"))
+        except messages.StalledError as error:
+            self._stalled(attempts, hearing.at_work, f"deadline: {error}", seconds=time.monotonic() - begun)
+        except VideoError as error:
+            self._give(video, sorted({*about, *hearing.at_work}), Failed(str(error)))
         except (messages.ClosedError, BrokenPipeError):
             self._give(video, hearing.at_work, Failed(decoder.cause_of_death()))
         except ValueError:
@@ -185,6 +210,18 @@ class DecoderPool:
         else:
             return True
         return False
+
+    def _stalled(self, attempts: Attempts, jobs: Sequence[int], reason: str, *, seconds: float) -> None:
+        """Nothing came of a video for too long: keep it for the end, or record it."""
+        with self.lock:
+            again = not attempts.reason and self.num_retries < RETRIES
+            self.num_retries += again
+            self.in_vain += seconds if attempts.reason else 0
+        attempts.jobs, attempts.reason = list(jobs), reason
+        if again:
+            self.again.append(attempts)
+        else:
+            self._give(attempts.video, jobs, Failed(reason))
 
     def _give(self, video: VideoPath, numbers: Sequence[int], item: Clip | VideoInfo | Failed) -> None:
         for number in numbers:
@@ -214,9 +251,13 @@ class _Decoder:
         """Tell it the jobs and wait for it. Raises GcfError where it does not start."""
         try:
             messages.send(self.outbox, jobs_to_json(self.jobs))
-            messages.receive(self.inbox, deadline=START_DEADLINE)
+            self.receive(START_DEADLINE)
         except (messages.ClosedError, messages.StalledError, BrokenPipeError, ValueError) as error:
             raise GcfError("the decoder process did not start; what it said is above") from error
+
+    def receive(self, deadline: float) -> tuple[dict, bytearray]:
+        """Its next message."""
+        return messages.receive(self.inbox, deadline=deadline, pid=self.process.pid)
 
     def start(self, video: VideoPath, jobs: Sequence[int]) -> None:
         paths = {"path": os.fsencode(video.path).hex(), "root": os.fsencode(video.root).hex()}
