@@ -3,7 +3,8 @@
     python benchmarks/faults.py [--videos 400] [--share 0.1] [--workers 2] [--deadline 5] [--seed 0]
 
 The decoder is a synthetic one: the id of a video, such as `00017-hang-3`, says what comes of it after its first clip.
-Wall time should be at most that of the same videos without faults + faults x deadline / workers.
+Wall time should be at most that of the same videos without faults + faults x deadline / workers, and one deadline more
+for each of the first hangs, which are tried again alone.
 """
 
 import argparse
@@ -104,9 +105,11 @@ def report() -> int:
     plain, wrong = timed(healthy, args)
     print(f"{len(healthy)} videos without a fault, {args.workers} workers: {plain:.1f} s, {len(wrong)} wrong")
     seconds, more = timed(faulty, args)
-    bound = plain + faults * args.deadline / args.workers
+    again = min(pool.RETRIES, sum("-hang-" in v.id for v in faulty))
+    bound = plain + faults * args.deadline / args.workers + again * args.deadline
     print(f"{faults} of them faulty: {seconds:.1f} s, {len(more)} wrong")
-    print(f"bound, fault-free + faults x deadline / workers: {bound:.1f} s, {'kept' if seconds <= bound else 'PASSED'}")
+    verdict = "kept" if seconds <= bound else "PASSED"
+    print(f"bound, fault-free + faults x deadline / workers + {again} x deadline: {bound:.1f} s, {verdict}")
     for video_id in [*wrong, *more]:
         print(f"  wrong: {video_id}")
     return int(bool(wrong or more or seconds > bound))

@@ -29,6 +29,12 @@ def decode_each(path, video_id, jobs, **options):
         bytearray(worker.MEMORY_LIMIT + 1)
     if "odd" in video_id:
         raise LookupError("unknown encoding")
+    if "once" in video_id and not os.path.exists(f"{path}.tried"):
+        open(f"{path}.tried", "w").close()
+        ctypes.PyDLL(None).sleep(3600)
+    if "disk" in video_id:  # in uninterruptible wait (D), as for a disk, until somebody opens the other end
+        wait = [(os.POSIX_SPAWN_OPEN, 99, f"{path}.pipe", os.O_RDONLY, 0)]
+        os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ, file_actions=wait)
     if "slow" in video_id:
         time.sleep(0.5)
     yield from clips

@@ -219,7 +219,7 @@ MISTAKES = {
     "unknown policy": (["ablate", "{features}", "-o", "{tmp}/run", "--clip-policy", "best"], 2, "unknown clip policy"),
     "unknown padding": (["train-head", "{features}", "--padding", "zero"], 2, "unknown padding"),
     "all looped": (["ablate", "{features}", *"--clip-policy all --padding loop".split()], 2, "padding"),
-    "impossible run folder": (["train-head", "{features}", "-o", "{features}/run"], 4, "cannot be made"),
+    "impossible run folder": (["train-head", "{features}", "-o", "{features}/run"], 4, "cannot be written"),
     "run folder in use": (["train-head", "{features}", "-o", "{tmp}"], 4, "not empty, and not a run"),
     "unknown preset": (["ablate", "{features}", "-o", "{tmp}/run", "--preset", "all"], 2, "unknown preset"),
     "no such head": (["predict", "{tmp}", "{videos}"], 4, "head.json"),

@@ -220,8 +220,8 @@ def test_a_decoder_that_sends_rubbish_costs_its_video_alone(tmp_path, monkeypatc
         videos.write_video(root / f"{n}.avi", 20, seed=n)
     receive, seen = messages.receive, []
 
-    def rubbish_once(descriptor, *, deadline=None):
-        head, payload = receive(descriptor, deadline=deadline)
+    def rubbish_once(descriptor, **options):
+        head, payload = receive(descriptor, **options)
         if head["kind"] == "clip" and not seen:
             seen.append(head)
             head["shape"] = [1, 2, 3]

@@ -1,5 +1,6 @@
 """Streams that are odd but sound, each with the frames and clips that it gives; rows 12 to 18 and 20 to 25."""
 
+import json
 import logging
 from fractions import Fraction
 
@@ -7,9 +8,11 @@ import av
 import numpy as np
 import pytest
 import videos
+from stage_one import TINY
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
+from gcf.extract import pool, video
 from gcf.extract.decoding import Clip, ClipJob, decode_clips
 from gcf.extract.preprocess import Geometry
 from gcf.extract.video import Video
@@ -145,3 +148,41 @@ def test_of_two_video_streams_the_first_is_taken_and_said_so(tmp_path, caplog): 
         _, info = clips_and_info(path)
     assert (info.num_frames, info.width) == (20, 32)
     assert [record.getMessage() for record in caplog.records] == [f"{str(path)!r}: 2 video streams, the first is taken"]
+
+
+def test_a_small_file_of_large_frames_is_bounded_by_what_is_decoded(tmp_path, monkeypatch):
+    path = videos.write_video(tmp_path / "v.mkv", 100, size=(64, 64), codec="libx264")
+    pixels, size = 100 * 64 * 64, path.stat().st_size
+    monkeypatch.setattr(video, "PIXELS_A_BYTE", pixels // size // 2)
+    _, info = clips_and_info(path, max_gigapixels=pixels / 1e9)
+    assert (info.num_frames, info.status) == (100, "ok"), "the bound itself is kept"
+    given = []
+    job = ClipJob(16, "loop", GEOMETRY, max_gigapixels=75 * 64 * 64 / 1e9)
+    with pytest.raises(VideoError, match=r"^too much work: over 0.0003072 gigapixels, .* from [\d,]+ bytes$"):
+        given.extend(decode_clips(path, "v", job))
+    assert len(given) == 4
+    monkeypatch.setattr(video, "PIXELS_A_BYTE", pixels // size + 1)
+    assert clips_and_info(path, max_gigapixels=1e-9)[1].num_frames == 100, "its bytes are worth as many"
+
+
+def test_frames_that_are_not_given_are_work_too(tmp_path, monkeypatch):
+    """A stream that never has a clean key frame gives nothing, however much of it is decoded."""
+    path = videos.write_video(tmp_path / "v.mkv", 100, size=(64, 64), codec="libx264")
+    monkeypatch.setattr(video, "PIXELS_A_BYTE", 1)
+    monkeypatch.setattr(Video, "_damage", lambda *_: "damaged")
+    with pytest.raises(VideoError, match=r"^too much work"):
+        list(Video(path, max_gigapixels=1e-6))
+
+
+def test_the_bound_of_the_command_reaches_the_decoders(tmp_path, monkeypatch, invoke):
+    root = tmp_path / "v"
+    videos.write_video(root / "costly.mkv", 100, size=(64, 64), codec="libx264", crf=40)
+    videos.write_video(root / "dense.avi", 100, size=(64, 64), b=4_000_000)
+    monkeypatch.setattr(pool, "WORKER", "frugal_worker")
+    command = ["extract", root, tmp_path / "f.h5", "--backbone", TINY, "--json"]
+    code, out, err = invoke(*command, "--max-gigapixels", 1e-4)
+    assert code == 3, err
+    ((name, reason),) = json.loads(out)["failures"]
+    assert (name, reason[:38]) == ("costly.mkv", "too much work: over 0.0001 gigapixels,")
+    code, out, err = invoke(*command)
+    assert (code, json.loads(out)["failures"]) == (0, []), "with more room, resumed with the same recipe"

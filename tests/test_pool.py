@@ -72,6 +72,7 @@ def test_a_hanging_decoder_is_given_up_after_the_deadline_of_silence(tmp_path, f
     videos.write_video(tmp_path / "slow.avi", 40)
     _, last = outcomes(tmp_path, deadline=4.0)
     assert last["hang.avi"].error == "deadline: no progress for 4 s"
+    assert list(last)[-1] == "hang.avi", "it is tried again, after all others"
     assert isinstance(last["slow.avi"], VideoInfo)
 
 

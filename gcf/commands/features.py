@@ -74,8 +74,18 @@ from gcf.terminal import show
 @click.option(
     "--temporal-stride", default="trained", help="trained, or none: no strides along time, as the paper asks."
 )
-@click.option("--deadline", default=60.0, help="Give a video up after so many seconds without progress.")
+@click.option(
+    "--deadline",
+    default=60.0,
+    help="Give a video up after so many seconds without progress. Those in which its decoder waits for a disk or a "
+    "processor do not count, up to ten times as many in all. The first eight are tried once more at the end.",
+)
 @click.option("--max-frames", default=1_000_000, help="A video of more frames is recorded as failed.")
+@click.option(
+    "--max-gigapixels",
+    default=1000.0,
+    help="A video that decodes to more is recorded as failed, unless its file has a byte for every 100,000 pixels.",
+)
 @click.option(
     "--stay-inside",
     is_flag=True,
@@ -94,7 +104,7 @@ def extract(videos, out, backbones, weights, as_json, **options):
 
     Every non-overlapping clip goes once through the frozen backbone. The same command again resumes. Videos that
     cannot be read are recorded with the reason and the exit code is 3; of a damaged one the frames before the damage
-    are taken. Interlaced frames are taken as they are stored.
+    are taken. Interlaced frames and pixels that are not square are taken as they are stored.
 
     \b
     gcf extract videos/ feats.h5

@@ -26,11 +26,16 @@ class ExtractConfig:
     torch is the network as it was published, to the bit.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
-    after which a video is given up. max_frames: a video of more frames is recorded as failed; the default, eleven hours
-    at 25 a second, bounds what a small file of countless tiny frames can cost. stay_inside: follow no link out of the
-    folder of the videos; what lies behind one is recorded as failed. repair: do videos again whose stored rows are
-    damaged, instead of refusing them. engine: local, or ray for the nodes of a Ray cluster, where workers are decoders
-    of each Ray worker and worker_cpus what it reserves of a node's CPUs; None: see docs/cluster.md.
+    after which a video is given up; what its decoder waits for a disk or a processor is not counted, up to ten
+    times as many in all. The first eight such videos are tried once more, alone, at the end. max_frames: a video of
+    more frames is recorded as failed; the default, eleven hours at 25 a second, bounds what a small file of
+    countless tiny frames can cost. max_gigapixels: a video that decodes to more pixels is recorded as failed,
+    unless its file has a byte for every 100,000 of them; the default, five hours of 1920 x 1080 at 25 a second,
+    bounds what a small file of large frames can cost.
+    stay_inside: follow no link out of the folder of the videos; what lies behind one is recorded as failed. repair: do
+    videos again whose stored rows are damaged, instead of refusing them. engine: local, or ray for the nodes of a Ray
+    cluster, where workers are decoders of each Ray worker and worker_cpus what it reserves of a node's CPUs; None: see
+    docs/cluster.md.
     class_level: without annotations, the folder that names the class of a video: 1 for the first below the root and the
     subset, "last" for the one directly above the file; None: the last, refused where one name recurs below several.
     merge_labels: classes that differ in letter case or blanks only are one, by the commonest spelling.
@@ -52,6 +57,7 @@ class ExtractConfig:
     update: bool = False
     deadline: float = 60.0
     max_frames: int | None = 1_000_000
+    max_gigapixels: float | None = 1000.0
     stay_inside: bool = False
     repair: bool = False
     engine: str = "local"
@@ -80,6 +86,8 @@ class ExtractConfig:
             raise UsageError(f"several devices are GPUs, each named once, such as cuda:0,cuda:1, not {self.device!r}")
         if not self.deadline > 0:
             raise UsageError(f"deadline must be more than 0 s, not {self.deadline:g}")
+        if self.max_gigapixels is not None and not self.max_gigapixels > 0:
+            raise UsageError(f"max_gigapixels must be more than 0, not {self.max_gigapixels:g}")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"shard is i/n with 1 <= i <= n, not {self.shard[0]}/{self.shard[1]}")
         if self.engine == "local" and self.worker_cpus:

@@ -18,8 +18,8 @@ from gcf.extract.video import Video
 class ClipJob:
     """What to make of every video: clips of `num_frames`, how to fill the last, how many views of each.
 
-    A video of more than `max_frames` frames is given up; None sets no bound. fps: how many frames of a second are
-    shown, by their times; None shows every frame.
+    A video of more than `max_frames` frames, or of more than `max_gigapixels` for a small file, is given up; None sets
+    no bound. fps: how many frames of a second are shown, by their times; None shows every frame.
     """
 
     num_frames: int
@@ -28,6 +28,7 @@ class ClipJob:
     views: int = 1
     views_seed: int = 0
     max_frames: int | None = None
+    max_gigapixels: float | None = None
     fps: float | None = None
 
     @classmethod
@@ -68,8 +69,9 @@ def decode_each(
     The end is the VideoInfo, or a VideoError where this job has no clip. Raises VideoError where none can have any.
     after_frame is called after each frame: it may be long until one more clip is full.
     """
-    (max_frames,) = {job.max_frames for job in jobs.values()}  # of a video, not of what is made of it
-    video = Video(path, max_frames=max_frames)
+    bounds = {(job.max_frames, job.max_gigapixels) for job in jobs.values()}
+    ((max_frames, max_gigapixels),) = bounds  # of a video, not of what is made of it
+    video = Video(path, max_frames=max_frames, max_gigapixels=max_gigapixels)
     at_work = {number: _JobAtWork(job, video_id) for number, job in jobs.items()}
     for pixels, begins, ends in video:
         frame = _Frame(pixels)

@@ -130,7 +130,7 @@ def stream_together(
 
 def _jobs(readers: Sequence[Reader], config: ExtractConfig) -> tuple[list[ClipJob], list[int]]:
     """What is to be made of videos, each once, and which of it each reader reads."""
-    settings = {name: getattr(config, name) for name in ("views", "views_seed", "max_frames")}
+    settings = {name: getattr(config, name) for name in ("views", "views_seed", "max_frames", "max_gigapixels")}
     asked = [ClipJob.from_recipe(reader.recipe, **settings) for reader in readers]
     jobs = list(dict.fromkeys(asked))
     return jobs, [jobs.index(job) for job in asked]

@@ -7,16 +7,20 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
-from gcf.errors import GcfError
+from gcf.errors import GcfError, StoppedError, VideoError
 from gcf.extract import messages
+from gcf.extract.attempts import Attempts
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
 from gcf.extract.heard import Failed, Hearing
 from gcf.extract.input_disk import InputDisk
+from gcf.extract.open_files import raise_limit, require_spare
 from gcf.extract.worker import jobs_to_json
 
 log = logging.getLogger("gcf")
@@ -25,6 +29,8 @@ WORKER = "gcf.extract.worker"
 START_DEADLINE = 120.0  # seconds for a decoder to start on a busy machine
 KILL_SECONDS = 2.0
 DEADLINE = 60.0  # seconds without a byte from a decoder that is being listened to
+RETRIES = 8  # videos that are tried once more, alone: a machine that stalls costs every decoder one
+IN_VAIN = 10  # deadlines that such attempts may take in vain; those left are recorded as they are
 
 
 class DecoderPool:
@@ -33,7 +39,9 @@ class DecoderPool:
     Each video is decoded once for all jobs, or for those that `wanted` names, by its id. What a job makes of it comes
     in order: clips, then its VideoInfo, or at any point Failed; videos and jobs interleave.
     `ahead` bounds how many clips wait to be taken, and so the memory. With `patience`, None is given when nothing came
-    for so many seconds, so that the one who listens can see to other things.
+    for so many seconds, so that the one who listens can see to other things. Where the system allows fewer decoders,
+    those that there are do the work; iterating raises StoppedError where there is none. The first videos of which
+    nothing came for `deadline` seconds are tried once more at the end, alone, and go on after the clips they gave.
     """
 
     def __init__(
@@ -58,8 +66,12 @@ class DecoderPool:
         self.decoders: set[_Decoder] = set()
         count = max(1, min(num_workers, len(videos)))
         self.threads = [threading.Thread(target=self._supervise, daemon=True) for _ in range(count)]
+        self.again: deque[Attempts] = deque()
+        self.num_retries, self.in_vain = 0, 0.0  # videos; seconds
+        self.lock, self.at_work, self.places = threading.Lock(), count, count  # threads; decoders that there can be
 
     def __iter__(self) -> Iterator[tuple[VideoPath, int, Clip | VideoInfo | Failed] | None]:
+        raise_limit()
         for thread in self.threads:
             thread.start()
         running = len(self.threads)
@@ -91,37 +103,90 @@ class DecoderPool:
                 continue
 
     def _supervise(self) -> None:
-        """One thread: one decoder at a time, replaced whenever a video has broken it."""
-        decoder = None
+        """One thread, until nothing is left to do; one that has no decoder leaves the rest to the others."""
         try:
-            while not self.stopping.is_set():
-                try:
-                    video = self.todo.get_nowait()
-                except queue.Empty:
-                    break
-                if decoder is None:
-                    decoder = _Decoder(self.jobs)
-                    self.decoders.add(decoder)
-                if not self._listen(decoder, video):
-                    decoder = self._retire(decoder)
+            done = False
+            while not done and not self.stopping.is_set():
+                self._work_off()
+                with self.lock:
+                    done = self.at_work > 1 or not self._is_work_left()
+                    self.at_work -= done
         except BaseException as error:  # handed to the consumer, which raises it
             self.results.put(error)
         finally:
-            if decoder:
-                self._retire(decoder)
             self.results.put(None)
 
-    def _retire(self, decoder: "_Decoder") -> None:
-        self.decoders.discard(decoder)
-        decoder.kill()
+    def _work_off(self) -> None:
+        """Video after video with one decoder at a time, replaced whenever a video has broken it."""
+        decoder = None
+        try:
+            while not self.stopping.is_set() and self._is_work_left():
+                decoder = decoder or self._begin()
+                attempts = self._next() if decoder else None
+                if attempts is None:
+                    return
+                if not self._listen(decoder, attempts):
+                    decoder = self._retire(decoder)
+        finally:
+            if decoder:
+                self._retire(decoder)
 
-    def _listen(self, decoder: "_Decoder", video: VideoPath) -> bool:
+    def _is_work_left(self) -> bool:
+        return not self.todo.empty() or bool(self.at_work == 1 and self.again)
+
+    def _next(self) -> Attempts | None:
+        """The next video, after all others those that are tried again, while no other decoder is at work."""
+        with contextlib.suppress(queue.Empty):
+            video = self.todo.get_nowait()
+            return Attempts(video, self.wanted[video.id])
+        while self.at_work == 1 and self.again:
+            attempts = self.again.popleft()
+            if self.in_vain < IN_VAIN * self.deadline:
+                return attempts
+            self._give(attempts.video, attempts.jobs, Failed(attempts.reason))
+        return None
+
+    def _begin(self) -> "_Decoder | None":
+        """A decoder that is ready, or None where there cannot be one more. Raises GcfError where there is no other."""
+        with self.lock:
+            if len(self.decoders) >= self.places:
+                return None
+            try:
+                decoder = _Decoder(self.jobs)
+            except OSError as error:
+                self._do_with_fewer(str(error.strerror), otherwise=_none_can_start(error))
+                return None
+            self.decoders.add(decoder)
+        try:
+            decoder.await_ready()
+        except GcfError as error:
+            self._retire(decoder)
+            with self.lock:
+                self._do_with_fewer("its process ended", otherwise=error)
+            return None
+        return decoder
+
+    def _do_with_fewer(self, reason: str, *, otherwise: GcfError) -> None:
+        """Go on with the decoders that there are; raise `otherwise` where there is none."""
+        self.places = len(self.decoders)
+        if not self.places:
+            raise otherwise
+        if not self.stopping.is_set():
+            log.warning("%d of %d decoders run, one more cannot be started: %s", self.places, len(self.threads), reason)
+
+    def _retire(self, decoder: "_Decoder") -> None:
+        decoder.kill()
+        self.decoders.discard(decoder)  # last: its place is free when its files are closed
+
+    def _listen(self, decoder: "_Decoder", attempts: Attempts) -> bool:
         """Pass on what the decoder makes of a video; False when the decoder is not fit for another."""
-        hearing = Hearing(self.jobs, self.wanted[video.id])
+        video, hearing, about = attempts.video, Hearing(self.jobs, attempts.jobs), []
+        attempts.begin()
+        begun = time.monotonic()
         try:
             decoder.start(video, hearing.at_work)
             while hearing.at_work and not self.stopping.is_set():
-                head, payload = messages.receive(decoder.inbox, deadline=self.deadline)
+                head, payload = decoder.receive(self.deadline)
                 if head.get("kind") == "alive":
                     continue
                 if head.get("kind") == "log":
@@ -130,11 +195,14 @@ class DecoderPool:
                 about, item = hearing.take(head, payload)
                 if isinstance(item, Failed) and item.errno:
                     self.disk.require_present()
-                self._give(video, about, item)
+                if all(attempts.is_new(number, item) for number in about):
+                    self._give(video, about, item)
                 if head.get("worn"):
                     return False
-        except messages.StalledError:
-            self._give(video, hearing.at_work, Failed(f"deadline: no progress for {self.deadline:g} s"))
+        except messages.StalledError as error:
+            self._stalled(attempts, hearing.at_work, f"deadline: {error}", seconds=time.monotonic() - begun)
+        except VideoError as error:
+            self._give(video, sorted({*about, *hearing.at_work}), Failed(str(error)))
         except (messages.ClosedError, BrokenPipeError):
             self._give(video, hearing.at_work, Failed(decoder.cause_of_death()))
         except ValueError:
@@ -143,33 +211,53 @@ class DecoderPool:
             return True
         return False
 
+    def _stalled(self, attempts: Attempts, jobs: Sequence[int], reason: str, *, seconds: float) -> None:
+        """Nothing came of a video for too long: keep it for the end, or record it."""
+        with self.lock:
+            again = not attempts.reason and self.num_retries < RETRIES
+            self.num_retries += again
+            self.in_vain += seconds if attempts.reason else 0
+        attempts.jobs, attempts.reason = list(jobs), reason
+        if again:
+            self.again.append(attempts)
+        else:
+            self._give(attempts.video, jobs, Failed(reason))
+
     def _give(self, video: VideoPath, numbers: Sequence[int], item: Clip | VideoInfo | Failed) -> None:
         for number in numbers:
             self.results.put((video, number, item))
 
 
+def _none_can_start(error: OSError) -> StoppedError:
+    return StoppedError(
+        f"no decoder can be started ({error.strerror}); allow more open files or processes (ulimit -n, -u) and run the "
+        "same command again, finished videos are kept"
+    )
+
+
 class _Decoder:
-    """A decoder process and the two pipes to it."""
+    """A decoder process and the two pipes to it. Raises OSError where the system does not give them."""
 
     def __init__(self, jobs: Sequence[ClipJob]):
-        child_inbox, self.outbox = os.pipe()
-        self.inbox, child_outbox = os.pipe()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(child_inbox), str(child_outbox)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(child_inbox, child_outbox),
-            env=os.environ | {"OMP_NUM_THREADS": "1"},  # a decoder is one thread, also where torch resizes
-        )
-        os.close(child_inbox)
-        os.close(child_outbox)
+        self.jobs = jobs
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as its:
+            child_inbox, self.outbox = _pipe(its, ours)
+            self.inbox, child_outbox = _pipe(ours, its)
+            require_spare()
+            self.process = _start_worker(child_inbox, child_outbox)
+            ours.pop_all()
+
+    def await_ready(self) -> None:
+        """Tell it the jobs and wait for it. Raises GcfError where it does not start."""
         try:
-            messages.send(self.outbox, jobs_to_json(jobs))
-            messages.receive(self.inbox, deadline=START_DEADLINE)
+            messages.send(self.outbox, jobs_to_json(self.jobs))
+            self.receive(START_DEADLINE)
         except (messages.ClosedError, messages.StalledError, BrokenPipeError, ValueError) as error:
-            self.kill()
             raise GcfError("the decoder process did not start; what it said is above") from error
+
+    def receive(self, deadline: float) -> tuple[dict, bytearray]:
+        """Its next message."""
+        return messages.receive(self.inbox, deadline=deadline, pid=self.process.pid)
 
     def start(self, video: VideoPath, jobs: Sequence[int]) -> None:
         paths = {"path": os.fsencode(video.path).hex(), "root": os.fsencode(video.root).hex()}
@@ -190,3 +278,22 @@ class _Decoder:
             self.process.wait(timeout=KILL_SECONDS)
         os.close(self.inbox)
         os.close(self.outbox)
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are closed with those who hold them."""
+    ends = os.pipe()
+    for holder, end in zip((reader, writer), ends, strict=True):
+        holder.callback(os.close, end)
+    return ends
+
+
+def _start_worker(inbox: int, outbox: int) -> subprocess.Popen:
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(inbox), str(outbox)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(inbox, outbox),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # a decoder is one thread, also where torch resizes
+    )
