@@ -5,7 +5,6 @@ import logging
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,6 +12,7 @@ from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
 from gcf.errors import GcfError
 from gcf.extract import messages
+from gcf.extract.child import command
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
 from gcf.extract.heard import Failed, Hearing
@@ -154,9 +154,8 @@ class _Decoder:
     def __init__(self, jobs: Sequence[ClipJob]):
         child_inbox, self.outbox = os.pipe()
         self.inbox, child_outbox = os.pipe()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(child_inbox), str(child_outbox)],
+            command(WORKER, str(child_inbox), str(child_outbox)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(child_inbox, child_outbox),
