@@ -1,10 +1,12 @@
 """Thousands of damaged copies of real videos through `gcf extract`: every one reaches a state, nothing else is touched.
 
     python benchmarks/mutants.py REAL [--count 2000] [--seed 0] [--batch 250] [--traced 200] [--deadline 1800]
+    python benchmarks/mutants.py --weights [--count 100] [--seed 0]
 
 REAL holds odd/ and videos/; the latter are cut to their first 64 pictures, not encoded again, so that a run takes
 minutes. Mutants are written a batch at a time and removed after it. The first ones run once more under strace, where
 that is permitted. Exit code 1 where a run died, hung, lost or repeated a mutant, or opened what it should not.
+With --weights the mutants are of files of weights, see weight_mutants.py: each is refused in a line, or right.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import weight_mutants
 from mutations import shorten, write_mutants
 from opened import can_trace, foreign, traced
 from watched import Peaks, watch
@@ -108,16 +111,30 @@ def run(sources: Sequence[Path], numbers: Sequence[int], args: argparse.Namespac
         return extract(videos, results / "feats.h5", deadline=args.deadline, log=log)
 
 
-def main() -> None:
-    """Print a line a batch and the table of outcomes."""
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("real", type=Path)
-    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("real", type=Path, nargs="?", help="the folder of real videos")
+    parser.add_argument("--weights", action="store_true", help="damage files of weights, not videos")
+    parser.add_argument("--count", type=int, help="2000 videos, or 100 files of weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=250, help="mutants a run of the command")
     parser.add_argument("--traced", type=int, default=200, help="how many run once more under strace")
     parser.add_argument("--deadline", type=float, default=1800, help="seconds after which a run of a batch has hung")
     args = parser.parse_args()
+    if (args.real is None) != args.weights:
+        parser.error("name the folder of real videos, or say --weights")
+    args.count = args.count or (100 if args.weights else 2000)
+    return args
+
+
+def main() -> None:
+    """Print a line a batch and the table of outcomes."""
+    args = parsed()
+    if args.weights:
+        problems = weight_mutants.run(range(args.count), seed=args.seed)
+        print(*(problems or ["each was refused in one line, or read with the values in it"]), sep="\n")
+        sys.exit(bool(problems))
     outcomes, problems = Counter(), []
     with tempfile.TemporaryDirectory() as folder:
         sources = sources_of(args.real, Path(folder))

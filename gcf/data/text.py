@@ -26,6 +26,16 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def cut(text: object, *, most: int = 80) -> str:
+    """What a stranger wrote, fit to be shown: printable, and no longer than `most` characters and three dots.
+
+    >>> cut("conv1.weight"), cut("conv1.weight", most=5)
+    ('conv1.weight', 'conv1...')
+    """
+    text = str(text)
+    return printable(text[:most]) + ("..." if len(text) > most else "")
+
+
 def printable_lines(text: str) -> str:
     """The same line by line: the line breaks stay."""
     return "\n".join(map(printable, text.split("\n")))

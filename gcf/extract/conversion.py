@@ -29,6 +29,7 @@ from gcf._version import __version__
 from gcf.data.atomic import atomic_file, sync_folder
 from gcf.data.home import home_folder
 from gcf.data.memory import free_memory
+from gcf.extract.child import command
 from gcf.extract.openvino_map import openvino_version
 
 log = logging.getLogger("gcf")
@@ -260,10 +261,7 @@ def _checksums(folder: Path) -> dict[str, int]:
 
 def _run_child(task: dict) -> None:
     """Convert in a process of its own, watched: what it takes is bounded, and a crash is its own."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from {CHILD} import main; main()"
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    child = subprocess.Popen(command(CHILD), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         with contextlib.suppress(BrokenPipeError):  # it has ended already, and its exit code says so
             child.stdin.write(json.dumps(task).encode())

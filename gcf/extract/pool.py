@@ -5,7 +5,6 @@ import logging
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from gcf.data.text import printable
 from gcf.errors import GcfError, StoppedError, VideoError
 from gcf.extract import messages
 from gcf.extract.attempts import Attempts
+from gcf.extract.child import command
 from gcf.extract.decoding import Clip, ClipJob
 from gcf.extract.find import VideoPath
 from gcf.extract.heard import Failed, Hearing
@@ -289,9 +289,8 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 
 def _start_worker(inbox: int, outbox: int) -> subprocess.Popen:
-    code = f"import sys; sys.path[:] = {sys.path!r}; from {WORKER} import main; main(*sys.argv[1:])"
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(inbox), str(outbox)],
+        command(WORKER, str(inbox), str(outbox)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=(inbox, outbox),

@@ -1,10 +1,7 @@
 """The decoder process: takes a video's name, gives its clips; may crash, hang or run out of memory on its own."""
 
-import ctypes
 import logging
 import os
-import resource
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,19 +11,19 @@ from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
 from gcf.errors import VideoError
 from gcf.extract import messages
+from gcf.extract.child import confine
 from gcf.extract.decoding import Clip, ClipJob, decode_each
 from gcf.extract.preprocess import Geometry
 from gcf.extract.source import UnreadableError, require_inside
 
 ALIVE_SECONDS = 1.0  # between two signs of life
 MEMORY_LIMIT = 4 << 30  # bytes of private memory; an 8192 x 8192 frame takes 200 MB as RGB
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(*pipes: str) -> None:
     """Serve until the inbox closes: the jobs once, then one video after another. pipes: inbox and outbox, by number."""
     inbox, outbox = map(int, pipes)
-    _confine()
+    confine(MEMORY_LIMIT)
     jobs = jobs_from_json(messages.receive(inbox)[0])
     log = logging.getLogger("gcf")
     log.addHandler(_Sent(outbox))
@@ -120,15 +117,3 @@ def _send(outbox: int, number: int, item: Clip | VideoInfo | VideoError) -> None
         head = {"kind": "clip", "job": number, "shape": item.pixels.shape}
         head |= {k: getattr(item, k) for k in ("start_frame", "num_real", "start_time", "end_time")}
         messages.send(outbox, head, memoryview(item.pixels).cast("B"))
-
-
-def _confine() -> None:
-    """Die with the parent, leave signals to it, and bound the memory that one video may take.
-
-    Terminals and batch schedulers signal all processes of a job at once; a decoder that obeyed would count as crashed.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
