@@ -8,7 +8,7 @@ import numpy as np
 from gcf.data.schema import Clips, VideoInfo
 from gcf.explain.reading.clip_reading import ClipReading
 from gcf.explain.reading.heat import HeatMaps
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.preprocess import Geometry
 
 CLASSES = ("run", "sit")
 

@@ -11,7 +11,7 @@ from compare import FLOAT32_FORWARD, FLOAT64_FORWARD, relative_error
 from gcf.extract.backbones.loading import build_network
 from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import remove_temporal_stride, temporal_stride_layers, triple
-from gcf.extract.checkpoints import load_strictly
+from gcf.extract.weights.checkpoints import load_strictly
 
 pytestmark = pytest.mark.processor
 

@@ -16,7 +16,7 @@ from gcf.errors import RefusedError, StoppedError, VideoError
 from gcf.explain.drawing import contact_sheet
 from gcf.explain.drawing.contact_sheet import CELL_HEIGHT, CELL_WIDTH, MOST_CELLS, draw_sheet, write_sheet
 from gcf.explain.drawing.strip import ANNOTATED, FOUND, Facts
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 
 @pytest.fixture(scope="module")

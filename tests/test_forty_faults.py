@@ -17,9 +17,9 @@ from stage_one import TINY, extract
 
 from gcf import FeatureFile
 from gcf.errors import StoppedError, VideoError
-from gcf.extract import messages, pool, source
-from gcf.extract.source import UnreadableError
-from gcf.extract.video import Video
+from gcf.extract.decoding import messages, pool, source
+from gcf.extract.decoding.source import UnreadableError
+from gcf.extract.decoding.video import Video
 
 NAMES = {
     "v.mp4": {"codec": "libx264", "container_options": {"movflags": "faststart"}},
@@ -174,7 +174,7 @@ def test_one_video_that_is_gone_is_that_videos_failure_alone(tmp_path, monkeypat
 
 MEMORY = """
 import resource, sys
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     list(Video(sys.argv[1]))

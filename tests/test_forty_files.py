@@ -9,11 +9,11 @@ import videos
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import UsageError, VideoError
-from gcf.extract.decoding import Clip, ClipJob, decode_clips
-from gcf.extract.find import find_videos
-from gcf.extract.preprocess import Geometry
-from gcf.extract.source import require_inside
-from gcf.extract.video import Video
+from gcf.extract.decoding.find import find_videos
+from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.decoding.source import require_inside
+from gcf.extract.decoding.video import Video
 
 JOB = ClipJob(16, "loop", Geometry(16, (16, 16)))
 FAILED = [name for name in bad_videos.EXPECTED if not bad_videos.is_partial(name)]

@@ -8,7 +8,8 @@ import pytest
 import videos
 from stage_one import TINY, extract
 
-from gcf.extract import pool, run
+from gcf.extract import run
+from gcf.extract.decoding import pool
 
 TESTS = Path(__file__).parent
 

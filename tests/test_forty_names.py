@@ -10,7 +10,7 @@ from stage_one import TINY, extract
 from gcf import FeatureFile
 from gcf.data.text import named_classes, printable
 from gcf.errors import GcfError
-from gcf.extract.find import find_videos
+from gcf.extract.decoding.find import find_videos
 
 NAMES = [
     b"new\nline.avi",

@@ -12,10 +12,10 @@ from stage_one import TINY
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
-from gcf.extract import pool, video
-from gcf.extract.decoding import Clip, ClipJob, decode_clips
-from gcf.extract.preprocess import Geometry
-from gcf.extract.video import Video
+from gcf.extract.decoding import pool, video
+from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.decoding.video import Video
 
 GEOMETRY = Geometry(16, (16, 16))
 

@@ -6,7 +6,8 @@ from stage_one import extract
 
 from gcf import FeatureFile, merge_features
 from gcf.errors import RecipeError
-from gcf.extract import extractor, precision, run
+from gcf.extract import extractor, run
+from gcf.extract.network import precision
 
 pytestmark = pytest.mark.processor
 

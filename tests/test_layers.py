@@ -45,6 +45,7 @@ def test_imports_run_one_way(floor):
 
 ROOMS = {  # each room may import those before it on its own floor; "" are the files of the floor itself
     "head": ["models", "fitting", "trials", "tables", "", "report"],
+    "extract": ["decoding", "weights", "backbones", "network", "", "engines"],
     "explain": ["reading", "drawing", "measures", "files", "pages", "doctor", ""],
 }
 
@@ -82,7 +83,9 @@ def test_the_data_floor_knows_no_network():
         assert not any(str(name).split(".")[0] in ("torch", "torchvision") for name in names | modules), path
 
 
-@pytest.mark.parametrize("command", ["import gcf, gcf.cli", "import gcf.extract.worker", "import gcf.data.features"])
+@pytest.mark.parametrize(
+    "command", ["import gcf, gcf.cli", "import gcf.extract.decoding.worker", "import gcf.data.features"]
+)
 def test_torch_is_not_loaded_before_it_is_needed(command):
     check = f"{command}; import sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

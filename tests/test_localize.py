@@ -20,7 +20,7 @@ from gcf.explain.localize import LocalizeConfig, localize_videos
 from gcf.explain.predict import predict_videos
 from gcf.explain.reading import described
 from gcf.explain.reading.intervals import IntervalSettings
-from gcf.extract.pool import DecoderPool
+from gcf.extract.decoding.pool import DecoderPool
 
 MINE = {"backbone": TINY, "device": "cpu", "workers": 1}
 NUMBERS = LocalizeConfig(heat=False, overlay=False, sheet=False)

@@ -21,7 +21,7 @@ from gcf.explain.drawing.overlay_video import TICK, clip_of, write_overlay
 from gcf.explain.drawing.strip import ANNOTATED, EVIDENCE, FOUND, GATE, Facts, Strip
 from gcf.explain.reading.clip_reading import Localization
 from gcf.explain.reading.heat import crop_box
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.preprocess import Geometry
 
 CODEC_LOSS = 12  # mean difference of pixels after H.264 at half the colour resolution; another picture gives over 40
 ODD = (

@@ -20,7 +20,7 @@ from gcf.explain import predict as predicting
 from gcf.explain.drawing import pictures
 from gcf.explain.drawing.pictures import FRAME_PIXELS, INCHES, TALLEST, Reading, draw_video, middle_frames
 from gcf.explain.reading import described
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 
 def clips_of(count: int, *, last: int = 16) -> Clips:

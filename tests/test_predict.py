@@ -24,7 +24,7 @@ from gcf.errors import RecipeError, RefusedError, UsageError
 from gcf.explain.predict import VideoPrediction, predict_videos, stream_predictions
 from gcf.explain.prediction_files import json_line, write_table
 from gcf.explain.reading import described
-from gcf.extract.pool import DecoderPool
+from gcf.extract.decoding.pool import DecoderPool
 from gcf.head.models.output import HeadOutput
 
 MINE = {"backbone": TINY, "device": "cpu"}

@@ -17,13 +17,15 @@ from stage_one import TINY, extract
 from gcf import FeatureFile
 from gcf.data import lock, parts
 from gcf.errors import RecipeError, RefusedError, StoppedError
-from gcf.extract import extractor, precision, run
+from gcf.extract import extractor, run
 from gcf.extract.engines.ray_faults import check_same
+from gcf.extract.network import precision
 
 RUN = """
 import sys, time
 from gcf import extract_videos
-from gcf.extract import network, run
+from gcf.extract import run
+from gcf.extract.network import clip_network as network
 run.PART_VIDEOS = 1
 plain = network.ClipNetwork.__call__
 network.ClipNetwork.__call__ = lambda self, pixels: (time.sleep(0.2), plain(self, pixels))[1]  # time to be killed in

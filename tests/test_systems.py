@@ -10,11 +10,11 @@ from stage_one import TINY
 
 import gcf
 from gcf.errors import UsageError
-from gcf.extract import lanes as lanes_module
-from gcf.extract import network
 from gcf.extract.config import ExtractConfig
-from gcf.extract.lanes import Lanes
-from gcf.extract.network import choose_device
+from gcf.extract.network import clip_network as network
+from gcf.extract.network import network_pool as lanes_module
+from gcf.extract.network.clip_network import choose_device
+from gcf.extract.network.network_pool import NetworkPool
 
 LIKE_MACOS = """
 import os, sys
@@ -82,7 +82,7 @@ def test_a_device_that_is_not_here_is_refused_in_a_line():
 def test_lanes_of_a_device(monkeypatch, kind, count):
     monkeypatch.setattr(lanes_module.torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(lanes_module.torch, "set_num_threads", lambda _: None)
-    with Lanes([SimpleNamespace(device=SimpleNamespace(type=kind))]) as lanes:
+    with NetworkPool([SimpleNamespace(device=SimpleNamespace(type=kind))]) as lanes:
         assert lanes.count == count
 
 

@@ -13,13 +13,15 @@ from stage_one import TINY
 from gcf import FeatureFile, extract_together, extract_videos
 from gcf.data.schema import VideoFeatures, VideoInfo
 from gcf.errors import RefusedError, UsageError, VideoError
-from gcf.extract import decoding, pool, run
-from gcf.extract.assembly import Desk, assemble
-from gcf.extract.decoding import Clip, ClipJob, decode_clips, decode_each
+from gcf.extract import run
+from gcf.extract.assembly import Batcher, assemble
+from gcf.extract.decoding import jobs as decoding
+from gcf.extract.decoding import pool
+from gcf.extract.decoding.find import VideoPath, find_videos
+from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips, decode_each
+from gcf.extract.decoding.pool import DecoderPool, Failed
+from gcf.extract.decoding.preprocess import Geometry
 from gcf.extract.extractor import outputs_of
-from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pool import DecoderPool, Failed
-from gcf.extract.preprocess import Geometry
 
 SETTINGS = {"batch_size": 4, "workers": 2, "precision": "fp32"}
 LONG, SHORT = ClipJob(16, "loop", Geometry(16, (16, 16))), ClipJob(4, "loop", Geometry(20, (18, 16)))
@@ -179,13 +181,13 @@ def test_desks_see_their_own_jobs_and_videos_alone():
     info = VideoInfo(fps=25, num_frames=1, width=1, height=1, duration=1, size=1, mtime_ns=1)
     a, b = VideoPath("a", "a"), VideoPath("b", "b")
     items = [(a, 0, clip(1)), (a, 1, clip(2)), (b, 1, clip(3)), (a, 1, info), (b, 1, Failed("gone")), (a, 0, info)]
-    desks = [
-        Desk(submit_for(1), batch_size=2, dtype="float32", job=0),
-        Desk(submit_for(10), batch_size=2, dtype="float32", job=1),
-        Desk(submit_for(100), batch_size=2, dtype="float32", job=1, ids={"b"}),
+    batchers = [
+        Batcher(submit_for(1), batch_size=2, dtype="float32", job=0),
+        Batcher(submit_for(10), batch_size=2, dtype="float32", job=1),
+        Batcher(submit_for(100), batch_size=2, dtype="float32", job=1, ids={"b"}),
     ]
     outcomes = {}
-    for index, (video_id, outcome) in assemble(iter(items), desks):
+    for index, (video_id, outcome) in assemble(iter(items), batchers):
         assert (index, video_id) not in outcomes
         is_rows = isinstance(outcome, VideoFeatures)
         outcomes[index, video_id] = outcome.descriptors.reshape(-1).tolist() if is_rows else outcome.error

@@ -7,15 +7,15 @@ from torch import nn
 
 from gcf.extract.backbones import list_backbones, load_backbone
 from gcf.extract.backbones.loading import build_network
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.backbones.published import class_names, find_weights, list_weights
 from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import temporal_stride_layers
 from gcf.extract.backbones.x3d import SqueezeExcite, X3DBottleneck
-from gcf.extract.checkpoints import load_strictly
 from gcf.extract.complexity import backbone_complexity
-from gcf.extract.folding import FoldedNetwork
-from gcf.extract.network import ClipNetwork
-from gcf.extract.normalise import Normalise
-from gcf.extract.weights import class_names, find_weights, list_weights
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.folding import FoldedNetwork
+from gcf.extract.weights.checkpoints import load_strictly
 
 pytestmark = pytest.mark.processor
 

@@ -15,7 +15,7 @@ from gcf.explain.predict import (
     predict_one,
 )
 from gcf.explain.reading.described import Source, source_of, trained
-from gcf.extract.find import VideoPath, search_folder
+from gcf.extract.decoding.find import VideoPath, search_folder
 from gcf.head.models.saved import SavedHead
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from gcf.explain.measures.measure import describe_measures, measure
 from gcf.explain.reading.clip_reading import Localization
 from gcf.explain.reading.described import Found, Source, find_sources, source_of, trained
 from gcf.explain.reading.intervals import propose_intervals
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.pool import Failed
 from gcf.extract.progress import Progress
 from gcf.head.models.saved import SavedHead
 

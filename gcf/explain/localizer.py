@@ -17,9 +17,9 @@ from gcf.explain.reading.evidence import read_video, rounds
 from gcf.explain.reading.gradcam import THRESHOLD, passing_clips
 from gcf.explain.reading.intervals import IntervalSettings, propose_intervals
 from gcf.explain.reading.maps import video_heat
-from gcf.extract.decoding import ClipJob
-from gcf.extract.network import ClipNetwork
-from gcf.extract.pool import Failed
+from gcf.extract.decoding.jobs import ClipJob
+from gcf.extract.decoding.pool import Failed
+from gcf.extract.network.clip_network import ClipNetwork
 
 CHANNELS = ("all", "positive")
 

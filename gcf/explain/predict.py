@@ -16,8 +16,8 @@ from gcf.errors import UsageError, VideoError
 from gcf.explain.drawing.pictures import Reading, draw_video
 from gcf.explain.reading.described import Source, find_sources, source_of, trained
 from gcf.explain.reading.evidence import check_finite
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.pool import Failed
 from gcf.extract.progress import Progress
 from gcf.head.models.output import HeadOutput
 from gcf.head.models.saved import SavedHead

@@ -10,9 +10,9 @@ import numpy as np
 from gcf.data.digits import lost_digits
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
 from gcf.errors import StoppedError
-from gcf.extract.decoding import Clip
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import Clip
+from gcf.extract.decoding.pool import Failed
 
 MOST_LOGIT = 65504.0  # float16's largest; beyond it a class is certain anyway
 
@@ -74,22 +74,23 @@ Slot = tuple[_Rows, int, np.ndarray | None]  # whose clip a place of a batch hol
 
 def assemble(
     decoded: Iterable[Decoded | None],
-    desks: "Sequence[Desk]",
+    batchers: "Sequence[Batcher]",
     *,
     waiting: int = 1,
     after_batch: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Outcome]]:
-    """Run every clip through networks in batches that span videos; yields a desk's index, a video's id and outcome.
+    """Run every clip through networks in batches that span videos; yields a batcher's index, a video's id and outcome.
 
-    decoded: what a DecoderPool gives, videos interleaved, and None where nothing came for a while. The order depends
-    on chance, the numbers do not. While more than `waiting` batches of a desk are under way its oldest is waited for.
+    decoded: what a DecoderPool gives, videos interleaved, and None where nothing came for a while. The
+    order depends on chance, the numbers do not. While more than `waiting` batches of a batcher are
+    under way its oldest is waited for.
     after_batch is called after each and at every None, also while no video is done.
     """
 
     def settled(waiting: int) -> Iterator[tuple[int, Outcome]]:
-        for index, desk in enumerate(desks):
-            while desk.is_due(waiting):
-                yield from ((index, outcome) for outcome in desk.settle_oldest())
+        for index, batcher in enumerate(batchers):
+            while batcher.is_due(waiting):
+                yield from ((index, outcome) for outcome in batcher.settle_oldest())
                 after_batch()
 
     try:
@@ -98,18 +99,18 @@ def assemble(
                 yield from settled(waiting)
                 after_batch()
                 continue
-            for index, desk in enumerate(desks):
-                yield from ((index, outcome) for outcome in desk.take(*item))
-                while len(desk.slots) >= desk.batch_size:  # several where a clip has many views
-                    desk.send()
+            for index, batcher in enumerate(batchers):
+                yield from ((index, outcome) for outcome in batcher.take(*item))
+                while len(batcher.slots) >= batcher.batch_size:  # several where a clip has many views
+                    batcher.send()
                     yield from settled(waiting)
             yield from settled(waiting)
     except StoppedError:  # no more videos can be read; what is in the networks is good
         yield from settled(0)
         raise
-    for desk in desks:
-        while desk.slots:
-            desk.send()
+    for batcher in batchers:
+        while batcher.slots:
+            batcher.send()
     yield from settled(0)
 
 
@@ -121,7 +122,7 @@ class _Batch:
     rows: Future
 
 
-class Desk:
+class Batcher:
     """One network's: what waits for a full batch, what is in the network, what waits for its last clip.
 
     submit begins a batch and gives its Future. job: the one whose clips the network sees; ids: the videos that it is

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from gcf.errors import UsageError
-from gcf.extract.clips import TAILS
-from gcf.extract.sampling import MOST_FPS, rate_of
+from gcf.extract.decoding.clips import TAILS
+from gcf.extract.decoding.sampling import MOST_FPS, rate_of
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RUNTIMES = ("auto", "torch", "openvino")
@@ -22,8 +22,8 @@ class ExtractConfig:
     views: the centre view and views - 1 augmented ones. clip_frames None: 16, or fewer where the weights were trained
     with fewer; with any sampling but native as many as they were trained with. workers None: one decoder process per
     processor. batch_size None: one clip on processors, 32 on GPUs.
-    precision, runtime: with what numbers the network is computed, and by whom (see gcf.extract.precision); fp32 by
-    torch is the network as it was published, to the bit.
+    precision, runtime: with what numbers the network is computed, and by whom (see
+    gcf.extract.network.precision); fp32 by torch is the network as it was published, to the bit.
     device: auto, cpu, cuda, cuda:1, or several GPUs, cuda:0,cuda:1. shard (i, n): the i-th of n parts, from 1.
     update: accept that the list of videos has changed since the output was made. deadline: seconds without progress
     after which a video is given up; what its decoder waits for a disk or a processor is not counted, up to ten

@@ -20,11 +20,11 @@ from gcf.data.writer import require_output
 from gcf.errors import UsageError
 from gcf.extract.backbones.huggingface_names import is_huggingface, place_of
 from gcf.extract.config import ExtractConfig
+from gcf.extract.decoding.find import find_videos
 from gcf.extract.engines import open_engine
-from gcf.extract.find import find_videos
 from gcf.extract.progress import Progress
-from gcf.extract.run import Run, lacking
-from gcf.extract.weights_cache import FILE_SUFFIXES
+from gcf.extract.run import ExtractionRun, lacking
+from gcf.extract.weights.cache import FILE_SUFFIXES
 
 log = logging.getLogger("gcf")
 PathLike = str | os.PathLike
@@ -176,7 +176,7 @@ def _extract(
         folders = [stack.enter_context(PartFolder(out).locked()) for out in models]
         engine = stack.enter_context(open_engine(config))
         loaded = engine.load(list(models.values()))
-        runs = [Run(found, parts, config, *one) for parts, one in zip(folders, loaded, strict=True)]
+        runs = [ExtractionRun(found, parts, config, *one) for parts, one in zip(folders, loaded, strict=True)]
         for run in runs:
             run.begin()
         begun, todo = time.monotonic(), lacking(runs)
@@ -190,7 +190,7 @@ def _extract(
     return [_summary(run, labelling, notes, seconds) for run in runs]
 
 
-def _summary(run: Run, labelling: Labelling, notes: Sequence[str], seconds: float) -> ExtractSummary:
+def _summary(run: ExtractionRun, labelling: Labelling, notes: Sequence[str], seconds: float) -> ExtractSummary:
     features = FeatureFile(run.parts.out)
     return ExtractSummary(
         path=features.path,

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import joblib
 
 from gcf.data.schema import VideoFeatures
-from gcf.extract.assembly import Desk, assemble
+from gcf.extract.assembly import Batcher, assemble
 from gcf.extract.config import ExtractConfig
-from gcf.extract.decoding import ClipJob
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import DecoderPool, Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import ClipJob
+from gcf.extract.decoding.pool import DecoderPool, Failed
 
 if TYPE_CHECKING:
-    from gcf.extract.network import ClipNetwork
+    from gcf.extract.network.clip_network import ClipNetwork
 
 
 PATIENCE = 1.0  # seconds without a clip after which finished batches are looked after
@@ -35,9 +35,9 @@ def load_network(backbone: str, weights: str, config: ExtractConfig, kinds: str 
     # PyTorch reads this once, before it takes memory for the first time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from gcf.extract.backbones import load_backbone  # late: this is where torch comes in
-    from gcf.extract.conversion import ModelNames
-    from gcf.extract.network import choose_device
-    from gcf.extract.precision import precise_network
+    from gcf.extract.network.clip_network import choose_device
+    from gcf.extract.network.conversion import ModelNames
+    from gcf.extract.network.precision import precise_network
     from gcf.extract.recipe import make_recipe, runtime_versions
 
     device = choose_device(config.devices[0])
@@ -61,12 +61,12 @@ def load_network(backbone: str, weights: str, config: ExtractConfig, kinds: str 
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class NetworkJob:
     """A network that reads videos, the recipe of what it makes of them, and the ids of those that it is to read."""
 
     network: "ClipNetwork"
     recipe: dict
-    ids: Collection[str]
+    ids: Set[str]
 
 
 def stream_features(
@@ -76,61 +76,61 @@ def stream_features(
 
     Memory holds a few batches of clips, whatever the videos' length. Closing the iterator stops the decoders.
     """
-    reader = Reader(network, recipe, {video.id for video in videos})
-    with closing(stream_together(videos, [reader], config)) as stream:
+    network_job = NetworkJob(network, recipe, {video.id for video in videos})
+    with closing(stream_together(videos, [network_job], config)) as stream:
         for _, outcome in stream:
             yield outcome
 
 
 def stream_together(
     videos: Sequence[VideoPath],
-    readers: Sequence[Reader],
+    network_jobs: Sequence[NetworkJob],
     config: ExtractConfig,
     *,
     after_batch: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, tuple[str, VideoFeatures | Failed]]]:
-    """The same for several networks, every video decoded once: the index of a reader, and a video's id and rows.
+    """The same for several networks, every video decoded once: the index of a network, and a video's id and rows.
 
-    Readers that want the same clips get the same pixels. `after_batch` is called after each batch, also while no video
+    Networks that want the same clips get the same pixels. `after_batch` is called after each batch, also while no video
     is done.
     """
-    from gcf.extract.lanes import Lanes  # late: torch
+    from gcf.extract.network.network_pool import NetworkPool  # late: torch
 
-    jobs, job_of = _jobs(readers, config)
-    wanted = {
-        video.id: sorted({job for job, reader in zip(job_of, readers, strict=True) if video.id in reader.ids})
-        for video in videos
-    }
-    with Lanes([reader.network for reader in readers], config.devices) as lanes:
-        desks = [
-            Desk(
-                functools.partial(lanes.submit, network=index),
-                batch_size=reader.network.batch_size,
+    jobs, job_of = _jobs(network_jobs, config)
+    wanted: dict[str, set[int]] = {video.id: set() for video in videos}
+    for job, network_job in zip(job_of, network_jobs, strict=True):
+        for video_id in wanted.keys() & network_job.ids:
+            wanted[video_id].add(job)
+    with NetworkPool([one.network for one in network_jobs], config.devices) as networks:
+        batchers = [
+            Batcher(
+                functools.partial(networks.submit, network=index),
+                batch_size=network_job.network.batch_size,
                 dtype=config.dtype,
                 job=job_of[index],
-                ids=reader.ids,
+                ids=network_job.ids,
             )
-            for index, reader in enumerate(readers)
+            for index, network_job in enumerate(network_jobs)
         ]
         pool = DecoderPool(
             videos,
             jobs,
             num_workers=config.workers or joblib.cpu_count(),
-            ahead=max(CLIPS_AHEAD, (lanes.count + 1) * max(desk.batch_size for desk in desks)),
-            wanted=wanted,
+            ahead=max(CLIPS_AHEAD, (networks.count + 1) * max(batcher.batch_size for batcher in batchers)),
+            wanted={video_id: sorted(of_video) for video_id, of_video in wanted.items()},
             deadline=config.deadline,
             patience=PATIENCE,
         )
         try:
-            waiting = max(lanes.count, CLIPS_AHEAD // min(desk.batch_size for desk in desks))
-            yield from assemble(pool, desks, waiting=waiting, after_batch=after_batch)
+            waiting = max(networks.count, CLIPS_AHEAD // min(batcher.batch_size for batcher in batchers))
+            yield from assemble(pool, batchers, waiting=waiting, after_batch=after_batch)
         finally:
             pool.close()
 
 
-def _jobs(readers: Sequence[Reader], config: ExtractConfig) -> tuple[list[ClipJob], list[int]]:
-    """What is to be made of videos, each once, and which of it each reader reads."""
+def _jobs(network_jobs: Sequence[NetworkJob], config: ExtractConfig) -> tuple[list[ClipJob], list[int]]:
+    """What is to be made of videos, each once, and which of it each network reads."""
     settings = {name: getattr(config, name) for name in ("views", "views_seed", "max_frames", "max_gigapixels")}
-    asked = [ClipJob.from_recipe(reader.recipe, **settings) for reader in readers]
+    asked = [ClipJob.from_recipe(network_job.recipe, **settings) for network_job in network_jobs]
     jobs = list(dict.fromkeys(asked))
     return jobs, [jobs.index(job) for job in asked]

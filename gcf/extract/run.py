@@ -13,17 +13,17 @@ from gcf.data.parts import PartFolder, check_list, check_recipe
 from gcf.data.schema import FeatureContent, VideoFeatures, id_key
 from gcf.data.writer import write_features
 from gcf.extract.config import ExtractConfig
-from gcf.extract.find import VideoPath
-from gcf.extract.pipeline import Reader, stream_together
-from gcf.extract.pool import Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.pool import Failed
+from gcf.extract.pipeline import NetworkJob, stream_together
 
 if TYPE_CHECKING:
-    from gcf.extract.network import ClipNetwork
+    from gcf.extract.network.clip_network import ClipNetwork
 
 PART_VIDEOS, PART_SECONDS = 256, 60.0  # a part is committed at whichever comes first: the most that a kill can cost
 
 
-class Run:
+class ExtractionRun:
     """One feature file in the making: what is wanted (`found`), what it lacks (`todo`), what is in hand."""
 
     def __init__(
@@ -103,18 +103,19 @@ class Run:
             write_features(self.parts.out, content)
 
 
-def lacking(runs: Iterable[Run]) -> list[VideoPath]:
+def lacking(runs: Iterable[ExtractionRun]) -> list[VideoPath]:
     """The videos that at least one of the runs lacks."""
     return list({video.id: video for run in runs for video in run.todo}.values())
 
 
-def work(runs: Sequence[Run], networks: "Sequence[ClipNetwork]", videos: Sequence[VideoPath], bar) -> None:
+def work(runs: Sequence[ExtractionRun], networks: "Sequence[ClipNetwork]", videos: Sequence[VideoPath], bar) -> None:
     """Bring `videos` to a committed state in every run that lacks them, each run with its own network.
 
     Part by part; what is complete is committed even when stopped.
     """
-    readers = [Reader(n, run.recipe, {v.id for v in run.todo}) for run, n in zip(runs, networks, strict=True)]
-    left = Counter(video_id for reader in readers for video_id in reader.ids)  # networks that have yet to see a video
+    network_jobs = [NetworkJob(n, run.recipe, {v.id for v in run.todo}) for run, n in zip(runs, networks, strict=True)]
+    # How many networks have yet to see a video.
+    left = Counter(video_id for network_job in network_jobs for video_id in network_job.ids)
     num_clips = Counter()
 
     def commit_in_time() -> None:
@@ -123,7 +124,7 @@ def work(runs: Sequence[Run], networks: "Sequence[ClipNetwork]", videos: Sequenc
 
     for run in runs:
         run.committed = time.monotonic()
-    stream = stream_together(videos, readers, runs[0].config, after_batch=commit_in_time)
+    stream = stream_together(videos, network_jobs, runs[0].config, after_batch=commit_in_time)
     try:
         for index, (video_id, outcome) in stream:
             num_clips[video_id] += runs[index].take(video_id, outcome)

@@ -99,8 +99,8 @@ def _pixels(backbone, weights, videos, annotations, *, config, num_clips: int, p
     from gcf.data.annotations import label_videos, read_annotations
     from gcf.explain.doctor.clips import decode_trial, true_classes
     from gcf.explain.doctor.pixels import try_pixels
-    from gcf.extract.decoding import ClipJob
-    from gcf.extract.find import find_videos
+    from gcf.extract.decoding.find import find_videos
+    from gcf.extract.decoding.jobs import ClipJob
     from gcf.extract.pipeline import load_network
 
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)

@@ -18,7 +18,7 @@ from gcf.explain.drawing.overlay import drawn_sizes
 from gcf.explain.drawing.pictures import clip_frames, require_same
 from gcf.explain.drawing.strip import ANNOTATED, BACK, DIM, EVIDENCE, FOUND, GATE, TEXT, TROUGH, Facts
 from gcf.explain.reading.clip_reading import Localization
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 MOST_CELLS = 48
 CELL_WIDTH, CELL_HEIGHT = 240, 260  # pixels that a cell's picture takes at most

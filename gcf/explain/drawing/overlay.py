@@ -8,7 +8,7 @@ from PIL import Image
 from gcf.explain.drawing.heat_colours import blended, resized
 from gcf.explain.drawing.strip import BACK, Facts, Strip
 from gcf.explain.reading.heat import crop_box
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.preprocess import Geometry
 
 LEAST_WIDTH = 480  # pixels; below, the strip could not be read
 LONGEST_SIDE = 1280  # pixels of the picture; more is made smaller

@@ -21,7 +21,7 @@ from gcf.explain.drawing.pictures import require_same
 from gcf.explain.drawing.sound import Sound
 from gcf.explain.drawing.strip import Facts
 from gcf.explain.reading.clip_reading import Localization
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 TICK = Fraction(1, 60_000)  # of 24, 25, 30 and 60 frames a second, and the finest that MPEG-4 part 2 allows
 BT709 = 1  # ITU-T H.273, tables 2 to 4: what players assume, said aloud

@@ -15,8 +15,8 @@ from gcf.data.schema import Clips, VideoInfo
 from gcf.data.segments import Segment
 from gcf.data.text import printable
 from gcf.errors import VideoError
-from gcf.extract.sampling import ROUNDING
-from gcf.extract.video import Video
+from gcf.extract.decoding.sampling import ROUNDING
+from gcf.extract.decoding.video import Video
 
 INCHES, DPI = 12.0, 110
 TALLEST = 4.0  # inches of the strip of frames

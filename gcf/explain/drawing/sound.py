@@ -11,7 +11,7 @@ import av.logging
 from av.filter import Graph
 
 from gcf.errors import VideoError
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 COPIED = ("aac", "mp3", "opus", "flac")  # what browsers play in an MP4
 AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # ISO/IEC 14496-3, table 1.18

@@ -18,15 +18,15 @@ from gcf.explain.reading.recorded import check_plugin, recorded_commit, recorded
 from gcf.extract.backbones.huggingface_names import is_huggingface
 from gcf.extract.backbones.loading import TEMPORAL_STRIDES
 from gcf.extract.config import ExtractConfig
-from gcf.extract.find import VideoPath, find_videos
+from gcf.extract.decoding.find import VideoPath, find_videos
+from gcf.extract.decoding.pool import Failed
 from gcf.extract.pipeline import SAFETENSORS, load_network, stream_features
-from gcf.extract.pool import Failed
 from gcf.head.models.ensemble import load_trained
 from gcf.head.models.head_file import refuse_head_file
 from gcf.head.models.saved import SavedHead, check_features, given_or_loaded
 
 if TYPE_CHECKING:
-    from gcf.extract.network import ClipNetwork
+    from gcf.extract.network.clip_network import ClipNetwork
 
 log = logging.getLogger(__name__)
 FEATURE_SUFFIXES = (".h5", ".hdf5")
@@ -218,7 +218,7 @@ def _recorded_config(recipe: dict) -> ExtractConfig:
 
 def _in_float32(recipe: dict, config: ExtractConfig) -> ExtractConfig:
     """The runtime and batch size that repeat the features to the bit where that can be, the fastest ones elsewhere."""
-    from gcf.extract.network import choose_device  # late: torch
+    from gcf.extract.network.clip_network import choose_device  # late: torch
 
     same_kind = recipe.get("device") == choose_device(config.devices[0]).type
     if same_kind and recipe.get("runtime") == "torch":

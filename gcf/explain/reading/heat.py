@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gcf.extract.preprocess import Geometry, crop_corner, resized_size
+from gcf.extract.decoding.preprocess import Geometry, crop_corner, resized_size
 
 OVERSAMPLING = 16  # pixels per cell when the largest value is looked for
 

@@ -15,11 +15,11 @@ from gcf.errors import UsageError, VideoError
 from gcf.explain.reading.alignment import grid_strides
 from gcf.explain.reading.gradcam import descriptor_gradients, grad_cam
 from gcf.explain.reading.heat import HeatMaps
-from gcf.extract.decoding import ClipJob
-from gcf.extract.find import VideoPath
-from gcf.extract.lanes import Lanes
-from gcf.extract.network import ClipNetwork
-from gcf.extract.pool import DecoderPool, Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import ClipJob
+from gcf.extract.decoding.pool import DecoderPool, Failed
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.network_pool import NetworkPool
 from gcf.head.models.saved import SavedHead
 
 
@@ -75,14 +75,14 @@ def _heat(
         ]
         return heat[0] if windows == 1 else np.stack([one.mean(axis=1) for one in heat], axis=1)
 
-    with Lanes([network]) as lanes:
+    with NetworkPool([network]) as networks:
         under_way: deque[tuple[list[int], list[Future]]] = deque()
         while batch := list(islice(clips, network.batch_size)):
             pixels = np.stack([pixels for _, pixels in batch])  # (n, T, H, W, 3)
             moved = [pixels[:, window] for window in moved_windows(pixels.shape[1], windows)]
-            maps = [lanes.submit(one, method="feature_map") for one in moved]
+            maps = [networks.submit(one, method="feature_map") for one in moved]
             under_way.append(([index for index, _ in batch], maps))
-            if len(under_way) > lanes.count:
+            if len(under_way) > networks.count:
                 indices, maps = under_way.popleft()
                 yield indices, made(maps, indices)
         for indices, maps in under_way:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from gcf.errors import UsageError
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.preprocess import Geometry
 from gcf.head.models.baselines import MeanHead
 from gcf.head.models.config import PRESETS
 from gcf.head.models.saved import SavedHead
 
 if TYPE_CHECKING:
-    from gcf.extract.network import ClipNetwork
+    from gcf.extract.network.clip_network import ClipNetwork
 
 OWN = "backbone"  # in the place of a head's folder
 LINEAR = 1e-4  # relative difference to W d + b that rounding in float32 explains

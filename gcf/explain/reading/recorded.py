@@ -10,8 +10,8 @@ from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.data.recipe import misfits
 from gcf.errors import HeadError, RecipeError, UsageError
 from gcf.extract.backbones.huggingface_names import PREFIX, is_huggingface, is_repository, place_of
+from gcf.extract.backbones.published import weights_ids
 from gcf.extract.backbones.registry import BACKBONES, FULL_NAMES
-from gcf.extract.weights import weights_ids
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHOWN = 100  # characters of a name

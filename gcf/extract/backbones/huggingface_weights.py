@@ -8,7 +8,7 @@ from gcf.errors import WeightsError
 from gcf.extract.backbones.huggingface_files import Files
 from gcf.extract.backbones.huggingface_models import FAMILIES
 from gcf.extract.backbones.huggingface_names import ModelPlace
-from gcf.extract.checkpoints import read_state_dict
+from gcf.extract.weights.checkpoints import read_state_dict
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
 INDEX, SHARDS = ".index.json", "weight_map"  # what tells the files of a large model's weights

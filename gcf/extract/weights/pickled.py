@@ -10,11 +10,11 @@ from torch import Tensor
 
 from gcf.data.text import cut
 from gcf.errors import GcfError, WeightsError
-from gcf.extract import messages
-from gcf.extract.child import command
+from gcf.extract.decoding import messages
+from gcf.extract.decoding.child import command
 
 ADVICE = "download it again, or have its tensors saved as safetensors"
-CHILD = "gcf.extract.unpickle"
+CHILD = "gcf.extract.weights.unpickle"
 START_SECONDS = 120.0  # to import torch on a busy machine
 END_SECONDS = 2.0
 LEAST_SECONDS, LEAST_SPEED = 60.0, 1 << 20  # without a byte from the process: so many, and one for each MiB of the file

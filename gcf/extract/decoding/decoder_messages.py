@@ -8,7 +8,7 @@ import numpy as np
 from gcf.data.datasets import DATASETS
 from gcf.data.schema import VIDEO_FIELDS, VideoInfo
 from gcf.data.text import printable
-from gcf.extract.decoding import Clip, ClipJob
+from gcf.extract.decoding.jobs import Clip, ClipJob
 
 LIMIT = 1 << 63  # of what is stored as int64
 STATES = ("ok", "partial")
@@ -22,7 +22,7 @@ class Failed:
     errno: int = 0
 
 
-class Hearing:
+class MessageCheck:
     """One video's messages, one after another: what each is about and what it says.
 
     jobs: all of a pool; at_work: the numbers of those that have not ended for this video.

@@ -8,10 +8,10 @@ import numpy as np
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
-from gcf.extract.clips import fill_indices
-from gcf.extract.preprocess import Geometry, View, augmented_view, centre_view, draw_views
-from gcf.extract.sampling import AtRate, Cut, EveryFrame
-from gcf.extract.video import Video
+from gcf.extract.decoding.clips import fill_indices
+from gcf.extract.decoding.preprocess import Geometry, View, augmented_view, centre_view, draw_views
+from gcf.extract.decoding.sampling import AtRate, Cut, EveryFrame
+from gcf.extract.decoding.video import Video
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gcf.extract.normalise import Normalise
+from gcf.extract.backbones.normalise import Normalise
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSFORMER_LAYERS = (nn.LayerNorm, nn.MultiheadAttention)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from gcf.data.text import one_line
 from gcf.extract.backbones import load_backbone
-from gcf.extract.conversion import LASTING
-from gcf.extract.folding import FeatureMap
-from gcf.extract.openvino_map import import_openvino
+from gcf.extract.network.conversion import LASTING
+from gcf.extract.network.folding import FeatureMap
+from gcf.extract.network.openvino_map import import_openvino
 
 
 def main() -> None:

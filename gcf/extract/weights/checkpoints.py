@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from gcf.data.schema import NAME_BYTES
 from gcf.data.text import cut
 from gcf.errors import WeightsError
-from gcf.extract.file_kind import file_kind
-from gcf.extract.pickled import ADVICE, read_pickle
+from gcf.extract.weights.file_kind import file_kind
+from gcf.extract.weights.pickled import ADVICE, read_pickle
 
 WRAPPERS = ("state_dict", "model_state")
 PARALLEL_PREFIX = "module."

@@ -5,7 +5,7 @@ import os
 import select
 import struct
 
-from gcf.extract.silence import OwnTime
+from gcf.extract.decoding.silence import OwnTime
 
 _SIZES = struct.Struct("<IQ")  # bytes of the head, bytes of the payload
 MAX_HEAD, MAX_PAYLOAD = 1 << 20, 4 << 30  # bytes: a decoder may not have more memory than that

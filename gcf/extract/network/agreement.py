@@ -9,7 +9,7 @@ import torch
 
 from gcf.data.motions import MOTIONS
 from gcf.data.scenes import Sprite, draw_frames, draw_scene
-from gcf.extract.network import ClipNetwork
+from gcf.extract.network.clip_network import ClipNetwork
 
 Comparison = Callable[[ClipNetwork, ClipNetwork, np.ndarray], float]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gcf.data.text import cut
 from gcf.errors import WeightsError
-from gcf.extract import messages
-from gcf.extract.checkpoints import unwrapped
-from gcf.extract.child import confine
-from gcf.extract.pickled import ADVICE
+from gcf.extract.decoding import messages
+from gcf.extract.decoding.child import confine
+from gcf.extract.weights.checkpoints import unwrapped
+from gcf.extract.weights.pickled import ADVICE
 
 
 def main(memory: str) -> None:

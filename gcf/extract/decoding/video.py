@@ -16,9 +16,9 @@ from av.stream import Disposition
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
 from gcf.errors import VideoError
-from gcf.extract.complaints import is_harmless
-from gcf.extract.source import SourceFile, UnreadableError
-from gcf.extract.upright import Upright
+from gcf.extract.decoding.complaints import is_harmless
+from gcf.extract.decoding.source import SourceFile, UnreadableError
+from gcf.extract.decoding.upright import Upright
 
 log = logging.getLogger("gcf")
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gcf.errors import UsageError
-from gcf.extract.folding import FoldedNetwork
-from gcf.extract.normalise import Normalise
-from gcf.extract.openvino_map import OpenVinoMap
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.network.folding import FoldedNetwork
+from gcf.extract.network.openvino_map import OpenVinoMap
 
 log = logging.getLogger(__name__)
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}

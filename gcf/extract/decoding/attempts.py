@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
-from gcf.extract.decoding import Clip
-from gcf.extract.find import VideoPath
-from gcf.extract.heard import Failed
+from gcf.extract.decoding.decoder_messages import Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import Clip
 
 
 class Attempts:

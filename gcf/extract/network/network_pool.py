@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcf.extract.network import ClipNetwork, choose_device
+from gcf.extract.network.clip_network import ClipNetwork, choose_device
 
 LANES = {"cuda": 2, "mps": 1, "xpu": 1}  # of a device; a processor has one for each thread
 
 Rows = tuple[np.ndarray, np.ndarray | None]
 
 
-class Lanes:
+class NetworkPool:
     """Threads that run whole batches through copies of networks; which of them takes a batch changes no number.
 
     On processors every lane computes with one thread. Threads that share a batch would wait for each other at the end

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from gcf import _version
 from gcf.data.atomic import atomic_file, sync_folder
 from gcf.errors import GcfError, StoppedError, WeightsError
-from gcf.extract.file_kind import HEAD_BYTES, WEIGHTS_KINDS, kind_of_head
+from gcf.extract.weights.file_kind import HEAD_BYTES, WEIGHTS_KINDS, kind_of_head
 
 log = logging.getLogger("gcf")
 TIMEOUT_SECONDS = 30.0
@@ -30,7 +30,7 @@ ATTEMPTS = 4  # per address, each going on where the last one stopped
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """Where a file of weights comes from.
 
     `urls`: direct addresses, tried in order. `folder`: a page where a person can fetch it. `sha256`: hex digest or
@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PartialDownload:
     """What is known of a half-done transfer, kept beside it: whence, which version (ETag), how long in all."""
 
     url: str
@@ -61,7 +61,7 @@ class TransferError(Exception):
         self.final = final
 
 
-def download(source: Source, path: Path) -> tuple[str, str]:
+def download(source: DownloadSource, path: Path) -> tuple[str, str]:
     """Fetch a file of weights to `path`; (address, sha256 hex digest) of what is there then.
 
     Bytes go to `path` + ".part", are synced and checked, and get their name last. Another process that fetches the
@@ -85,7 +85,7 @@ def download(source: Source, path: Path) -> tuple[str, str]:
     raise WeightsError(f"{source.file} could not be fetched: {reasons}; {by_hand(source, path)}")
 
 
-def by_hand(source: Source, path: Path) -> str:
+def by_hand(source: DownloadSource, path: Path) -> str:
     """How a person gets the file without this program."""
     places = [*source.urls, *([source.folder] if source.folder else [])]
     return f"get it from {' or '.join(places)} and put it at {path}"
@@ -151,7 +151,7 @@ def _transfer(url: str, part: Path, notes: Path) -> None:
 
 
 @contextmanager
-def _opened(url: str, have: int, before: Progress | None) -> Iterator[http.client.HTTPResponse | None]:
+def _opened(url: str, have: int, before: PartialDownload | None) -> Iterator[http.client.HTTPResponse | None]:
     """The answer to a request for the bytes from `have` on; None where the server has none there."""
     headers = {"User-Agent": f"gcf/{_version.__version__}", "Accept-Encoding": "identity"}
     if have and before:
@@ -205,11 +205,11 @@ def _refuse_foreign(head: bytes, response: http.client.HTTPResponse) -> None:
         raise TransferError(f"what came is no file of weights but {kind}, perhaps a login or quota page", final=True)
 
 
-def _described(url: str, response: http.client.HTTPResponse, start: int) -> Progress:
+def _described(url: str, response: http.client.HTTPResponse, start: int) -> PartialDownload:
     etag = response.headers.get("ETag", "")
     length = response.headers.get("Content-Length")
     total = start + int(length) if length and length.isdigit() else -1
-    return Progress(url, etag="" if etag.startswith("W/") else etag, total_bytes=total)
+    return PartialDownload(url, etag="" if etag.startswith("W/") else etag, total_bytes=total)
 
 
 def _range_start(response: http.client.HTTPResponse) -> int:
@@ -217,10 +217,10 @@ def _range_start(response: http.client.HTTPResponse) -> int:
     return int(found[1]) if found else -1
 
 
-def _read_notes(notes: Path, url: str) -> Progress | None:
+def _read_notes(notes: Path, url: str) -> PartialDownload | None:
     """What an earlier attempt at the same address left; None where nothing tells that a Range would continue it."""
     try:
-        progress = Progress(**json.loads(notes.read_bytes()))
+        progress = PartialDownload(**json.loads(notes.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
     return progress if progress.url == url and progress.total_bytes > 0 else None

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
 from gcf.errors import VideoError
-from gcf.extract import messages
-from gcf.extract.child import confine
-from gcf.extract.decoding import Clip, ClipJob, decode_each
-from gcf.extract.preprocess import Geometry
-from gcf.extract.source import UnreadableError, require_inside
+from gcf.extract.decoding import messages
+from gcf.extract.decoding.child import confine
+from gcf.extract.decoding.jobs import Clip, ClipJob, decode_each
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.decoding.source import UnreadableError, require_inside
 
 ALIVE_SECONDS = 1.0  # between two signs of life
 MEMORY_LIMIT = 4 << 30  # bytes of private memory; an 8192 x 8192 frame takes 200 MB as RGB

@@ -13,19 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from gcf.data.schema import VideoInfo
 from gcf.data.text import printable
 from gcf.errors import GcfError, StoppedError, VideoError
-from gcf.extract import messages
-from gcf.extract.attempts import Attempts
-from gcf.extract.child import command
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.find import VideoPath
-from gcf.extract.heard import Failed, Hearing
-from gcf.extract.input_disk import InputDisk
-from gcf.extract.open_files import raise_limit, require_spare
-from gcf.extract.worker import jobs_to_json
+from gcf.extract.decoding import messages
+from gcf.extract.decoding.attempts import Attempts
+from gcf.extract.decoding.child import command
+from gcf.extract.decoding.decoder_messages import Failed, MessageCheck
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.input_disk import InputDisk
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.open_files import raise_limit, require_spare
+from gcf.extract.decoding.worker import jobs_to_json
 
 log = logging.getLogger("gcf")
 
-WORKER = "gcf.extract.worker"
+WORKER = "gcf.extract.decoding.worker"
 START_DEADLINE = 120.0  # seconds for a decoder to start on a busy machine
 KILL_SECONDS = 2.0
 DEADLINE = 60.0  # seconds without a byte from a decoder that is being listened to
@@ -180,19 +180,19 @@ class DecoderPool:
 
     def _listen(self, decoder: "_Decoder", attempts: Attempts) -> bool:
         """Pass on what the decoder makes of a video; False when the decoder is not fit for another."""
-        video, hearing, about = attempts.video, Hearing(self.jobs, attempts.jobs), []
+        video, check, about = attempts.video, MessageCheck(self.jobs, attempts.jobs), []
         attempts.begin()
         begun = time.monotonic()
         try:
-            decoder.start(video, hearing.at_work)
-            while hearing.at_work and not self.stopping.is_set():
+            decoder.start(video, check.at_work)
+            while check.at_work and not self.stopping.is_set():
                 head, payload = decoder.receive(self.deadline)
                 if head.get("kind") == "alive":
                     continue
                 if head.get("kind") == "log":
                     log.warning("%s", printable(str(head.get("text"))))
                     continue
-                about, item = hearing.take(head, payload)
+                about, item = check.take(head, payload)
                 if isinstance(item, Failed) and item.errno:
                     self.disk.require_present()
                 if all(attempts.is_new(number, item) for number in about):
@@ -200,13 +200,13 @@ class DecoderPool:
                 if head.get("worn"):
                     return False
         except messages.StalledError as error:
-            self._stalled(attempts, hearing.at_work, f"deadline: {error}", seconds=time.monotonic() - begun)
+            self._stalled(attempts, check.at_work, f"deadline: {error}", seconds=time.monotonic() - begun)
         except VideoError as error:
-            self._give(video, sorted({*about, *hearing.at_work}), Failed(str(error)))
+            self._give(video, sorted({*about, *check.at_work}), Failed(str(error)))
         except (messages.ClosedError, BrokenPipeError):
-            self._give(video, hearing.at_work, Failed(decoder.cause_of_death()))
+            self._give(video, check.at_work, Failed(decoder.cause_of_death()))
         except ValueError:
-            self._give(video, hearing.at_work, Failed("the decoder sent what is no message"))
+            self._give(video, check.at_work, Failed("the decoder sent what is no message"))
         else:
             return True
         return False

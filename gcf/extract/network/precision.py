@@ -14,11 +14,11 @@ from torch import nn
 
 from gcf.data.text import one_line
 from gcf.errors import UsageError
-from gcf.extract.agreement import Comparison, drawn_clips, largest_difference, one_thread, worst_cosine
-from gcf.extract.conversion import Conversion, ConversionError, ModelNames, obtain_conversion
-from gcf.extract.folding import is_convolutional
-from gcf.extract.network import ClipNetwork
-from gcf.extract.openvino_map import HINTS, OpenVinoMap, openvino_fault, processor
+from gcf.extract.network.agreement import Comparison, drawn_clips, largest_difference, one_thread, worst_cosine
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.conversion import Conversion, ConversionError, ModelNames, obtain_conversion
+from gcf.extract.network.folding import is_convolutional
+from gcf.extract.network.openvino_map import HINTS, OpenVinoMap, openvino_fault, processor
 
 log = logging.getLogger("gcf")
 WORST_COSINE = 0.999  # between a clip's descriptors in half and in full precision

@@ -29,8 +29,8 @@ from gcf._version import __version__
 from gcf.data.atomic import atomic_file, sync_folder
 from gcf.data.home import home_folder
 from gcf.data.memory import free_memory
-from gcf.extract.child import command
-from gcf.extract.openvino_map import openvino_version
+from gcf.extract.decoding.child import command
+from gcf.extract.network.openvino_map import openvino_version
 
 log = logging.getLogger("gcf")
 MODEL, WEIGHTS, CONTENT, TRIALS = "network.xml", "network.bin", "content.json", "trials.json"
@@ -38,7 +38,7 @@ MOST_SECONDS, MOST_MEMORY = 600.0, 16 << 30  # bytes; the largest network of the
 SHARE_OF_MEMORY = 0.8  # of what is free: beyond that the system itself would end some process
 UNUSED_SECONDS = 60 * 86400.0
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-CHILD, LASTING = "gcf.extract.convert", 4  # exit code where another attempt would end the same way
+CHILD, LASTING = "gcf.extract.network.convert", 4  # exit code where another attempt would end the same way
 
 
 class ConversionError(Exception):
