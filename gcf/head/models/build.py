@@ -3,27 +3,11 @@
 import torch
 from torch import nn
 
-from gcf.head.models.baselines import ClipHead, MeanHead
 from gcf.head.models.config import HeadConfig
-from gcf.head.models.gcf_net import GCFNet
 from gcf.head.models.initial import initialise
-from gcf.head.models.nextvlad import NextVladHead
+from gcf.head.models.kinds import KINDS
 from gcf.head.models.plugin import build_plugin
-from gcf.head.models.pooling import GatedAttentionHead, MaxHead, SparseAttentionHead, TopClipsHead
-from gcf.head.models.recurrent import RecurrentHead
 from gcf.head.models.standard import Standardised
-from gcf.head.models.transformer import TransformerHead
-
-PLAIN = {"mean": MeanHead, "max": MaxHead, "logreg": MeanHead}  # nothing to set but the widths
-SHAPED = {
-    "gcf": GCFNet,
-    "mil": GatedAttentionHead,
-    "stpn": SparseAttentionHead,
-    "topk": TopClipsHead,
-    "transformer": TransformerHead,
-    "gru": RecurrentHead,
-    "nextvlad": NextVladHead,
-}
 
 
 def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, seed: int = 0) -> nn.Module:
@@ -51,9 +35,9 @@ def build_shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> 
 
 def _shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:
     """One of gcf's own heads without storage."""
+    kind = KINDS[config.kind]
     with torch.device("meta"):
-        if config.kind == "clip":
-            return ClipHead(descriptor_width, num_classes, exclusive=config.exclusive)
-        if config.kind in PLAIN:
-            return PLAIN[config.kind](descriptor_width, num_classes)
-        return SHAPED[config.kind](config, descriptor_width, num_classes)
+        if kind.reads:
+            return kind.cls(config, descriptor_width, num_classes)
+        keywords = {name: getattr(config, name) for name in kind.keywords}
+        return kind.cls(descriptor_width, num_classes, **keywords)

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import UsageError
+from gcf.head.models.kinds import KINDS
 
 if TYPE_CHECKING:
     from gcf.data.annotations import Annotations
     from gcf.head.models.saved import SavedHead
 
-KINDS = (
-    *("gcf", "mean", "clip", "max", "mil", "stpn", "topk", "transformer", "gru", "nextvlad", "logreg"),
-    "plugin",  # a user's own file
-)
 FUSIONS = ("softmax", "average", "none")
 GATES = ("clips", "token", "none")
 RESIDUALS = ("fused", "input", "linear", "none")
@@ -83,7 +80,7 @@ class HeadConfig:
 
     def __post_init__(self):
         for value, known, what in (
-            (self.kind, KINDS, "kind"),
+            (self.kind, tuple(KINDS), "kind"),
             (self.fusion, FUSIONS, "fusion"),
             (self.gate, GATES, "gate"),
             (self.residual, RESIDUALS, "residual"),
@@ -109,34 +106,15 @@ class HeadConfig:
     @property
     def order_aware(self) -> bool:
         """Whether the order of a video's clips may change the result."""
-        return {
-            "gcf": self.gate == "clips",
-            "transformer": self.positions != "none",
-            "gru": True,
-            "plugin": self.knows_order,
-        }.get(self.kind, False)
+        return KINDS[self.kind].order_aware(self)
 
 
-# Reconstructed from the paper's prose and its Table 3 (0.86 M parameters, "15 MFLOPs"): readings A, B and G0 all fit.
-_SPECS = (
-    HeadConfig("gcf-256"),
-    HeadConfig("gcf-256-b", input_projection=True, key_width=256, output_projection=False, residual="input"),
-    HeadConfig("gcf-256-g0", input_projection=True, key_width=64, gate="token", gate_reduction=4),
-    HeadConfig("gcf-1024", width=1024, key_width=128),
-    HeadConfig("fusion-only", gate="none", residual="none"),  # v = mean of b_i, the gate skipped
-    HeadConfig("attention-only", fusion="none"),  # b_i := s_i, so the head is as wide as the descriptors
-    HeadConfig("mean", kind="mean"),
-    HeadConfig("clip", kind="clip"),
-    HeadConfig("max", kind="max"),
-    HeadConfig("mil", kind="mil", width=128),
-    HeadConfig("stpn", kind="stpn", width=256),
-    HeadConfig("topk", kind="topk", width=64),
-    HeadConfig("transformer", kind="transformer", width=256),
-    HeadConfig("gru", kind="gru", width=128),
-    HeadConfig("nextvlad", kind="nextvlad", width=256, gate_reduction=8),
-    HeadConfig("logreg", kind="logreg"),
-)
-PRESETS = {spec.name: spec for spec in _SPECS}
+_KINDS_LISTED = sorted(KINDS.items(), key=lambda item: item[0] != "gcf")  # GCF-Net's first
+PRESETS = {
+    name: HeadConfig(name, kind=kind, **changes)
+    for kind, known in _KINDS_LISTED
+    for name, changes in known.presets.items()
+}
 
 
 def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:

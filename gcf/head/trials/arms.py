@@ -6,22 +6,12 @@ from dataclasses import dataclass, field, fields, replace
 from gcf.errors import UsageError
 from gcf.head.fitting.start import fit_to_clips
 from gcf.head.models.config import GATES, PRESETS, RESIDUALS, HeadConfig, TrainConfig, head_config
+from gcf.head.models.kinds import KINDS
 
 CENTRAL = "central"
 CENTRAL_ARM = "c-clip"  # shares the training of D-Clips
 REFERENCE = "d-clips"
-# The fields that each kind reads, gate_clips apart: slots follow num_clips. The linear kinds and plug-ins read none.
-READ = {
-    "gcf": (
-        *("width", "key_width", "input_projection", "output_projection", "layers"),
-        *("fusion", "gate", "gate_reduction", "residual"),
-    ),
-    **dict.fromkeys(("mil", "stpn", "gru"), ("width",)),
-    "topk": ("width", "top_k"),
-    "transformer": ("width", "heads", "positions"),
-    "nextvlad": ("width", "clusters", "groups", "gate_reduction"),
-}
-HEAD_FIELDS = frozenset(name for names in READ.values() for name in names)
+HEAD_FIELDS = frozenset(name for kind in KINDS.values() for name in kind.reads)
 TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {
     *("seed", "init", "head_file", "freeze", "device", "precision")
 }
@@ -34,10 +24,7 @@ PAPER_CLIPS = 10
 COUNTED_POLICIES = ("uniform", "first", "random")
 LAMBDAS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 READINGS = ("gcf-256", "gcf-256-b", "gcf-256-g0")
-HEADS = (
-    *("mean", "max", "logreg", "mil", "stpn", "transformer", "nextvlad", "gru", "topk"),
-    *("fusion-only", "attention-only", "gcf-256"),
-)
+HEADS = tuple(name for kind in KINDS.values() for name in kind.compared)
 
 
 @dataclass(frozen=True)
@@ -166,7 +153,7 @@ def fields_read(head: HeadConfig) -> set[str]:
     >>> "layers" in fields_read(PRESETS["gcf-256"]), "layers" in fields_read(PRESETS["attention-only"])
     (True, False)
     """
-    read = set(READ.get(head.kind, ()))
+    read = set(KINDS[head.kind].reads)
     if head.kind == "gcf" and head.fusion == "none":
         read -= {"key_width", "layers", "output_projection"} | (set() if head.input_projection else {"width"})
     if head.kind == "gcf" and head.gate == "none":
