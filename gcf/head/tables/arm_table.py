@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gcf.head.tables.column import Column, compared, judged
 from gcf.head.tables.map_difference import map_difference, resampled_map
 from gcf.head.tables.statistics import PairedDifference, holm, paired_difference, unit_numbers
 from gcf.head.tables.summary import summarise
@@ -133,21 +134,22 @@ def _adjust(rows: Sequence[dict]) -> None:
 
 def markdown_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The rows as GitHub draws them, in percent; below, why an arm is not compared or has failed."""
-    several = has_map(rows)
-    head = _head(reference, several)
-    lines = [head, ["---"] * len(head), *([_in_markdown(cell) for cell in _cells(row, several)] for row in rows)]
+    columns = _columns(reference, several=has_map(rows))
+    lines = [[column.title for column in columns], ["---"] * len(columns)]
+    lines += [[_in_markdown(column.text(row)) for column in columns] for row in rows]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return table + "".join(f"\n{name}: {reason}\n" for name, reason in _reasons(rows))
 
 
 def latex_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The same as a tabular for LaTeX with the package booktabs; the reasons are comments below it."""
-    several = has_map(rows)
-    head = _head(reference, several)
-    body = [" & ".join(_in_latex(cell) for cell in _cells(row, several)) + r" \\" for row in rows]
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
-    lines += [" & ".join(map(_in_latex, head)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, *(f"% {name}: {' '.join(why.split())}" for name, why in _reasons(rows))]) + "\n"
+    columns = _columns(reference, several=has_map(rows))
+    head = " & ".join(_in_latex(column.title) for column in columns)
+    body = [" & ".join(_in_latex(column.text(row)) for column in columns) for row in rows]
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+    lines += [rf"{line} \\" for line in body] + [r"\bottomrule", r"\end{tabular}"]
+    lines += [f"% {name}: {' '.join(why.split())}" for name, why in _reasons(rows)]
+    return "\n".join(lines) + "\n"
 
 
 def has_map(rows: Sequence[Mapping]) -> bool:
@@ -155,38 +157,38 @@ def has_map(rows: Sequence[Mapping]) -> bool:
     return any(row.get("map") is not None for row in rows)
 
 
-def _head(reference: str, several: bool) -> list[str]:
-    return [
-        *("arm", "hit@1 %" if several else "top-1 %", "seeds ±", "folds, min to max"),
-        *("mAP %" if several else "mean class %", "k/n"),
-        *(f"hit@1 against {reference}" if several else f"against {reference}", "95 % interval"),
-        *("p (Holm)", "gained/lost"),
-        *((f"mAP against {reference}", "95 % interval") if several else ()),
+def _columns(reference: str, *, several: bool) -> list[Column]:
+    """The columns of the table; several: a video may have several classes."""
+    score = "hit@1" if several else "top-1"
+    columns = [
+        Column("arm", lambda row: row["name"]),
+        Column(f"{score} %", lambda row: "failed" if row["mean"] is None else f"{100 * row['mean']:.1f}"),
+        Column("seeds ±", judged(lambda row: "" if row["std"] is None else f"{100 * row['std']:.1f}")),
+        Column("folds, min to max", judged(lambda row: f"{100 * row['fold_min']:.1f} to {100 * row['fold_max']:.1f}")),
+        Column("mAP %" if several else "mean class %", judged(lambda row: f"{100 * row['mean_class']:.1f}")),
+        Column("k/n", judged(lambda row: f"{row['k']}/{row['n']}")),
+        Column(f"hit@1 against {reference}" if several else f"against {reference}", judged(_difference)),
+        Column("95 % interval", compared(_interval)),
+        Column("p (Holm)", compared(lambda row: _p(row["p_holm"]))),
+        Column("gained/lost", compared(lambda row: f"{row['gained']}/{row['lost']}")),
     ]
+    if several:
+        columns += [
+            Column(f"mAP against {reference}", compared(lambda row: f"{100 * row['map_delta']:+.1f}")),
+            Column("95 % interval", compared(lambda row: _interval(row, "map_"))),
+        ]
+    return columns
 
 
-def _cells(row: dict, several: bool) -> list[str]:
-    """One row's texts under `_head`."""
-    if row["mean"] is None:
-        return [row["name"], "failed", *[""] * (10 if several else 8)]
-    cells = [
-        row["name"],
-        f"{100 * row['mean']:.1f}",
-        "" if row["std"] is None else f"{100 * row['std']:.1f}",
-        f"{100 * row['fold_min']:.1f} to {100 * row['fold_max']:.1f}",
-        f"{100 * row['mean_class']:.1f}",
-        f"{row['k']}/{row['n']}",
-    ]
-    if row["delta"] is None:
-        return [*cells, "not compared" if row.get("not_compared") else "", *[""] * (5 if several else 3)]
-    cells += [*_difference_cells(row), _p(row["p_holm"]), f"{row['gained']}/{row['lost']}"]
-    return [*cells, *(_difference_cells(row, "map_") if several else ())]
+def _difference(row: Mapping) -> str:
+    if row["delta"] is not None:
+        return f"{100 * row['delta']:+.1f}"
+    return "not compared" if row.get("not_compared") else ""
 
 
-def _difference_cells(row: dict, prefix: str = "") -> list[str]:
-    delta, low, high = (row[f"{prefix}{name}"] for name in ("delta", "low", "high"))
-    interval = "-" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
-    return [f"{100 * delta:+.1f}", interval]
+def _interval(row: Mapping, prefix: str = "") -> str:
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+    return "-" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _p(p: float | None) -> str:
