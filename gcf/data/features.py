@@ -63,6 +63,8 @@ class FeatureFile:
     are stored, for whoever looks for what is wrong with them.
     """
 
+    left_out = 0
+
     def __init__(self, path: str | os.PathLike, *, suspect: bool = False):
         self.path, self._suspect = Path(path), suspect
         try:
@@ -308,6 +310,11 @@ class FeatureFile:
     def clips(self) -> Clips:
         """Where the clips lie, each field (T,), read into memory when first asked for."""
         return Clips(**{name: self._clip_facts(f"clips/{name}", 0, self.num_clips) for name in CLIP_FIELDS})
+
+    @property
+    def parts(self) -> tuple["FeatureFile"]:
+        """Itself alone: nothing is joined."""
+        return (self,)
 
     def check_clips(self) -> None:
         """Raise FeatureFileError where a fact of a clip cannot be; holds no more than a piece of them."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gcf.data.features import FeatureFile
 from gcf.data.plugin_files import PLUGIN_SUFFIX, line_in, told
+from gcf.data.protocol import Features
 from gcf.errors import UsageError
 from gcf.head.models.build import build_head
 from gcf.head.models.config import PRESETS, HeadConfig, head_config
@@ -97,7 +98,7 @@ def _found(
     return head_config(text)
 
 
-def _subject(head: SavedHead | HeadConfig, features: FeatureFile | None, num_clips: int) -> Subject:
+def _subject(head: SavedHead | HeadConfig, features: Features | None, num_clips: int) -> Subject:
     """The head with its videos; one that is not trained gets the widths of the features."""
     if isinstance(head, SavedHead):
         if features is not None:
@@ -118,7 +119,7 @@ def _subject(head: SavedHead | HeadConfig, features: FeatureFile | None, num_cli
     return Subject(module, config, classes, descriptors, mask)
 
 
-def _real_clips(features: FeatureFile, clips: int) -> tuple[Tensor, np.ndarray]:
+def _real_clips(features: Features, clips: int) -> tuple[Tensor, np.ndarray]:
     """Descriptors (B, C, D) of videos from all over the file, centre view, and how many of the C are real (B,)."""
     if not features.num_videos:
         raise UsageError(f"{features.path}: holds no video to try a head on")

@@ -8,6 +8,7 @@ import numpy as np
 from gcf.data.annotations import Annotations
 from gcf.data.features import FeatureFile
 from gcf.data.looks import looks_notes, record_look
+from gcf.data.protocol import Features
 from gcf.data.spellings import places_of
 from gcf.errors import AnnotationError, UsageError
 from gcf.head.fitting.batches import ClipBatches, Descriptors
@@ -90,7 +91,7 @@ def evaluate_head(
     )
 
 
-def head_predictions(head: SavedHead, features: FeatureFile, videos: np.ndarray) -> Prediction:
+def head_predictions(head: SavedHead, features: Features, videos: np.ndarray) -> Prediction:
     """What a head says of videos (n,) of a file, on the clips that its training would choose."""
     training = head.training
     descriptors = Descriptors(features, once=True)

@@ -228,7 +228,7 @@ def _in_float32(recipe: dict, config: ExtractConfig) -> ExtractConfig:
 
 
 def _of_features(head: SavedHead, features: FeatureFile | JoinedFeatures) -> Source:
-    wanted, given = len(head.recipe.get(JOINED, [None])), len(getattr(features, "parts", [None]))
+    wanted, given = len(head.recipe.get(JOINED, [None])), len(features.parts)
     if wanted != given:
         raise RecipeError(
             f"{features.path}: this head reads {wanted} feature file{'s' if wanted > 1 else ''} at a time, "
@@ -237,8 +237,8 @@ def _of_features(head: SavedHead, features: FeatureFile | JoinedFeatures) -> Sou
     # a file in which every video failed has rows of no width; its failures are worth naming
     width = head.descriptor_width if features.num_clips else features.descriptors.shape[2]
     check_features(features, recipe=head.recipe, width=width)
-    if left_out := getattr(features, "left_out", 0):
-        log.warning("%d videos are not in all of these feature files and are left out", left_out)
+    if features.left_out:
+        log.warning("%d videos are not in all of these feature files and are left out", features.left_out)
     return Source(head, (), features.recipe, features=features)
 
 

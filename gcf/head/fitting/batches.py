@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcf.data.features import FeatureFile
+from gcf.data.protocol import Features
 from gcf.data.stratify import rarest_classes
 from gcf.head.fitting.order import blocks, draw
 from gcf.head.fitting.residency import MAP, choose_residency
@@ -53,7 +53,7 @@ class Descriptors:
     Rows are numbered flat: view v of clip t is t * V + v. `once`: they are read a single time, so nothing is copied.
     """
 
-    def __init__(self, features: FeatureFile, *, device: str = "cpu", once: bool = False):
+    def __init__(self, features: Features, *, device: str = "cpu", once: bool = False):
         self.features, self.device = features, torch.device(device)
         self.starts, self.counts = features.offsets[:-1], np.diff(features.offsets)
         rows, self.num_views, self.width = features.descriptors.shape

@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from gcf.data.features import FeatureFile
+from gcf.data.protocol import Features
 from gcf.errors import FeatureFileError
 
 CHECK_BYTES = 1 << 26
 EXPONENT = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}  # all ones: infinite or not a number
 
 
-def check_finite(features: FeatureFile, videos: np.ndarray) -> None:
+def check_finite(features: Features, videos: np.ndarray) -> None:
     """Raise FeatureFileError naming the videos among these whose descriptors or logits are not all finite.
 
     And where frames or times of clips cannot be, in whatever video.
     """
-    for part in getattr(features, "parts", ()):  # joined files: each is checked whole
-        check_finite(part, np.arange(part.num_videos))
-    if hasattr(features, "parts"):
+    if features.parts[0] is not features:  # joined files: each is checked whole
+        for part in features.parts:
+            check_finite(part, np.arange(part.num_videos))
         return
     features.check_clips()
     bad = np.zeros(features.num_clips, dtype=bool)
@@ -33,15 +33,17 @@ def check_finite(features: FeatureFile, videos: np.ndarray) -> None:
         )
 
 
-def check_learnable(features: FeatureFile, videos: np.ndarray) -> None:
+def check_learnable(features: Features, videos: np.ndarray) -> None:
     """Raise FeatureFileError where nothing in the descriptors of these videos tells one clip from another.
 
     That is where all are zero, all are equal, or what is stored in float16 lies below its digits. The centre view
     counts. Reading ends as soon as a difference is found, mostly with the first videos.
     """
-    for part in getattr(features, "parts", ()):  # joined files: each is checked whole
-        check_learnable(part, np.arange(part.num_videos))
-    if hasattr(features, "parts") or not len(videos):
+    if features.parts[0] is not features:  # joined files: each is checked whole
+        for part in features.parts:
+            check_learnable(part, np.arange(part.num_videos))
+        return
+    if not len(videos):
         return
     low, high = np.full((2, features.descriptors.shape[2]), [[np.inf], [-np.inf]], np.float32)
     for n in videos:

@@ -10,6 +10,7 @@ from gcf.data.annotations import Annotations, label_videos, read_annotations
 from gcf.data.features import FeatureFile
 from gcf.data.films import film_group, film_of, shared_films_note
 from gcf.data.joined import open_features
+from gcf.data.protocol import Features
 from gcf.data.spellings import settle_spellings
 from gcf.data.splits import Split, folds, holdout, judging_subset, published
 from gcf.data.stratify import rarest_classes
@@ -27,7 +28,7 @@ class LabelledFeatures:
     splits are stratified by and balanced batches drawn by. notes: what a user must know of the spelling of classes.
     """
 
-    features: FeatureFile
+    features: Features
     classes: tuple[str, ...]
     labels: np.ndarray
     subsets: Sequence[str]
@@ -121,7 +122,7 @@ def _other_names(data: LabelledFeatures) -> str:
     return f"; it names {names[0]!r}, and the videos are called {ids[0]!r}" if names else f", such as {ids[0]!r}"
 
 
-def _annotated(features: FeatureFile, annotations: Annotations, *, merge_labels: bool) -> LabelledFeatures:
+def _annotated(features: Features, annotations: Annotations, *, merge_labels: bool) -> LabelledFeatures:
     """Labels by annotations; the videos that failed at extraction are looked up too, so as not to count as missing."""
     n, known = features.num_videos, set(features.ids)
     failed = [name for name in dict.fromkeys(name for name, _ in features.failures) if name not in known]

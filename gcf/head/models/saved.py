@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gcf.data.atomic import atomic_file
-from gcf.data.features import FeatureFile
+from gcf.data.protocol import Features
 from gcf.data.recipe import misfits, other_runtime
 from gcf.data.schema import VideoFeatures
 from gcf.errors import HeadError, RecipeError
@@ -108,7 +108,7 @@ class SavedHead:
         )
         return indices[0, mask[0]]
 
-    def check_fits(self, features: FeatureFile) -> None:
+    def check_fits(self, features: Features) -> None:
         """Raise RecipeError or HeadError where features of another kind were about to be mixed with this head."""
         check_features(features, recipe=self.recipe, width=self.descriptor_width)
 
@@ -122,7 +122,7 @@ def _two_readings(first: int, second: int, width: int) -> str:
     )
 
 
-def check_features(features: FeatureFile, *, recipe: dict, width: int) -> None:
+def check_features(features: Features, *, recipe: dict, width: int) -> None:
     """Raise RecipeError or HeadError unless features are of the recipe and the width that a head was trained on."""
     found = misfits(recipe, features.recipe)
     if found:

@@ -23,7 +23,7 @@ import torch
 
 from gcf._version import __version__
 from gcf.data.atomic import atomic_file, clear_left_behind
-from gcf.data.features import FeatureFile
+from gcf.data.protocol import Features
 from gcf.data.recipe import canonical_json
 from gcf.data.splits import Split
 from gcf.head.fitting.labelled import LabelledFeatures
@@ -38,7 +38,7 @@ RECORD = "record"
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
-def features_digest(features: FeatureFile) -> str:
+def features_digest(features: Features) -> str:
     """A cheap fingerprint of the numbers in a feature file, without reading all of them.
 
     The recipe, the ids and what was known of each video file (size and time of change: a video that was extracted
