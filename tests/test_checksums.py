@@ -8,8 +8,8 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from contents import RECIPE, make_content, make_video
 from stage_one import extract
-from test_feature_file import RECIPE, make_content, make_video
 
 import gcf.cli
 from gcf import FeatureFile, verify_features

@@ -6,7 +6,7 @@ import torch
 from caches import one_video
 from compare import FLOAT32_FORWARD, FLOAT64_FORWARD, assert_bitwise_equal, relative_error
 from numpy_net import traced
-from test_gcf_net import CONFIGS, SMALL, built, name_of, some_clips
+from small_heads import CONFIGS, SMALL, built, name_of, some_clips
 
 from gcf.errors import HeadError, VideoError
 from gcf.explain.reading.evidence import read_video, rounds

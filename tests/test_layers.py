@@ -76,6 +76,14 @@ def test_a_class_name_stands_once_in_the_package():
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
+def test_no_test_file_imports_another():
+    tests = Path(__file__).parent
+    for path in tests.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("test_"), path
+
+
 def test_the_data_floor_knows_no_network():
     for path in (ROOT / "data").rglob("*.py"):
         names = {alias.name for node in ast.walk(ast.parse(path.read_text())) for alias in getattr(node, "names", ())}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from caches import one_video
 from measured import heat_maps, reading, truth_entry, write_truth
-from test_faithfulness import mean_head
+from small_heads import mean_head
 
 from gcf.data.boxes import read_boxes, read_groups
 from gcf.data.segments import Segment

@@ -6,7 +6,7 @@ import pytest
 import torch
 from caches import RECIPE
 from compare import FLOAT32_FORWARD, relative_error
-from test_saved_head import TRAINING, some_head
+from small_heads import TRAINING, some_head
 
 import gcf.cli
 from gcf.data.recipe import recipe_sha256

@@ -6,8 +6,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from contents import RECIPE, make_video
 from stage_one import extract
-from test_feature_file import RECIPE, make_video
 
 from gcf.data.features import FeatureFile
 from gcf.data.gathered import OPEN_FILES, GatheredVideos, gather
