@@ -27,9 +27,9 @@ from rates import local_copies, median_frames
 
 from gcf.data.atomic import atomic_file
 from gcf.extract.backbones.registry import SPECS, find_backbone
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import VideoPath, find_videos
-from gcf.extract.pipeline import NetworkJob, load_network, stream_together
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import NetworkJob, load_network, stream_together
 from gcf.terminal import guarded
 
 KEPT = Path(__file__).with_suffix(".json")

@@ -28,7 +28,6 @@ from rates import Company, Rate, local_copies, measured, median_frames
 
 from gcf.extract.backbones import load_backbone
 from gcf.extract.backbones.normalise import Normalise
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.clips import fill_indices
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips
@@ -37,7 +36,8 @@ from gcf.extract.network.clip_network import ClipNetwork
 from gcf.extract.network.network_pool import NetworkPool
 from gcf.extract.network.openvino_map import processor
 from gcf.extract.network.precision import natural_precision
-from gcf.extract.pipeline import load_network, stream_features
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network, stream_features
 
 BACKBONES = ("shufflenetv2", "mobilenetv2", "x3d_s", "s3d", "resnext101", "r2plus1d_18", "r3d_18")
 SIZES = (1, 2, 4, 8)  # of batches

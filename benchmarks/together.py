@@ -20,11 +20,11 @@ from pathlib import Path
 import joblib
 from rates import Rate, measured
 
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import VideoPath, find_videos
 from gcf.extract.decoding.jobs import Clip, ClipJob
 from gcf.extract.decoding.pool import DecoderPool, Failed
-from gcf.extract.pipeline import NetworkJob, load_network, stream_together
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import NetworkJob, load_network, stream_together
 
 PAIRS = ("shufflenetv2_0.25x,shufflenetv2_0.5x", "mobilenetv2,shufflenetv2", "r3d_18,mobilenetv2", "x3d_xs,x3d_s")
 

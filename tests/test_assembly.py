@@ -9,10 +9,10 @@ from compare import assert_bitwise_equal
 
 from gcf.data.schema import VideoFeatures, VideoInfo
 from gcf.errors import StoppedError
-from gcf.extract.assembly import Batcher, assemble
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.jobs import Clip
 from gcf.extract.decoding.pool import Failed
+from gcf.extract.stream.assembly import Batcher, assemble
 
 INFO = VideoInfo(fps=25, num_frames=16, width=32, height=32, duration=1, size=1, mtime_ns=1)
 

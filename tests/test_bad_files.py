@@ -102,7 +102,7 @@ def test_a_root_that_is_itself_a_link_holds_its_videos(tmp_path):  # row 31
 
 @pytest.mark.parametrize("options", [{"max_frames": 0}, {"deadline": 0.0}, {"deadline": -1.0}, {"max_gigapixels": 0.0}])
 def test_bounds_that_nothing_could_keep_are_refused(options):
-    from gcf.extract.config import ExtractConfig
+    from gcf.extract.stream.config import ExtractConfig
 
     with pytest.raises(UsageError, match="must be"):
         ExtractConfig(**options)

@@ -19,7 +19,7 @@ from gcf.data.parts import PartFolder
 from gcf.data.schema import FeatureContent
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError
-from gcf.extract import run
+from gcf.extract.stream import run
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from gcf.errors import UsageError, VideoError
 from gcf.explain.reading.gradcam import descriptor_gradients, grad_cam
 from gcf.explain.reading.heat import HeatMaps, crop_box
 from gcf.explain.reading.maps import video_heat
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips
 from gcf.extract.decoding.preprocess import Geometry
-from gcf.extract.pipeline import load_network
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network
 from gcf.head.models.build import build_head
 from gcf.head.models.config import head_config
 from gcf.head.models.saved import SavedHead

@@ -13,14 +13,14 @@ from stage_one import TINY, extract
 import gcf
 from gcf.data.schema import VideoFeatures
 from gcf.errors import UsageError
-from gcf.extract import pipeline
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.engines import local
 from gcf.extract.engines.local import LocalEngine
 from gcf.extract.network import network_pool as lanes_module
 from gcf.extract.network.clip_network import ClipNetwork
 from gcf.extract.network.network_pool import NetworkPool
+from gcf.extract.stream import pipeline
+from gcf.extract.stream.config import ExtractConfig
 
 pytestmark = pytest.mark.processor
 

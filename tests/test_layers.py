@@ -45,7 +45,7 @@ def test_imports_run_one_way(floor):
 
 ROOMS = {  # each room may import those before it on its own floor; "" are the files of the floor itself
     "head": ["models", "fitting", "trials", "tables", "", "report"],
-    "extract": ["decoding", "weights", "backbones", "network", "", "engines"],
+    "extract": ["decoding", "weights", "backbones", "network", "stream", "engines", ""],
     "explain": ["reading", "drawing", "measures", "files", "pages", "doctor", ""],
 }
 

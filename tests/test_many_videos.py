@@ -8,8 +8,8 @@ import pytest
 import videos
 from stage_one import TINY, extract
 
-from gcf.extract import run
 from gcf.extract.decoding import pool
+from gcf.extract.stream import run
 
 TESTS = Path(__file__).parent
 

@@ -17,14 +17,15 @@ from stage_one import TINY, extract
 from gcf import FeatureFile
 from gcf.data import lock, parts
 from gcf.errors import RecipeError, RefusedError, StoppedError
-from gcf.extract import extractor, run
+from gcf.extract import extractor
 from gcf.extract.engines.ray_faults import check_same
 from gcf.extract.network import precision
+from gcf.extract.stream import run
 
 RUN = """
 import sys, time
 from gcf import extract_videos
-from gcf.extract import run
+from gcf.extract.stream import run
 from gcf.extract.network import clip_network as network
 run.PART_VIDEOS = 1
 plain = network.ClipNetwork.__call__

@@ -21,14 +21,14 @@ from gcf.explain.drawing.pictures import middle_frames
 from gcf.explain.reading.described import open_source
 from gcf.extract.backbones.plugin import complete_recipe
 from gcf.extract.backbones.published import Pixels, assumed_pixels, find_weights
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.clips import fill_indices
 from gcf.extract.decoding.jobs import ClipJob, decode_clips
 from gcf.extract.decoding.preprocess import Geometry
 from gcf.extract.decoding.sampling import AtRate
 from gcf.extract.decoding.video import Video
 from gcf.extract.decoding.worker import jobs_from_json, jobs_to_json
-from gcf.extract.recipe import make_recipe
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.recipe import make_recipe
 from gcf.head.models.saved import load_head
 
 SMALL = Geometry(resize=16, crop=(16, 16))

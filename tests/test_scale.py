@@ -15,7 +15,7 @@ from gcf.data.merge import merge_features
 from gcf.data.parts import PartFolder
 from gcf.data.schema import FeatureContent
 from gcf.data.writer import write_features
-from gcf.extract import run
+from gcf.extract.stream import run
 
 
 def shards(folder, *, videos, clips, width=64):

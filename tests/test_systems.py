@@ -10,11 +10,11 @@ from stage_one import TINY
 
 import gcf
 from gcf.errors import UsageError
-from gcf.extract.config import ExtractConfig
 from gcf.extract.network import clip_network as network
 from gcf.extract.network import network_pool as lanes_module
 from gcf.extract.network.clip_network import choose_device
 from gcf.extract.network.network_pool import NetworkPool
+from gcf.extract.stream.config import ExtractConfig
 
 LIKE_MACOS = """
 import os, sys
@@ -51,13 +51,13 @@ def test_extraction_and_training_ask_for_nothing_that_macos_has_not(folder, tmp_
 def test_the_decoders_are_as_many_as_the_processors_that_this_process_may_use(folder, tmp_path, monkeypatch):
     asked = []
 
-    class Noting(gcf.extract.pipeline.DecoderPool):
+    class Noting(gcf.extract.stream.pipeline.DecoderPool):
         def __init__(self, *given, num_workers, **more):
             asked.append(num_workers)
             super().__init__(*given, num_workers=1, **more)
 
-    monkeypatch.setattr("gcf.extract.pipeline.DecoderPool", Noting)
-    monkeypatch.setattr("gcf.extract.pipeline.joblib.cpu_count", lambda: 5)
+    monkeypatch.setattr("gcf.extract.stream.pipeline.DecoderPool", Noting)
+    monkeypatch.setattr("gcf.extract.stream.pipeline.joblib.cpu_count", lambda: 5)
     for workers in (None, 3):
         gcf.extract_videos(folder, tmp_path / f"{workers}.h5", backbone=TINY, workers=workers)
     assert asked == [5, 3]

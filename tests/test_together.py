@@ -13,8 +13,6 @@ from stage_one import TINY
 from gcf import FeatureFile, extract_together, extract_videos
 from gcf.data.schema import VideoFeatures, VideoInfo
 from gcf.errors import RefusedError, UsageError, VideoError
-from gcf.extract import run
-from gcf.extract.assembly import Batcher, assemble
 from gcf.extract.decoding import jobs as decoding
 from gcf.extract.decoding import pool
 from gcf.extract.decoding.find import VideoPath, find_videos
@@ -22,6 +20,8 @@ from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips, decode_each
 from gcf.extract.decoding.pool import DecoderPool, Failed
 from gcf.extract.decoding.preprocess import Geometry
 from gcf.extract.extractor import outputs_of
+from gcf.extract.stream import run
+from gcf.extract.stream.assembly import Batcher, assemble
 
 SETTINGS = {"batch_size": 4, "workers": 2, "precision": "fp32"}
 LONG, SHORT = ClipJob(16, "loop", Geometry(16, (16, 16))), ClipJob(4, "loop", Geometry(20, (18, 16)))

@@ -23,7 +23,7 @@ from gcf.explain.reading.described import Found, Source, find_sources, source_of
 from gcf.explain.reading.intervals import propose_intervals
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.pool import Failed
-from gcf.extract.progress import Progress
+from gcf.extract.stream.progress import Progress
 from gcf.head.models.saved import SavedHead
 
 SHOWN = 4  # intervals of a video in its line

@@ -18,7 +18,7 @@ from gcf.explain.reading.described import Source, find_sources, source_of, train
 from gcf.explain.reading.evidence import check_finite
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.pool import Failed
-from gcf.extract.progress import Progress
+from gcf.extract.stream.progress import Progress
 from gcf.head.models.output import HeadOutput
 from gcf.head.models.saved import SavedHead
 

@@ -19,11 +19,11 @@ from gcf.data.text import named_classes
 from gcf.data.writer import require_output
 from gcf.errors import UsageError
 from gcf.extract.backbones.huggingface_names import is_huggingface, place_of
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import find_videos
 from gcf.extract.engines import open_engine
-from gcf.extract.progress import Progress
-from gcf.extract.run import ExtractionRun, lacking
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.progress import Progress
+from gcf.extract.stream.run import ExtractionRun, lacking
 from gcf.extract.weights.cache import FILE_SUFFIXES
 
 log = logging.getLogger("gcf")

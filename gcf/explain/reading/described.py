@@ -17,10 +17,10 @@ from gcf.explain.reading.own_classifier import OWN, own_classifier
 from gcf.explain.reading.recorded import check_plugin, recorded_commit, recorded_name, recorded_weights
 from gcf.extract.backbones.huggingface_names import is_huggingface
 from gcf.extract.backbones.loading import TEMPORAL_STRIDES
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import VideoPath, find_videos
 from gcf.extract.decoding.pool import Failed
-from gcf.extract.pipeline import SAFETENSORS, load_network, stream_features
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import SAFETENSORS, load_network, stream_features
 from gcf.head.models.ensemble import load_trained
 from gcf.head.models.head_file import refuse_head_file
 from gcf.head.models.saved import SavedHead, check_features, given_or_loaded

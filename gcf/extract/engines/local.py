@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import VideoPath, size_on_disk
-from gcf.extract.pipeline import load_network
-from gcf.extract.run import ExtractionRun, work
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network
+from gcf.extract.stream.run import ExtractionRun, work
 
 
 class LocalEngine:

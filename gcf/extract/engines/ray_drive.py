@@ -14,7 +14,7 @@ from gcf.extract.decoding.find import VideoPath, size_on_disk
 from gcf.extract.engines.chunks import Chunk, ChunkQueue
 from gcf.extract.engines.ray_cluster import Cluster, nodes
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
-from gcf.extract.run import ExtractionRun
+from gcf.extract.stream.run import ExtractionRun
 
 POLL_SECONDS, NODES_SECONDS, STOP_SECONDS = 0.5, 5.0, 20.0
 LISTING_SECONDS = 90.0  # NFS keeps the listing of a folder for up to a minute

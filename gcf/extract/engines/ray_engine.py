@@ -11,14 +11,14 @@ from gcf.data.parts import PartFolder
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import GcfError
 from gcf.extract.backbones.huggingface_names import absolute_name, is_huggingface
-from gcf.extract.config import PRECISIONS, ExtractConfig
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.engines.ray_cluster import Cluster, signals_held
 from gcf.extract.engines.ray_drive import POLL_SECONDS, Drive, Worker
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
 from gcf.extract.engines.ray_worker import MARKER, Model, RayWorker, WorkerJob, recipe_on_node
-from gcf.extract.pipeline import load_network
-from gcf.extract.run import ExtractionRun
+from gcf.extract.stream.config import PRECISIONS, ExtractConfig
+from gcf.extract.stream.pipeline import load_network
+from gcf.extract.stream.run import ExtractionRun
 
 
 class RayEngine:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import joblib
 
 from gcf.data.schema import VideoFeatures
-from gcf.extract.assembly import Batcher, assemble
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.jobs import ClipJob
 from gcf.extract.decoding.pool import DecoderPool, Failed
+from gcf.extract.stream.assembly import Batcher, assemble
+from gcf.extract.stream.config import ExtractConfig
 
 if TYPE_CHECKING:
     from gcf.extract.network.clip_network import ClipNetwork
@@ -38,7 +38,7 @@ def load_network(backbone: str, weights: str, config: ExtractConfig, kinds: str 
     from gcf.extract.network.clip_network import choose_device
     from gcf.extract.network.conversion import ModelNames
     from gcf.extract.network.precision import precise_network
-    from gcf.extract.recipe import make_recipe, runtime_versions
+    from gcf.extract.stream.recipe import make_recipe, runtime_versions
 
     device = choose_device(config.devices[0])
     if kinds == SAFETENSORS:

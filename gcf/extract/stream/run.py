@@ -12,10 +12,10 @@ from gcf.data.features import FeatureFile
 from gcf.data.parts import PartFolder, check_list, check_recipe
 from gcf.data.schema import FeatureContent, VideoFeatures, id_key
 from gcf.data.writer import write_features
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.pool import Failed
-from gcf.extract.pipeline import NetworkJob, stream_together
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import NetworkJob, stream_together
 
 if TYPE_CHECKING:
     from gcf.extract.network.clip_network import ClipNetwork

@@ -9,9 +9,9 @@ import torch
 from gcf._version import __version__
 from gcf.errors import UsageError
 from gcf.extract.backbones.huggingface_names import is_huggingface
-from gcf.extract.config import ExtractConfig
 from gcf.extract.decoding.sampling import rate_of
 from gcf.extract.network.openvino_map import openvino_version
+from gcf.extract.stream.config import ExtractConfig
 
 log = logging.getLogger("gcf")
 # Of a backbone's recipe: under another name here, kept elsewhere in the file, or said by num_frames
