@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from gcf.explain.predict import predict_videos, stream_predictions
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_together, extract_videos
+    from gcf.extract.stream.config import ExtractConfig
     from gcf.head.ablation import ablate
     from gcf.head.checks import check_head
     from gcf.head.compare import compare_features
     from gcf.head.estimator import GCFClassifier
     from gcf.head.evaluate import evaluate_head
+    from gcf.head.models.config import HeadConfig, Protocol, TrainConfig
     from gcf.head.models.ensemble import load_ensemble
     from gcf.head.models.saved import load_head
     from gcf.head.onnx_export import export_onnx
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from gcf.head.transfer import transfer_head
 
 _PLACES = {
+    "TrainConfig": "gcf.head.models.config",
+    "Protocol": "gcf.head.models.config",
+    "HeadConfig": "gcf.head.models.config",
+    "ExtractConfig": "gcf.extract.stream.config",
     "FeatureFile": "gcf.data.features",
     "GCFClassifier": "gcf.head.estimator",
     "ablate": "gcf.head.ablation",
@@ -69,9 +75,13 @@ _PLACES = {
 }
 
 __all__ = [
+    "ExtractConfig",
     "FeatureFile",
     "GCFClassifier",
     "GcfError",
+    "HeadConfig",
+    "Protocol",
+    "TrainConfig",
     "__version__",
     "ablate",
     "check_head",

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from gcf.head.fitting.backbone_clips import backbone_columns, whose_classifier
 from gcf.head.fitting.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
 from gcf.head.fitting.start import DEFAULT_HEAD, Start
 from gcf.head.fitting.tensorboard import TensorBoardLog
-from gcf.head.models.config import HeadConfig, Protocol, TrainConfig, split_options
+from gcf.head.models.config import HeadConfig, Protocol, TrainConfig, TrainOptions, split_options
 from gcf.head.runs import FORMAT, run_folder
 from gcf.head.tables.arm_table import markdown_table, table_rows
 from gcf.head.tables.calibration_report import calibration_of
@@ -75,7 +76,7 @@ def ablate(
     audit: bool = True,
     tensorboard: str | os.PathLike | None = None,
     overwrite: bool = False,
-    **options,
+    **options: Unpack[TrainOptions],
 ) -> Ablation:
     """Train and judge every arm on the same splits with the same seeds (five unless `seeds` says), in one pass.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from torch import nn
@@ -21,7 +22,7 @@ from gcf.head.circumstances import audit_splits, circumstances
 from gcf.head.fitting.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
 from gcf.head.fitting.start import DEFAULT_HEAD, Start, starting_point
 from gcf.head.fitting.tensorboard import TensorBoardLog
-from gcf.head.models.config import HeadConfig, Protocol, head_config, split_options
+from gcf.head.models.config import HeadConfig, Protocol, TrainOptions, head_config, split_options
 from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.tables.calibration_report import calibration_of
@@ -65,7 +66,7 @@ def train_head(
     audit: bool = True,
     tensorboard: str | os.PathLike | None = None,
     overwrite: bool = False,
-    **options,
+    **options: Unpack[TrainOptions],
 ) -> TrainingRun:
     """Train a head on the labelled videos of a feature file, and judge it on the test videos, once, at the end.
 

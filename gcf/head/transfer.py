@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from gcf.data.joined import open_features
 from gcf.errors import UsageError
 from gcf.head.fitting.labelled import label_features, make_splits
 from gcf.head.fitting.metrics import is_right
-from gcf.head.models.config import HeadConfig, TrainConfig, split_options
+from gcf.head.models.config import HeadConfig, TrainConfig, TrainOptions, split_options
 from gcf.head.models.head_file import refuse_head_file
 from gcf.head.models.saved import SavedHead, check_features, given_or_loaded, save_head
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_json
@@ -61,7 +62,7 @@ def transfer_head(
     head_file: str | os.PathLike | None = None,
     source_annotations: Annotations | str | os.PathLike | None = None,
     overwrite: bool = False,
-    **options,
+    **options: Unpack[TrainOptions],
 ) -> TransferRun:
     """Train a head on the feature file `source`, then its last layer alone on `target`; and the same head from scratch.
 

@@ -19,7 +19,7 @@ from gcf.extract.backbones.huggingface_names import is_huggingface
 from gcf.extract.backbones.loading import TEMPORAL_STRIDES
 from gcf.extract.decoding.find import VideoPath, find_videos
 from gcf.extract.decoding.pool import Failed
-from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.config import ExtractConfig, extract_config
 from gcf.extract.stream.pipeline import SAFETENSORS, load_network, stream_features
 from gcf.head.models.ensemble import load_trained
 from gcf.head.models.head_file import refuse_head_file
@@ -185,7 +185,7 @@ def _with_own_classifier(found: Found, backbone: str | None, weights: str | None
         )
     if backbone is None:
         raise UsageError("which backbone? name it with --backbone; or name the folder of a trained head")
-    config = ExtractConfig(**options)
+    config = extract_config(options)
     network, recipe = load_network(backbone, weights or "default", config)
     return Source(own_classifier(network, recipe), tuple(found), recipe, network=network, config=config)
 

@@ -1,7 +1,10 @@
 """What decides how videos become descriptors, beside the backbone and its weights."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TypedDict
 
+from gcf.data.options import require_known
 from gcf.errors import UsageError
 from gcf.extract.decoding.clips import TAILS
 from gcf.extract.decoding.sampling import MOST_FPS, rate_of
@@ -99,3 +102,37 @@ class ExtractConfig:
     def devices(self) -> list[str]:
         """The devices by name, at least one."""
         return [name.strip() for name in self.device.split(",")]
+
+
+class ExtractOptions(TypedDict, total=False):
+    """Keywords of `extract_videos` and `extract_together`: the fields of ExtractConfig."""
+
+    temporal_stride: str
+    sampling: str | float
+    views: int
+    views_seed: int
+    device: str
+    precision: str
+    runtime: str
+    workers: int | None
+    batch_size: int | None
+    shard: tuple[int, int] | None
+    tail: str
+    clip_frames: int | None
+    dtype: str
+    update: bool
+    deadline: float
+    max_frames: int | None
+    max_gigapixels: float | None
+    stay_inside: bool
+    repair: bool
+    engine: str
+    worker_cpus: int | None
+    class_level: str | int | None
+    merge_labels: bool
+
+
+def extract_config(options: Mapping[str, object]) -> ExtractConfig:
+    """The config of these keywords. Raises UsageError for one that is no field of it."""
+    require_known(options, [f.name for f in fields(ExtractConfig)])
+    return ExtractConfig(**options)

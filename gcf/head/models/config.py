@@ -1,9 +1,11 @@
 """Settings: which head, how it is trained, and on which splits and seeds it is compared."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+from gcf.data.options import require_known
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import UsageError
 from gcf.head.models.kinds import KINDS
@@ -288,8 +290,45 @@ class Protocol:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"annotations": name}
 
 
-def split_options(options: dict) -> tuple[Protocol, TrainConfig]:
-    """Keyword options of `train_head` and `ablate`, sorted into the two things that they set."""
+class TrainOptions(TypedDict, total=False):
+    """Keywords of `train_head`, `ablate` and their like: the fields of Protocol and TrainConfig."""
+
+    annotations: "str | os.PathLike | Annotations | None"
+    cv: str | int | None
+    seeds: int | None
+    multi_label: bool
+    judge: str | None
+    merge_labels: bool
+    epochs: int | None
+    batch_size: int
+    lr: float | None
+    momentum: float
+    dampening: float
+    weight_decay: float
+    sparsity: float
+    patience: int
+    drops: int
+    num_clips: int
+    clip_policy: str
+    padding: str
+    sampling: str
+    batch_order: str
+    class_weights: str
+    standardise: bool | None
+    seed: int
+    init: "str | os.PathLike | SavedHead | None"
+    head_file: str | os.PathLike | None
+    freeze: str
+    device: str
+    precision: str
+
+
+def split_options(options: Mapping[str, object]) -> tuple[Protocol, TrainConfig]:
+    """Keyword options of `train_head` and `ablate`, sorted into the two things that they set.
+
+    Raises UsageError for an option that is neither's.
+    """
     names = {f.name for f in fields(Protocol)}
+    require_known(options, [*names, *(f.name for f in fields(TrainConfig))])
     protocol = Protocol(**{name: value for name, value in options.items() if name in names})
     return protocol, TrainConfig(**{name: value for name, value in options.items() if name not in names})
