@@ -107,8 +107,16 @@ class RowsComparison:
 
     def result(self) -> RowsDifference:
         """What was found so far."""
-        extremes = [self.extremes.get(name) for name in ("absolute", "relative", "cosine")]
-        return RowsDifference(self.clips, self.differing, self.videos, self.not_finite, *extremes, self.shapes)
+        return RowsDifference(
+            clips=self.clips,
+            differing=self.differing,
+            videos=self.videos,
+            not_finite=self.not_finite,
+            absolute=self.extremes.get("absolute"),
+            relative=self.extremes.get("relative"),
+            cosine=self.extremes.get("cosine"),
+            shapes=self.shapes,
+        )
 
 
 def _measures(a: np.ndarray, b: np.ndarray, gap: np.ndarray) -> list[tuple[str, np.ndarray, int]]:

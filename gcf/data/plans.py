@@ -78,9 +78,8 @@ def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> 
     shared = np.random.default_rng([OF_GROUP, seed, trimmed, group])
     shapes = [str(shape) for shape in rng.permutation(SHAPES)]
     actor = Sprite(shapes[0], float(rng.uniform()))
-    if trimmed:
-        acts = (Act(label, TRIMMED_FRAMES, actor, action=True),)
-    else:
+    acts: tuple[Act, ...] = (Act(label, TRIMMED_FRAMES, actor, action=True),)
+    if not trimmed:
         acts = _script(rng.permutation(label.split("+")).tolist(), actor, shapes[1:], rng)
     return VideoPlan(
         id=f"{label}/{'t' if trimmed else 'v'}{number:05d}_g{group + 1:03d}.mp4",
@@ -113,7 +112,7 @@ def _distractors(frames: int, shapes: Sequence[str], rng: np.random.Generator) -
         length = int(rng.integers(*DISTRACTOR_FRAMES, endpoint=True))
         length = frames if frames - length < shortest else length
         primitive = DISTRACTORS[rng.integers(len(DISTRACTORS))] if length >= shortest else "none"
-        sprite = Sprite(shapes[rng.integers(len(shapes))], float(rng.uniform()))
+        sprite = Sprite(shapes[int(rng.integers(len(shapes)))], float(rng.uniform()))
         acts.append(Act(primitive, length, sprite, action=False))
         frames -= length
     return acts

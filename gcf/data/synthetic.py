@@ -18,10 +18,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import joblib
 import numpy as np
+from av import VideoStream
 from tqdm import tqdm
 
 from gcf.data.atomic import FULL, atomic_file, clear_left_behind
@@ -183,7 +185,7 @@ def _encode(frames: np.ndarray, rate: Fraction) -> bytes:
     """An MP4 file of frames (n, H, W, 3), from time 0 on."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream(CODEC, rate=rate, options=dict(QUALITY))
+        stream = cast(VideoStream, container.add_stream(CODEC, rate=rate, options=dict(QUALITY)))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.codec_context.thread_count = 1
         for pixels in frames:

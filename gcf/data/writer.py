@@ -5,6 +5,7 @@ file. Rows go through memory a piece at a time, also those of the clips' times, 
 videos and nothing that grows with their clips.
 """
 
+import io
 import math
 import os
 import zlib
@@ -105,18 +106,19 @@ def _columns(table: Table, content: FeatureContent) -> dict[str, np.ndarray]:
     return found | {name: encode(values) for name, values in texts.items()}
 
 
-def _put(file: BinaryIO, offset: int | None, values: np.ndarray) -> None:
+def _put(file: BinaryIO | io.RawIOBase, offset: int | None, values: np.ndarray) -> None:
     if offset is not None:
         file.seek(offset)
-        file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+        file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 def _copy(file: BinaryIO, offset: int, table: Table, name: str, sums: array) -> None:
     """Put the rows of one dataset on the disk, and into the checksums of their videos."""
     file.seek(offset)
     for n, data in table.rows(name):
-        file.write(data)
-        sums[n] = zlib.crc32(data, sums[n])
+        stored = data if isinstance(data, bytes) else data.data
+        file.write(stored)
+        sums[n] = zlib.crc32(stored, sums[n])
 
 
 def require_output(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from gcf.data.options import require_known
 from gcf.errors import UsageError
@@ -135,4 +135,5 @@ class ExtractOptions(TypedDict, total=False):
 def extract_config(options: Mapping[str, object]) -> ExtractConfig:
     """The config of these keywords. Raises UsageError for one that is no field of it."""
     require_known(options, [f.name for f in fields(ExtractConfig)])
-    return ExtractConfig(**options)
+    given: dict[str, Any] = dict(options)
+    return ExtractConfig(**given)

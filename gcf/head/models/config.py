@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gcf.data.options import require_known
 from gcf.data.plugin_files import PLUGIN_SUFFIX
@@ -113,7 +113,7 @@ class HeadConfig:
 
 _KINDS_LISTED = sorted(KINDS.items(), key=lambda item: item[0] != "gcf")  # GCF-Net's first
 PRESETS = {
-    name: HeadConfig(name, kind=kind, **changes)
+    name: replace(HeadConfig(name, kind=kind), **changes)
     for kind, known in _KINDS_LISTED
     for name, changes in known.presets.items()
 }
@@ -330,5 +330,6 @@ def split_options(options: Mapping[str, object]) -> tuple[Protocol, TrainConfig]
     """
     names = {f.name for f in fields(Protocol)}
     require_known(options, [*names, *(f.name for f in fields(TrainConfig))])
-    protocol = Protocol(**{name: value for name, value in options.items() if name in names})
-    return protocol, TrainConfig(**{name: value for name, value in options.items() if name not in names})
+    given: dict[str, Any] = dict(options)
+    protocol = Protocol(**{name: value for name, value in given.items() if name in names})
+    return protocol, TrainConfig(**{name: value for name, value in given.items() if name not in names})

@@ -6,6 +6,7 @@ for each head that it writes.
 """
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from gcf.head.models.baselines import ClipHead, MeanHead
 from gcf.head.models.ensemble import MeanOfHeads
-from gcf.head.models.fusion import attention_weights
+from gcf.head.models.fusion import FusionLayer, attention_weights
 from gcf.head.models.gcf_net import GCFNet
 from gcf.head.models.output import HeadOutput, num_real
 from gcf.head.models.standard import Standardised
@@ -59,7 +60,8 @@ def _gcf_net(head: GCFNet, clips: Tensor, mask: Tensor) -> HeadOutput:
     """Equations 1 to 8, as in `GCFNet.forward`."""
     inputs = clips if head.project is None else head.project(clips)  # s (B, C, width_in)
     fused, attention = inputs, None
-    for layer in () if head.fusion is None else head.fusion.layers:
+    layers = [] if head.fusion is None else cast(list[FusionLayer], list(head.fusion.layers))
+    for layer in layers:
         attention = attention_weights(layer.query(fused), layer.key(fused), mask, normalise=layer.normalise)
         fused = layer.output(attention @ layer.value(fused))  # b (B, C, d)
     gate = None if head.gate is None else head.gate(fused, mask)  # alpha (B, C)

@@ -1,6 +1,7 @@
 """Inter-clip fusion: every clip takes from every clip, past and future (equations 1, 11 and 12)."""
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +74,10 @@ class Fusion(nn.Module):
         whole = A^N ... A^1, and own_j is what all the layers' matrices make of s_j alone. Only A itself is no longer
         seen as depending on the clips.
         """
-        fused, whole, own = spread(real, mask), None, real
-        for layer in self.layers:
+        first, *others = cast(list[FusionLayer], list(self.layers))
+        fused, whole = first(real, mask)
+        own = first.carry(real)
+        for layer in others:
             fused, attention = layer(real_rows(fused, mask), mask)
-            whole = attention if whole is None else attention @ whole
-            own = layer.carry(own)
+            whole, own = attention @ whole, layer.carry(own)
         return fused, whole, spread(own, mask)

@@ -39,4 +39,4 @@ def refuse_head_file(head_file: str | os.PathLike | None, head: str) -> None:
 
 def _base_name(config: HeadConfig) -> str:
     """The recorded file without its folders, of either kind of system."""
-    return re.split(r"[/\\]", config.source)[-1][:SHOWN]
+    return re.split(r"[/\\]", config.source or "")[-1][:SHOWN]

@@ -8,9 +8,10 @@ do.
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from gcf.data.recipe import JOINED
 from gcf.errors import HeadError
@@ -41,12 +42,12 @@ class Field:
     needed: bool = False
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return type(value) is int  # True and False are no numbers here
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(low: int, high: int, *, needed: bool = False) -> Field:
@@ -87,8 +88,9 @@ WORDS = _either(_text(300), NULL)
 
 
 def _is_classes(value: object) -> bool:
-    named = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    return named and 2 <= len(set(value)) == len(value) <= WIDEST
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        return False
+    return 2 <= len(set(value)) == len(value) <= WIDEST
 
 
 def _is_size(value: object) -> bool:
@@ -106,7 +108,7 @@ HEAD = {
     "classes": Field(f"a list of 2 to {WIDEST:,} names, each once", _is_classes, needed=True),
 }
 
-OF_TYPE = {
+OF_TYPE: dict[Any, Field] = {
     str: _text(200),
     int: _whole(1, WIDEST),
     bool: FLAG,
@@ -190,7 +192,7 @@ def _parsed(path: Path) -> object:
         raise HeadError(f"{path}: cannot be read ({error}); train the head again") from error
 
 
-def _faults(facts: dict) -> Iterable[str]:
+def _faults(facts: dict) -> Iterator[str]:
     """What is wrong with the fields but those of the config."""
     yield from _misfits(HEAD, facts)
     yield from _misfits(TRAINING, facts["training"], "training.")
@@ -203,7 +205,7 @@ def _faults(facts: dict) -> Iterable[str]:
         yield from _misfits(RECIPE, part, f"recipe.{JOINED}[{n}].")
 
 
-def _config_faults(config: dict) -> Iterable[str]:
+def _config_faults(config: dict) -> Iterator[str]:
     """What of the config this version does not know, or of what type it is not."""
     yield from (f"config.{name[:SHOWN]} is no setting of a head" for name in config.keys() - CONFIG)
     yield from (f"config.{name} is missing" for name in CONFIG_NEEDED if name not in config)
@@ -214,7 +216,7 @@ def _config_faults(config: dict) -> Iterable[str]:
                 yield f"config.{name} is missing, which says what file a plug-in head is made of"
 
 
-def _misfits(table: dict[str, Field], facts: dict, prefix: str = "") -> Iterable[str]:
+def _misfits(table: dict[str, Field], facts: dict, prefix: str = "") -> Iterator[str]:
     """Every field that is missing or not what it must be, in words."""
     for name, field in table.items():
         if name not in facts:
@@ -226,7 +228,8 @@ def _misfits(table: dict[str, Field], facts: dict, prefix: str = "") -> Iterable
 
 def _unreadable(facts: dict) -> str:
     """Why values without a field here could not be compared or written again; '' where they can."""
-    level, depth = [facts], 0
+    level: list[object] = [facts]
+    depth = 0
     while level:
         if depth == MOST_DEPTH:
             return _too_deep()

@@ -23,8 +23,8 @@ def initialise(head: nn.Module, generator: torch.Generator) -> None:
                 layer.reset_parameters()  # draws nothing
             elif isinstance(layer, nn.Embedding):
                 layer.weight.normal_(0, EMBEDDING_STD, generator=generator)
-            elif own and hasattr(layer, "initialise"):
-                layer.initialise(generator)
+            elif own and callable(draw := getattr(layer, "initialise", None)):
+                draw(generator)
             elif own:
                 raise TypeError(f"no initial values are known for {type(layer).__name__}")
 

@@ -192,7 +192,7 @@ CHECKS: dict[str, Callable[[Subject], Check]] = {
 def _faults(subject: Subject, output: HeadOutput) -> list[str]:
     """What is wrong with an answer, in words."""
     faults = []
-    for name, shape in part_shapes(*subject.mask.shape, subject.num_classes).items():
+    for name, shape in part_shapes(len(subject.mask), subject.mask.shape[1], subject.num_classes).items():
         found = getattr(output, name)
         if found is None:
             continue

@@ -30,7 +30,7 @@ class HeadKind:
     reads: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     order_aware: Callable[[Any], bool] = _never
-    presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compared: tuple[str, ...] = ()
 
     @property

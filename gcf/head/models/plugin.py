@@ -54,7 +54,7 @@ def build_plugin(config: HeadConfig, descriptor_width: int, num_classes: int, *,
 
     Raises HeadError where the file is gone or has changed, UsageError where build() or a first try of forward fails.
     """
-    path = Path(config.source)
+    path = Path(config.source or "")
     check_unchanged(path, config.source_sha256)
     build = _builder(path, _run(path, config.source_sha256))
     # The generator is the process's: heads that are built side by side would draw from each other's seeds.
@@ -85,7 +85,7 @@ def _file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def check_unchanged(path: Path, sha256: str) -> None:
+def check_unchanged(path: Path, sha256: str | None) -> None:
     """Raise HeadError unless the file is there and the one that a head was made of."""
     try:
         found = _file_sha256(path)

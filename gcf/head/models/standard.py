@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ class Standardised(nn.Module):
 
     Both are buffers: saved with the head, never trained, no parameters. They start as 0 and 1.
     """
+
+    mean: Tensor
+    scale: Tensor
+    head: Any
 
     def __init__(self, head: nn.Module, descriptor_width: int):
         super().__init__()
@@ -68,12 +73,14 @@ class Moments:
     @classmethod
     def of(cls, rows: Iterable[Tensor]) -> "Moments":
         """Of chunks (R, D), summed in float64: a large mean leaves the differences between rows their digits."""
-        count, total, squares = 0, 0.0, 0.0
+        count = 0
+        total: Tensor | float = 0.0
+        squares: Tensor | float = 0.0
         for chunk in rows:
             exact = chunk.double()
             count += len(exact)
             total = total + exact.sum(dim=0)
             squares = squares + exact.square().sum(dim=0)
-        mean, second = (total / count).cpu(), (squares / count).cpu()
+        mean, second = torch.as_tensor(total / count).cpu(), torch.as_tensor(squares / count).cpu()
         scale = (second - mean.square()).sum().clamp(min=0).sqrt() / LENGTH
         return cls(mean.float(), torch.where(scale > 0, scale, 1.0).float(), float(second.sum().sqrt()))

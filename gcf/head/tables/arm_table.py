@@ -167,7 +167,7 @@ def _columns(reference: str, *, several: bool) -> list[Column]:
         Column("folds, min to max", judged(lambda row: f"{100 * row['fold_min']:.1f} to {100 * row['fold_max']:.1f}")),
         Column("mAP %" if several else "mean class %", judged(lambda row: f"{100 * row['mean_class']:.1f}")),
         Column("k/n", judged(lambda row: f"{row['k']}/{row['n']}")),
-        Column(f"hit@1 against {reference}" if several else f"against {reference}", judged(_difference)),
+        Column(f"hit@1 against {reference}" if several else f"against {reference}", judged(_delta)),
         Column("95 % interval", compared(_interval)),
         Column("p (Holm)", compared(lambda row: _p(row["p_holm"]))),
         Column("gained/lost", compared(lambda row: f"{row['gained']}/{row['lost']}")),
@@ -180,7 +180,7 @@ def _columns(reference: str, *, several: bool) -> list[Column]:
     return columns
 
 
-def _difference(row: Mapping) -> str:
+def _delta(row: Mapping) -> str:
     if row["delta"] is not None:
         return f"{100 * row['delta']:+.1f}"
     return "not compared" if row.get("not_compared") else ""
