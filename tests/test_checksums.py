@@ -28,7 +28,7 @@ def stopped(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "PART_VIDEOS", 2)
-        patch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(folder, place / "f.h5", workers=1)
     return place / "f.h5.parts"
@@ -134,7 +134,7 @@ def test_a_repair_that_was_stopped_is_finished_without_doing_it_twice(folder, pa
     part, out = parts / "part-000001.h5", parts.with_name("f.h5")
     flip(part, place_of(part, "descriptors"))
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(folder, out, repair=True)
     assert extract(folder, out).extracted == 0

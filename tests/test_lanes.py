@@ -16,7 +16,7 @@ from gcf.errors import UsageError
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.engines import local
 from gcf.extract.engines.local import LocalEngine
-from gcf.extract.network import network_pool as lanes_module
+from gcf.extract.network import network_pool
 from gcf.extract.network.clip_network import ClipNetwork
 from gcf.extract.network.network_pool import NetworkPool
 from gcf.extract.stream import pipeline
@@ -170,7 +170,7 @@ def test_batches_that_wait_are_dropped_at_the_end_and_those_that_run_are_waited_
 def test_every_device_has_a_copy_of_its_own(network, monkeypatch):
     torch.set_num_threads(2)
     asked = []
-    monkeypatch.setattr(lanes_module, "choose_device", lambda name: asked.append(name) or CPU)
+    monkeypatch.setattr(network_pool, "choose_device", lambda name: asked.append(name) or CPU)
     with NetworkPool([network], ["cuda:0", "cuda:1", "cuda:2"]) as lanes:
         found = [lanes.free[0].get() for _ in range(lanes.count)]
     assert asked == ["cuda:1", "cuda:2"]

@@ -106,7 +106,7 @@ def test_a_part_is_opened_once_a_run(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "PART_VIDEOS", 1)
     monkeypatch.setattr(FeatureFile, "__init__", lambda self, path: (opened.append(str(path)), plain(self, path))[1])
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(folder, tmp_path / "f.h5")
     opened.clear()

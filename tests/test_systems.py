@@ -11,7 +11,7 @@ from stage_one import TINY
 import gcf
 from gcf.errors import UsageError
 from gcf.extract.network import clip_network as network
-from gcf.extract.network import network_pool as lanes_module
+from gcf.extract.network import network_pool
 from gcf.extract.network.clip_network import choose_device
 from gcf.extract.network.network_pool import NetworkPool
 from gcf.extract.stream.config import ExtractConfig
@@ -80,8 +80,8 @@ def test_a_device_that_is_not_here_is_refused_in_a_line():
 
 @pytest.mark.parametrize(("kind", "count"), [("cpu", 3), ("cuda", 2), ("mps", 1), ("xpu", 1)])
 def test_lanes_of_a_device(monkeypatch, kind, count):
-    monkeypatch.setattr(lanes_module.torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(lanes_module.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(network_pool.torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(network_pool.torch, "set_num_threads", lambda _: None)
     with NetworkPool([SimpleNamespace(device=SimpleNamespace(type=kind))]) as lanes:
         assert lanes.count == count
 

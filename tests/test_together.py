@@ -214,7 +214,7 @@ def test_what_one_file_has_already_is_not_done_for_it_again(folder, tmp_path, ba
 
 def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, tmp_path, pair, monkeypatch):
     monkeypatch.setattr(run, "PART_VIDEOS", 1)
-    seen, plain = [], run.Run.take
+    seen, plain = [], run.ExtractionRun.take
 
     def stop_after_five(self, video_id, outcome):
         seen.append((self.parts.out.name, video_id))
@@ -223,7 +223,7 @@ def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, 
         return plain(self, video_id, outcome)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "take", stop_after_five)
+        patch.setattr(run.ExtractionRun, "take", stop_after_five)
         with pytest.raises(KeyboardInterrupt):
             extract_together(folder, tmp_path / "f.h5", backbones=pair, **SETTINGS)
     kept = {name: len(list((tmp_path / f"f-{name}.h5.parts").glob("part-*"))) for name in ("tiny", "short")}
@@ -240,14 +240,14 @@ def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, 
 def test_one_file_that_cannot_be_committed_does_not_cost_the_other_its_rows(
     folder, tmp_path, pair, monkeypatch, failing, other
 ):
-    plain = run.Run.commit
+    plain = run.ExtractionRun.commit
 
     def commit(self):
         if self.parts.out.name == f"f-{failing}.h5":
             raise OSError("this one cannot be written")
         plain(self)
 
-    monkeypatch.setattr(run.Run, "commit", commit)
+    monkeypatch.setattr(run.ExtractionRun, "commit", commit)
     with pytest.raises(OSError, match="this one"):
         extract_together(folder, tmp_path / "f.h5", backbones=pair, **SETTINGS)
     assert list((tmp_path / f"f-{other}.h5.parts").glob("part-*"))
