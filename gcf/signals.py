@@ -1,9 +1,11 @@
 """A signal ends a command from within: what is in hand is put away, and none is lost on the way."""
 
 import os
+import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,29 +32,46 @@ def signals_raised() -> Iterator[None]:
     An exception that a signal's handler raises within a destructor or a callback of compiled code is printed and
     dropped by Python. Here such a signal is sent again, until its exception arrives.
     """
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, _terminate) for number in numbers}
-    hook, ended = sys.unraisablehook, threading.Event()
+    again: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    inside = threading.Event()  # set while Python reports what it drops: no exception gets out of there
+    hook = sys.unraisablehook
 
-    def send_again(number: int) -> None:
-        if not ended.wait(AGAIN):
-            os.kill(os.getpid(), number)
+    def raise_it(number: int, _frame) -> None:
+        if inside.is_set():
+            again.put(number)
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise TerminatedError(number)
 
     def dropped(unraisable) -> None:
-        if not isinstance(unraisable.exc_value, KeyboardInterrupt | TerminatedError):
-            return hook(unraisable)
-        number = getattr(unraisable.exc_value, "number", signal.SIGINT)
-        return threading.Thread(target=send_again, args=(number,), daemon=True).start()
+        inside.set()
+        try:
+            if isinstance(unraisable.exc_value, KeyboardInterrupt | TerminatedError):
+                again.put(getattr(unraisable.exc_value, "number", signal.SIGINT))
+            else:
+                hook(unraisable)
+        finally:
+            inside.clear()
 
+    def send_again() -> None:
+        while (number := again.get()) is not None:
+            time.sleep(AGAIN)
+            if not ended.is_set():
+                os.kill(os.getpid(), number)
+
+    ended = threading.Event()
+    threading.Thread(target=send_again, daemon=True).start()
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, raise_it) for number in numbers}
     sys.unraisablehook = dropped
     try:
         yield
     finally:
         ended.set()
+        again.put(None)
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _terminate(number: int, _frame) -> None:
-    raise TerminatedError(number)
