@@ -33,8 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from caches import easy_cache
 
 import gcf.cli
-from gcf.head import sitting  # noqa: F401  torch and the heads are loaded once, here
-from gcf.head.fitting import labelled  # noqa: F401  torch and the heads are loaded once, here
+from gcf.head.trials import experiment  # noqa: F401  torch and the heads are loaded once, here
 
 DEADLINE = 60.0  # seconds for a command that takes one
 MEMORY = 1 << 30  # bytes beside what a command takes on the undamaged file
