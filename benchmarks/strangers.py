@@ -220,7 +220,7 @@ class Trial:
         place = f"{' '.join(command[:2])} ({what})"
         if code not in (*WELL, REFUSED) or "Traceback" in text or "GCF_TRACEBACK" in text:
             self.problems.append(f"{place}: {code}, {text[-400:]}")
-        if code == REFUSED and not lines:
+        if code == REFUSED and not lines and command[0] != "verify":  # which says it on standard output
             self.problems.append(f"{place}: refused without a line: {text[-400:]}")
         if max((len(line) for line in lines), default=0) > 2000:
             self.problems.append(f"{place}: a line of {max(map(len, lines)):,} characters")
