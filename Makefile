@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test check avx2 lint demo clean
+.PHONY: test check avx2 lint types demo clean
 
 test: $(VENV)/.installed
 	$(MAKE) check
@@ -15,11 +15,14 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-check: lint
+check: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 avx2: $(VENV)/.installed
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n 2 --dist loadfile -m processor
+
+types:
+	$(BIN)/python scripts/check_types.py
 
 lint:
 	$(BIN)/ruff check gcf tests benchmarks scripts

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gcf.errors import UsageError
+from gcf.extract.backbones.published import assumed_pixels, default_listed, default_weights
 from gcf.extract.backbones.registry import SPECS, find_backbone
 from gcf.extract.complexity import backbone_complexity
-from gcf.extract.weights import assumed_pixels, default_listed, default_weights
 
 BEGIN = "<!-- the table: benchmarks/backbones.py writes what is between these lines -->"
 END = "<!-- end of the table -->"

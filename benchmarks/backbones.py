@@ -27,9 +27,9 @@ from rates import local_copies, median_frames
 
 from gcf.data.atomic import atomic_file
 from gcf.extract.backbones.registry import SPECS, find_backbone
-from gcf.extract.config import ExtractConfig
-from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pipeline import Reader, load_network, stream_together
+from gcf.extract.decoding.find import VideoPath, find_videos
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import NetworkJob, load_network, stream_together
 from gcf.terminal import guarded
 
 KEPT = Path(__file__).with_suffix(".json")
@@ -72,14 +72,14 @@ def in_full_swing(done: list[tuple[float, int]], *, warm: int = WARM_BATCHES) ->
 def extract_for(videos: list[VideoPath], network: Counted, recipe: dict, config: ExtractConfig, seconds: float) -> None:
     """Extract the videos over and over until so many seconds have passed in full swing."""
     many = [VideoPath(v.path, f"{n}/{v.id}") for n in range(REPEATS) for v in videos]
-    reader = Reader(network, recipe, {video.id for video in many})
+    network_job = NetworkJob(network, recipe, {video.id for video in many})
 
     def look() -> None:
         if len(network.done) >= WARM_BATCHES + LEAST_BATCHES and in_full_swing(network.done)[1] >= seconds:
             raise _EnoughError
 
     try:
-        for _ in stream_together(many, [reader], config, after_batch=look):
+        for _ in stream_together(many, [network_job], config, after_batch=look):
             pass
     except _EnoughError:
         return

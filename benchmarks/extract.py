@@ -27,17 +27,17 @@ import torch
 from rates import Company, Rate, local_copies, measured, median_frames
 
 from gcf.extract.backbones import load_backbone
-from gcf.extract.clips import fill_indices
-from gcf.extract.config import ExtractConfig
-from gcf.extract.decoding import Clip, ClipJob, decode_clips
-from gcf.extract.find import VideoPath
-from gcf.extract.lanes import Lanes
-from gcf.extract.network import ClipNetwork
-from gcf.extract.normalise import Normalise
-from gcf.extract.openvino_map import processor
-from gcf.extract.pipeline import load_network, stream_features
-from gcf.extract.precision import natural_precision
-from gcf.extract.preprocess import Geometry, centre_view
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.decoding.clips import fill_indices
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips
+from gcf.extract.decoding.preprocess import Geometry, centre_view
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.network_pool import NetworkPool
+from gcf.extract.network.openvino_map import processor
+from gcf.extract.network.precision import natural_precision
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network, stream_features
 
 BACKBONES = ("shufflenetv2", "mobilenetv2", "x3d_s", "s3d", "resnext101", "r2plus1d_18", "r3d_18")
 SIZES = (1, 2, 4, 8)  # of batches
@@ -65,14 +65,14 @@ def plain(videos: list[VideoPath], backbone: torch.nn.Module, geometry: Geometry
 def bare(network: ClipNetwork, shape: tuple[int, ...]) -> Rate:
     """The network alone on ready pixels, best of three."""
     pixels = np.random.default_rng(0).integers(0, 256, (network.batch_size, *shape), dtype=np.uint8)
-    with Lanes([network]) as lanes:
+    with NetworkPool([network]) as networks:
 
         def work(batches: int) -> int:
-            futures = [lanes.submit(pixels) for _ in range(batches)]
+            futures = [networks.submit(pixels) for _ in range(batches)]
             return sum(len(future.result()[0]) for future in futures)
 
-        work(lanes.count)
-        enough = max(lanes.count, round(BARE_SECONDS * measured(lambda: work(lanes.count)).a_second))
+        work(networks.count)
+        enough = max(networks.count, round(BARE_SECONDS * measured(lambda: work(networks.count)).a_second))
         batches = math.ceil(enough / network.batch_size)
         return max((measured(lambda: work(batches)) for _ in range(3)), key=lambda r: r.a_second)
 

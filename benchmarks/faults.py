@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from gcf.data.schema import VideoInfo
-from gcf.extract import pool, worker
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import DecoderPool, Failed
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding import pool, worker
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.pool import DecoderPool, Failed
+from gcf.extract.decoding.preprocess import Geometry
 
 FAULTS = {"crash": "decoder crashed (signal 11)", "hang": "deadline: no progress for ", "memory": "memory limit"}
 JOB = ClipJob(16, "loop", Geometry(4, (4, 4)))
@@ -48,7 +48,7 @@ def decode_each(path, video_id, jobs, **_):  # noqa: ARG001 - the signature of w
 
 
 def main(*pipes: str) -> None:
-    """What a decoder process runs: this module in place of gcf.extract.worker."""
+    """What a decoder process runs: this module in place of gcf.extract.decoding.worker."""
     worker.decode_each = decode_each
     worker.main(*pipes)
 

@@ -20,14 +20,14 @@ from torch.utils.data import DataLoader, Dataset
 import gcf
 from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
-from gcf.head import residency
-from gcf.head.batches import ClipBatches, Descriptors
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, Protocol, TrainConfig
-from gcf.head.fit import ORDER
-from gcf.head.labelled import label_features, make_splits
-from gcf.head.loss import training_loss
-from gcf.head.sampling import choose_clips
+from gcf.head.fitting import residency
+from gcf.head.fitting.batches import ClipBatches, Descriptors
+from gcf.head.fitting.fit import ORDER
+from gcf.head.fitting.labelled import label_features, make_splits
+from gcf.head.fitting.loss import training_loss
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, Protocol, TrainConfig
+from gcf.head.models.sampling import choose_clips
 
 ARMS = {"d-clips": "clip", "mean": "mean", "fusion-only": "fusion-only", "attention-only": "attention-only"}
 ARMS |= {"gcf-256": "gcf-256"}  # c-clip reads the classifier of d-clips

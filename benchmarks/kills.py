@@ -30,8 +30,9 @@ from watched import family
 import gcf.cli
 from gcf import FeatureFile
 from gcf.data.atomic import left_behind
-from gcf.extract import network, run  # noqa: F401  torch is loaded once, here
-from gcf.extract.find import find_videos
+from gcf.extract.decoding.find import find_videos
+from gcf.extract.network import clip_network as network  # noqa: F401  torch is loaded once, here
+from gcf.extract.stream import run
 
 TINY = Path(__file__).resolve().parents[1] / "tests" / "tiny_backbone.py"
 KINDS = ("decoder", "main", "group", "merge")

@@ -27,8 +27,8 @@ from watched import Peaks, watch
 
 from gcf import FeatureFile
 from gcf.data.home import home_folder
-from gcf.extract.find import SUFFIXES
-from gcf.extract.worker import MEMORY_LIMIT
+from gcf.extract.decoding.find import SUFFIXES
+from gcf.extract.decoding.worker import MEMORY_LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests" / "tiny_backbone.py"

@@ -31,8 +31,8 @@ from null_model import ARMS, Cell, draw, in_percent, print_cells, print_titles
 import gcf
 from gcf.data.schema import Clips, FeatureContent, VideoFeatures, VideoInfo
 from gcf.data.writer import write_features
-from gcf.head.config import HeadConfig
-from gcf.head.statistics import LEVEL, holm, paired_difference
+from gcf.head.models.config import HeadConfig
+from gcf.head.tables.statistics import LEVEL, holm, paired_difference
 
 TRAIN, WIDTH, CLASSES = 120, 32, 5
 SIZES = (100, 400, 2000, 10000)

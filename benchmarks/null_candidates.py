@@ -13,7 +13,7 @@ import numpy as np
 from null_model import Cell, draw, in_percent, print_cells, print_titles
 from scipy.stats import norm, t
 
-from gcf.head.statistics import (
+from gcf.head.tables.statistics import (
     LEVEL,
     _of_units,
     holm,

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import gcf
-from gcf.extract.find import find_videos
+from gcf.extract.decoding.find import find_videos
 
 
 def timed(*arguments: object) -> tuple[np.ndarray, str]:

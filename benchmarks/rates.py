@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import psutil
 
-from gcf.extract.find import VideoPath, find_videos
+from gcf.extract.decoding.find import VideoPath, find_videos
 
 MOST_COMPANY = 0.5  # cores
 

@@ -17,14 +17,14 @@ import time
 import torch
 from rates import Company
 
-from gcf.extract.agreement import drawn_clips, largest_difference, one_thread
 from gcf.extract.backbones import load_backbone
 from gcf.extract.backbones.registry import BACKBONES
-from gcf.extract.conversion import ModelNames
-from gcf.extract.folding import is_convolutional
-from gcf.extract.network import ClipNetwork
-from gcf.extract.openvino_map import processor
-from gcf.extract.precision import precise_network
+from gcf.extract.network.agreement import drawn_clips, largest_difference, one_thread
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.conversion import ModelNames
+from gcf.extract.network.folding import is_convolutional
+from gcf.extract.network.openvino_map import processor
+from gcf.extract.network.precision import precise_network
 
 CPU = torch.device("cpu")
 CLIPS = 4

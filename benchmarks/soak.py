@@ -29,7 +29,8 @@ from watched import Held, Peaks, held
 
 from gcf import FeatureFile, extract_videos
 from gcf.data.merge import merge_features
-from gcf.extract import pool, run
+from gcf.extract.decoding import pool
+from gcf.extract.stream import run
 
 TINY = Path(__file__).resolve().parents[1] / "tests" / "tiny_backbone.py"
 KINDS = (*FAULTS, "partial")

@@ -14,8 +14,8 @@ import time
 import numpy as np
 
 from gcf.data.schema import VideoInfo
-from gcf.extract import worker
-from gcf.extract.decoding import Clip
+from gcf.extract.decoding import worker
+from gcf.extract.decoding.jobs import Clip
 
 RATE = 25
 OUTBOX = -1  # set by main; the pipe that a torn or senseless message is written to
@@ -55,7 +55,7 @@ FAULTS = {
 
 
 def decode_each(path, video_id, jobs, **_):
-    """In place of gcf.extract.decoding.decode_each: as many clips as the file says, then the facts, or the fault."""
+    """In place of decode_each: as many clips as the file says, then the facts, or the fault."""
     ((place, job),) = jobs.items()
     with open(path, "rb") as file:
         asked = json.load(file)
@@ -90,7 +90,7 @@ worker.decode_each = decode_each
 
 
 def main(*pipes: str) -> None:
-    """Serve as gcf.extract.worker does."""
+    """Serve as gcf.extract.decoding.worker does."""
     global OUTBOX
     OUTBOX = int(pipes[1])
     worker.main(*pipes)

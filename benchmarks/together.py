@@ -20,28 +20,28 @@ from pathlib import Path
 import joblib
 from rates import Rate, measured
 
-from gcf.extract.config import ExtractConfig
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pipeline import Reader, load_network, stream_together
-from gcf.extract.pool import DecoderPool, Failed
+from gcf.extract.decoding.find import VideoPath, find_videos
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.pool import DecoderPool, Failed
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import NetworkJob, load_network, stream_together
 
 PAIRS = ("shufflenetv2_0.25x,shufflenetv2_0.5x", "mobilenetv2,shufflenetv2", "r3d_18,mobilenetv2", "x3d_xs,x3d_s")
 
 
-def streamed(videos: list[VideoPath], readers: list[Reader], config: ExtractConfig) -> Rate:
-    """One pass; its clips are those of all readers."""
+def streamed(videos: list[VideoPath], network_jobs: list[NetworkJob], config: ExtractConfig) -> Rate:
+    """One pass; its clips are those of all networks."""
 
     def work() -> int:
-        outcomes = [outcome for _, (_, outcome) in stream_together(videos, readers, config)]
+        outcomes = [outcome for _, (_, outcome) in stream_together(videos, network_jobs, config)]
         return sum(len(rows.descriptors) for rows in outcomes if not isinstance(rows, Failed))
 
     return measured(work)
 
 
-def decoded(videos: list[VideoPath], reader: Reader, config: ExtractConfig) -> Rate:
+def decoded(videos: list[VideoPath], network_job: NetworkJob, config: ExtractConfig) -> Rate:
     """Decoding alone, in the extraction's own decoder processes; its clips are thrown away."""
-    job = ClipJob.from_recipe(reader.recipe)
+    job = ClipJob.from_recipe(network_job.recipe)
     workers = joblib.cpu_count()
 
     def work() -> int:
@@ -54,13 +54,13 @@ def decoded(videos: list[VideoPath], reader: Reader, config: ExtractConfig) -> R
 def compare(names: list[str], videos: list[VideoPath], rounds: int) -> None:
     """Print one line for the backbones of `names`."""
     config, ids = ExtractConfig(), {video.id for video in videos}
-    readers = [Reader(*load_network(name, "random", config), ids) for name in names]
-    streamed(videos[:8], readers, config)  # warm
+    network_jobs = [NetworkJob(*load_network(name, "random", config), ids) for name in names]
+    streamed(videos[:8], network_jobs, config)  # warm
     alone, together, decoding = [], [], []
     for _ in range(rounds):
-        alone.append([streamed(videos, [reader], config) for reader in readers])
-        together.append(streamed(videos, readers, config))
-        decoding.append([decoded(videos, reader, config) for reader in readers])
+        alone.append([streamed(videos, [network_job], config) for network_job in network_jobs])
+        together.append(streamed(videos, network_jobs, config))
+        decoding.append([decoded(videos, network_job, config) for network_job in network_jobs])
     ratios = [both.seconds / _sum(each, "seconds") for each, both in zip(alone, together, strict=True)]
     used = statistics.median(_sum(each, "processor") for each in alone)
     share = statistics.median(_sum(each, "processor") for each in decoding) / used

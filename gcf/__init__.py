@@ -25,19 +25,25 @@ if TYPE_CHECKING:
     from gcf.explain.predict import predict_videos, stream_predictions
     from gcf.extract.backbones import load_backbone
     from gcf.extract.extractor import extract_together, extract_videos
+    from gcf.extract.stream.config import ExtractConfig
     from gcf.head.ablation import ablate
     from gcf.head.checks import check_head
     from gcf.head.compare import compare_features
-    from gcf.head.ensemble import load_ensemble
     from gcf.head.estimator import GCFClassifier
     from gcf.head.evaluate import evaluate_head
+    from gcf.head.models.config import HeadConfig, Protocol, TrainConfig
+    from gcf.head.models.ensemble import load_ensemble
+    from gcf.head.models.saved import load_head
     from gcf.head.onnx_export import export_onnx
     from gcf.head.report.write import write_report
-    from gcf.head.saved import load_head
     from gcf.head.training import train_head
-    from gcf.head.transfer_protocol import transfer_head
+    from gcf.head.transfer import transfer_head
 
 _PLACES = {
+    "TrainConfig": "gcf.head.models.config",
+    "Protocol": "gcf.head.models.config",
+    "HeadConfig": "gcf.head.models.config",
+    "ExtractConfig": "gcf.extract.stream.config",
     "FeatureFile": "gcf.data.features",
     "GCFClassifier": "gcf.head.estimator",
     "ablate": "gcf.head.ablation",
@@ -52,15 +58,15 @@ _PLACES = {
     "extract_videos": "gcf.extract.extractor",
     "join_features": "gcf.data.joined",
     "load_backbone": "gcf.extract.backbones",
-    "load_ensemble": "gcf.head.ensemble",
-    "load_head": "gcf.head.saved",
+    "load_ensemble": "gcf.head.models.ensemble",
+    "load_head": "gcf.head.models.saved",
     "localize_videos": "gcf.explain.localize",
     "merge_features": "gcf.data.merge",
     "predict_videos": "gcf.explain.predict",
     "run_demo": "gcf.explain.demo",
     "stream_predictions": "gcf.explain.predict",
     "train_head": "gcf.head.training",
-    "transfer_head": "gcf.head.transfer_protocol",
+    "transfer_head": "gcf.head.transfer",
     "verify_features": "gcf.data.verify",
     "watch_predictions": "gcf.explain.live",
     "write_demo_videos": "gcf.data.synthetic",
@@ -69,9 +75,13 @@ _PLACES = {
 }
 
 __all__ = [
+    "ExtractConfig",
     "FeatureFile",
     "GCFClassifier",
     "GcfError",
+    "HeadConfig",
+    "Protocol",
+    "TrainConfig",
     "__version__",
     "ablate",
     "check_head",

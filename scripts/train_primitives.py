@@ -28,11 +28,11 @@ from gcf.data.plans import TRIMMED_FRAMES
 from gcf.data.synthetic import write_demo_videos
 from gcf.errors import UsageError
 from gcf.extract.backbones.loading import build_network
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.backbones.published import find_weights
 from gcf.extract.backbones.registry import find_backbone
-from gcf.extract.normalise import Normalise
-from gcf.extract.preprocess import POSITIONS, SCALES, View, augmented_view, crop_square
-from gcf.extract.video import Video
-from gcf.extract.weights import find_weights
+from gcf.extract.decoding.preprocess import POSITIONS, SCALES, View, augmented_view, crop_square
+from gcf.extract.decoding.video import Video
 from gcf.terminal import guarded
 
 SPEC = find_weights("shufflenetv2_0.25x", "primitives")

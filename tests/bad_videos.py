@@ -1,16 +1,16 @@
 """The bad inputs of the project's robustness notes, made on the spot; by number, where each of the forty is tested:
 
-1 to 4, 6, 7, 10, 11, 21, 27 to 31   test_forty_files (2, 3 and 26 in test_video as well)
-5, 8, 9                              test_forty_files (real damaged files in test_video)
-12 to 16, 18, 25                     test_forty_streams (16, 18 and 14 also in test_video; real ones there too)
-17, 22, 23, 24                       test_forty_streams; sizes and pixel formats in test_video
-19, 20                               test_forty_faults: what they may cost
+1 to 4, 6, 7, 10, 11, 21, 27 to 31   test_bad_files (2, 3 and 26 in test_video as well)
+5, 8, 9                              test_bad_files (real damaged files in test_video)
+12 to 16, 18, 25                     test_odd_streams (16, 18 and 14 also in test_video; real ones there too)
+17, 22, 23, 24                       test_odd_streams; sizes and pixel formats in test_video
+19, 20                               test_disk_faults: what they may cost
 26                                   test_video
-32                                   test_forty_names (searching: test_find)
-33, 34, 37, the lost disk            test_forty_faults
-35, 36                               test_pool, and whole in test_forty_many
+32                                   test_odd_names (searching: test_find)
+33, 34, 37, the lost disk            test_disk_faults
+35, 36                               test_pool, and whole in test_many_videos
 38 to 40                             test_resume, test_feature_file, test_checkpoints, test_download, test_cli
-all files in one tree, by strace     test_forty_tree
+all files in one tree, by strace     test_bad_tree
 """
 
 import io

@@ -23,9 +23,9 @@ import gcf.cli
 from gcf.data import info, merge  # noqa: F401  commands load them late, each child anew
 from gcf.data.features import FeatureFile
 from gcf.data.schema import Clips, VideoFeatures, VideoInfo
-from gcf.extract import run
+from gcf.extract.decoding.pool import Failed
 from gcf.extract.engines import local
-from gcf.extract.pool import Failed
+from gcf.extract.stream import run
 
 COUNT, KILL_BEFORE, KILL_HALF, KILL_AFTER, FAIL_ONCE, FAIL_FROM_HERE, SHORT_WRITE = range(7)
 MODES = {

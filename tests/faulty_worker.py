@@ -7,7 +7,7 @@ import struct
 import sys
 import time
 
-from gcf.extract import worker
+from gcf.extract.decoding import worker
 
 original = worker.decode_each
 

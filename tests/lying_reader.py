@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from gcf.extract import messages
+from gcf.extract.decoding import messages
 
 HEAD = {"kind": "tensor", "name": "a", "dtype": "torch.float32", "shape": [3]}
 LIES = {

@@ -2,7 +2,8 @@
 
 import time
 
-from gcf.extract import decoding, messages, worker
+from gcf.extract.decoding import jobs as decoding
+from gcf.extract.decoding import messages, worker
 
 send, names = messages.send, []
 plain = worker.decode_each

@@ -5,11 +5,11 @@ import os
 import numpy as np
 
 from gcf.data.schema import Clips
-from gcf.explain.heat import HeatMaps
-from gcf.explain.intervals import Interval
-from gcf.explain.reading import ClipReading, Localization
-from gcf.extract.preprocess import Geometry
-from gcf.extract.video import Video
+from gcf.explain.reading.clip_reading import ClipReading, Localization
+from gcf.explain.reading.heat import HeatMaps
+from gcf.explain.reading.intervals import Interval
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.decoding.video import Video
 
 CLASSES = ("jump", "run", "swim")
 SQUARE = Geometry(112, (112, 112))

@@ -6,9 +6,9 @@ import torch
 from stage_one import TINY
 
 import gcf
-from gcf.extract.conversion import ModelNames, obtain_conversion
-from gcf.extract.openvino_map import OpenVinoMap
-from gcf.extract.precision import precise_network
+from gcf.extract.network.conversion import ModelNames, obtain_conversion
+from gcf.extract.network.openvino_map import OpenVinoMap
+from gcf.extract.network.precision import precise_network
 
 CPU = torch.device("cpu")
 NAMES = ModelNames(TINY, "default", "trained")

@@ -1,6 +1,6 @@
 """A decoder process with less memory than one large frame takes."""
 
-from gcf.extract import worker
+from gcf.extract.decoding import worker
 
 worker.MEMORY_LIMIT = 200 << 20
 main = worker.main

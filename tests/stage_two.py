@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from gcf.errors import GcfError
-from gcf.head.batches import ClipBatches, Descriptors
-from gcf.head.build import build_head
-from gcf.head.config import TrainConfig
-from gcf.head.fit import Course, evaluation_rng, fit
-from gcf.head.prediction import Prediction, predict
-from gcf.head.stack import Stack
+from gcf.head.fitting.batches import ClipBatches, Descriptors
+from gcf.head.fitting.fit import StackTraining, evaluation_rng, fit
+from gcf.head.fitting.prediction import Prediction, predict
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.build import build_head
+from gcf.head.models.config import TrainConfig
 
 
 def clip_batches(features, labels=None, *, num_clips=10, once=False, **options) -> ClipBatches:
@@ -25,14 +25,14 @@ def train_one(config, batches, split, **settings) -> SimpleNamespace:
     head = build_head(config, batches.descriptors.width, int(batches.labels.max()) + 1, seed=settings.seed)
     stack = Stack([head], settings)
     stack.try_together(batches.descriptors.width, batches.labels[:2])
-    course = Course(config.name, stack, settings, [settings.seed])
-    fit([course], batches, split, settings)
-    if course.failure:
-        raise GcfError(course.failure)
-    (trained,) = course.trained(-(-len(split.train) // settings.batch_size))
+    training = StackTraining(config.name, stack, settings, [settings.seed])
+    fit([training], batches, split, settings)
+    if training.failure:
+        raise GcfError(training.failure)
+    (trained,) = training.trained(-(-len(split.train) // settings.batch_size))
     return SimpleNamespace(head=stack.head(0), record=trained.record, history=trained.history)
 
 
 def ask_one(head, batches, videos, *, seed=0) -> Prediction:
-    ((said,),) = predict([Stack([head], TrainConfig())], batches, np.asarray(videos), rng=evaluation_rng(seed))
-    return said
+    ((prediction,),) = predict([Stack([head], TrainConfig())], batches, np.asarray(videos), rng=evaluation_rng(seed))
+    return prediction

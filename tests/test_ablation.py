@@ -9,11 +9,11 @@ from compare import assert_bitwise_equal
 
 from gcf.errors import AnnotationError, RefusedError, UsageError
 from gcf.head.ablation import ablate
-from gcf.head.config import head_config
-from gcf.head.crossval import Trial
-from gcf.head.stack import Stack
-from gcf.head.statistics import paired_difference
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.config import head_config
+from gcf.head.tables.statistics import paired_difference
 from gcf.head.training import train_head
+from gcf.head.trials.experiment import Experiment
 
 ARMS = ["c-clip", "d-clips", "mean", "fusion-only", "attention-only", "gcf-256"]
 SHORT = {"epochs": 20}
@@ -104,7 +104,7 @@ def test_c_clip_is_the_linear_clip_classifier_on_the_central_clip_of_the_whole_v
 
 def test_two_comparisons_leave_the_same_bytes_however_many_threads_worked(compared, monkeypatch):
     features, folder, _ = compared
-    monkeypatch.setattr(Trial, "_workers", lambda _: 3)
+    monkeypatch.setattr(Experiment, "_workers", lambda _: 3)
     again = folder.parent / "again" / "run"
     again.parent.mkdir()
     shutil.copy(features.path, again.parent / "f.h5")  # a file of its own, that nobody has looked at

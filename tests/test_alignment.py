@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gcf.explain.alignment import grid_strides
+from gcf.explain.reading.alignment import grid_strides
 from gcf.extract.backbones.loading import build_network
 from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import remove_temporal_stride

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from gcf.errors import UsageError
-from gcf.head.arms import COUNTS, HEADS, PRESETS_OF_ARMS, comparison, fields_read, heads_comparison, varied
-from gcf.head.build import build_shape
-from gcf.head.config import PRESETS, HeadConfig, TrainConfig
-from gcf.head.grid import MOST_ARMS, grid_arms, grid_comparison, parse_grid
+from gcf.head.models.build import build_shape
+from gcf.head.models.config import PRESETS, HeadConfig, TrainConfig
+from gcf.head.trials.arms import COUNTS, HEADS, PRESETS_OF_ARMS, comparison, fields_read, heads_comparison, varied
+from gcf.head.trials.grid import MOST_ARMS, grid_arms, grid_comparison, parse_grid
 
 TRAIN = TrainConfig()
 ALL = TrainConfig(clip_policy="all")

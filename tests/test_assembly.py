@@ -9,10 +9,10 @@ from compare import assert_bitwise_equal
 
 from gcf.data.schema import VideoFeatures, VideoInfo
 from gcf.errors import StoppedError
-from gcf.extract.assembly import Desk, assemble
-from gcf.extract.decoding import Clip
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import Clip
+from gcf.extract.decoding.pool import Failed
+from gcf.extract.stream.assembly import Batcher, assemble
 
 INFO = VideoInfo(fps=25, num_frames=16, width=32, height=32, duration=1, size=1, mtime_ns=1)
 
@@ -54,7 +54,7 @@ class Network:
 
 def assembled(decoded, submit, *, batch_size, dtype="float32", **more):
     """The outcomes of one network."""
-    for index, outcome in assemble(decoded, [Desk(submit, batch_size=batch_size, dtype=dtype)], **more):
+    for index, outcome in assemble(decoded, [Batcher(submit, batch_size=batch_size, dtype=dtype)], **more):
         assert index == 0
         yield outcome
 

@@ -7,24 +7,15 @@ import numpy as np
 import pytest
 import torch
 from compare import FLOAT32_FORWARD, FLOAT64_FORWARD, relative_error
+from parity_names import NAMES
 
 from gcf.extract.backbones.loading import build_network
 from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import remove_temporal_stride, temporal_stride_layers, triple
-from gcf.extract.checkpoints import load_strictly
+from gcf.extract.weights.checkpoints import load_strictly
 
 pytestmark = pytest.mark.processor
 
-NAMES = {
-    "resnext101": "resnext101",
-    "mobilenetv2_1.0x": "mobilenetv2",
-    "shufflenetv2_2.0x": "shufflenetv2",
-    "r2plus1d101_table3": "r2plus1d_101",
-    "r2plus1d50_hara": "r2plus1d_50",
-    "r2plus1d101_hara": "r2plus1d_101_hara",
-    "r3d50_hara": "r3d_50",
-    "r3d101_hara": "r3d_101",
-}
 X3D = {"x3d_m": "x3d_m", "x3d_l": "x3d_l"}
 SMALL = ("mobilenetv2_1.0x", "shufflenetv2_2.0x")
 INPUTS = {"input": (2, 3, 16, 112, 112), "input_t32": (1, 3, 32, 112, 112), "input_rect": (1, 3, 16, 96, 128)}

@@ -11,11 +11,11 @@ from videos import write_folder
 
 from gcf.errors import UsageError
 from gcf.extract.backbones import load_backbone
+from gcf.extract.backbones.published import default_weights, weights_ids
 from gcf.extract.backbones.registry import SPECS
 from gcf.extract.complexity import backbone_complexity
-from gcf.extract.config import ExtractConfig
-from gcf.extract.recipe import make_recipe
-from gcf.extract.weights import default_weights, weights_ids
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.recipe import make_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "backbones.md"

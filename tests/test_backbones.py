@@ -224,7 +224,8 @@ def test_a_file_of_weights_that_is_not_there_is_named(tmp_path):
 
 def test_listing_names_every_backbone_once_and_loads_no_torch():
     code = (
-        "import sys; from gcf.extract.backbones import list_backbones; from gcf.extract.weights import list_weights;"
+        "import sys; from gcf.extract.backbones import list_backbones;"
+        "from gcf.extract.backbones.published import list_weights;"
         "print(*[info.name for info in list_backbones()]); list_weights(); assert 'torch' not in sys.modules"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -3,8 +3,8 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.calibration import calibration_curve
 
-from gcf.head.calibration import expected_calibration_error, fit_temperature, reliability, with_temperature
-from gcf.head.plots import plot_reliability
+from gcf.head.fitting.calibration import expected_calibration_error, fit_temperature, reliability, with_temperature
+from gcf.head.tables.plots import plot_reliability
 
 
 def honest(n=20000, num_classes=6, seed=0):

@@ -17,8 +17,8 @@ from gcf.errors import WeightsError
 from gcf.extract.backbones import load_backbone
 from gcf.extract.backbones.loading import build_network
 from gcf.extract.backbones.registry import find_backbone
-from gcf.extract.checkpoints import load_strictly, read_state_dict
-from gcf.extract.file_kind import kind_of_head
+from gcf.extract.weights.checkpoints import load_strictly, read_state_dict
+from gcf.extract.weights.file_kind import kind_of_head
 
 LAYOUTS = ("efficient", "hara2018", "hara", "bare")
 

@@ -8,8 +8,8 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from contents import RECIPE, make_content, make_video
 from stage_one import extract
-from test_feature_file import RECIPE, make_content, make_video
 
 import gcf.cli
 from gcf import FeatureFile, verify_features
@@ -19,7 +19,7 @@ from gcf.data.parts import PartFolder
 from gcf.data.schema import FeatureContent
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError
-from gcf.extract import run
+from gcf.extract.stream import run
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def stopped(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "PART_VIDEOS", 2)
-        patch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(folder, place / "f.h5", workers=1)
     return place / "f.h5.parts"
@@ -134,7 +134,7 @@ def test_a_repair_that_was_stopped_is_finished_without_doing_it_twice(folder, pa
     part, out = parts / "part-000001.h5", parts.with_name("f.h5")
     flip(part, place_of(part, "descriptors"))
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(folder, out, repair=True)
     assert extract(folder, out).extracted == 0

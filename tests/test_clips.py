@@ -6,9 +6,9 @@ import videos
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
-from gcf.extract.clips import fill_indices
-from gcf.extract.decoding import ClipJob, decode_clips
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.clips import fill_indices
+from gcf.extract.decoding.jobs import ClipJob, decode_clips
+from gcf.extract.decoding.preprocess import Geometry
 
 SMALL = Geometry(resize=16, crop=(16, 16))
 

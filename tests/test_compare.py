@@ -9,9 +9,9 @@ import gcf.cli
 from gcf.errors import AnnotationError, RefusedError, UsageError
 from gcf.head import compare as compare_module
 from gcf.head.ablation import ablate
-from gcf.head.backbones_table import backbones_markdown
 from gcf.head.compare import compare_features, why_other_videos
-from gcf.head.statistics import holm, paired_difference
+from gcf.head.tables.backbones_table import backbones_markdown
+from gcf.head.tables.statistics import holm, paired_difference
 
 SHORT = {"seeds": 2, "epochs": 3}
 ARMS = ("c-clip", "d-clips", "mean", "gcf-256")

@@ -11,8 +11,8 @@ from compare import assert_bitwise_equal
 import gcf.cli
 from gcf.errors import GcfError
 from gcf.head.ablation import ablate
-from gcf.head.config import HeadConfig
-from gcf.head.stack import Stack
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.config import HeadConfig
 from gcf.head.training import train_head
 
 SHORT = {"epochs": 3, "seeds": 2}

@@ -7,7 +7,7 @@ import pytest
 import videos
 
 from gcf.errors import VideoError
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 HEADERS = {
     "v.h264": rb"\x00\x00\x01\x06",

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_backbone_parity import NAMES
+from parity_names import NAMES
 
 from gcf.errors import UsageError
 from gcf.extract.complexity import backbone_complexity

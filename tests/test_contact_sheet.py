@@ -13,10 +13,10 @@ from readings import CLASSES, localize_by_hand
 
 from gcf.data.segments import Segment
 from gcf.errors import RefusedError, StoppedError, VideoError
-from gcf.explain import contact_sheet
-from gcf.explain.contact_sheet import CELL_HEIGHT, CELL_WIDTH, MOST_CELLS, draw_sheet, write_sheet
-from gcf.explain.strip import ANNOTATED, FOUND, Facts
-from gcf.extract.video import Video
+from gcf.explain.drawing import contact_sheet
+from gcf.explain.drawing.contact_sheet import CELL_HEIGHT, CELL_WIDTH, MOST_CELLS, draw_sheet, write_sheet
+from gcf.explain.drawing.strip import ANNOTATED, FOUND, Facts
+from gcf.extract.decoding.video import Video
 
 
 @pytest.fixture(scope="module")

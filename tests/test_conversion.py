@@ -16,11 +16,11 @@ from runtimes import CPU, NAMES
 from stage_one import TINY
 
 import gcf
-from gcf.extract import conversion
-from gcf.extract.agreement import drawn_clips
-from gcf.extract.conversion import ConversionError, ModelNames, PassingError, conversion_key, obtain_conversion
-from gcf.extract.network import ClipNetwork
-from gcf.extract.openvino_map import OpenVinoMap
+from gcf.extract.network import conversion
+from gcf.extract.network.agreement import drawn_clips
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.conversion import ConversionError, ModelNames, PassingError, conversion_key, obtain_conversion
+from gcf.extract.network.openvino_map import OpenVinoMap
 
 pytestmark = pytest.mark.processor
 
@@ -180,7 +180,7 @@ def test_tensors_that_no_checkpoint_has_decide_it(home):
 
 RUN = """
 import sys, time
-from gcf.extract import conversion
+from gcf.extract.network import conversion
 from runtimes import NAMES, TINY
 import gcf
 mode, shape = sys.argv[1], (1, 4, 32, 32)

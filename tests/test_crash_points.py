@@ -11,7 +11,7 @@ from shims import build_shim, can_build
 from stage_one import extract
 
 from gcf.errors import RefusedError, StoppedError
-from gcf.extract import run
+from gcf.extract.stream import run
 
 HERE = Path(__file__).parent
 EVERY, OFFSET = 37, 5  # about forty of the points, in all scenarios and modes

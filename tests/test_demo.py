@@ -13,7 +13,7 @@ from gcf.data import plans
 from gcf.errors import RefusedError, UsageError
 from gcf.explain import demo
 from gcf.explain.demo import paper_ordering, run_demo
-from gcf.head import schedule
+from gcf.head.fitting import schedule
 
 SMALL = {"videos": 24, "seeds": 1}
 

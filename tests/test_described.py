@@ -14,14 +14,14 @@ from stage_one import TINY, extract
 import gcf
 from gcf import FeatureFile
 from gcf.errors import FeatureFileError, GcfError, HeadError, RecipeError, UsageError
-from gcf.explain import described
-from gcf.explain.described import find_sources, open_source
-from gcf.extract import precision
-from gcf.extract.find import VideoPath
-from gcf.extract.network import ClipNetwork
-from gcf.extract.pool import Failed
-from gcf.extract.weights import PACKAGED_FILE
-from gcf.extract.weights_cache import cached_path
+from gcf.explain.reading import described
+from gcf.explain.reading.described import find_sources, open_source
+from gcf.extract.backbones.published import PACKAGED_FILE
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.pool import Failed
+from gcf.extract.network import precision
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.weights.cache import cached_path
 
 pytestmark = pytest.mark.processor
 
@@ -362,7 +362,7 @@ def test_float32_by_the_other_runtime_is_said(head, folder, features, monkeypatc
 
 
 def test_float32_stands_in_where_openvino_is_not_to_be_had(head, folder, monkeypatch, caplog):
-    monkeypatch.setattr("gcf.extract.precision.openvino_fault", lambda: "it is not installed")
+    monkeypatch.setattr("gcf.extract.network.precision.openvino_fault", lambda: "it is not installed")
     other = replace(head, recipe=head.recipe | {"precision": "bf16", "runtime": "openvino", "device": "cpu"})
     source = open_source(other, folder, **MINE)
     assert (source.recipe["precision"], source.recipe["runtime"]) == ("fp32", "torch")

@@ -7,8 +7,8 @@ import pytest
 from compare import FLOAT64_FORWARD, assert_bitwise_equal, relative_error
 
 from gcf.data.segments import Segment
-from gcf.explain.detection_map import ACTIVITYNET_TIOUS, TIOUS, detection_map
-from gcf.explain.intervals import Interval, tiou
+from gcf.explain.measures.detection_map import ACTIVITYNET_TIOUS, TIOUS, detection_map
+from gcf.explain.reading.intervals import Interval, tiou
 
 CLASSES = ("jump", "run", "sit")
 # What compute_average_precision_detection of activitynet/ActivityNet, Evaluation/eval_detection.py, says of `case(n)`:

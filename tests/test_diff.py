@@ -9,7 +9,7 @@ from compare import FLOAT64_FORWARD, relative_error
 import gcf.cli
 from gcf import diff_features
 from gcf.data import compared
-from gcf.data.compared import Place
+from gcf.data.compared import ClipPlace
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import write_features
 
@@ -71,7 +71,7 @@ def test_one_changed_value_is_named_with_its_video_clip_and_view(a, tmp_path):
     assert told(found) == {"descriptors"}
     rows = found.descriptors
     assert (rows.clips, rows.differing, rows.videos, rows.not_finite) == (6, 1, 1, 0)
-    place = Place("v0001.mp4", 2, 1)
+    place = ClipPlace("v0001.mp4", 2, 1)
     assert (rows.absolute.at, rows.relative.at, rows.cosine.at) == (place, place, place)
     one = arrays()[1][2, 1].astype(np.float64)
     other = one.copy()
@@ -111,7 +111,7 @@ def test_a_row_of_zeros_against_another_has_cosine_zero(tmp_path):
 def test_one_changed_logit_is_named_without_a_view(a, tmp_path):
     found = diff_features(a, altered(tmp_path / "b.h5", ("logits", (5, 3), -50)))
     assert told(found) == {"logits"}
-    assert found.logits.absolute.at == Place("v0002.mp4", 1, None)
+    assert found.logits.absolute.at == ClipPlace("v0002.mp4", 1, None)
     assert (found.logits.differing, found.logits.clips) == (1, 6)
 
 
@@ -144,7 +144,7 @@ def test_one_value_that_float16_rounds_is_the_only_difference(a, tmp_path):
     videos = [v.astype(np.float32) for v in arrays()]
     videos[1][2, 0, 3] = np.nextafter(videos[1][2, 0, 3], np.float32(9))
     rows = diff_features(a, written(tmp_path / "b.h5", videos, recipe=RECIPE | {"dtype": "float32"})).descriptors
-    assert (rows.differing, rows.videos, rows.absolute.at) == (1, 1, Place("v0001.mp4", 2, 0))
+    assert (rows.differing, rows.videos, rows.absolute.at) == (1, 1, ClipPlace("v0001.mp4", 2, 0))
 
 
 @pytest.mark.parametrize("values", [1, 100])

@@ -11,7 +11,7 @@ import gcf
 from gcf.data.arrays import ArrayFeatures
 from gcf.data.digits import lost_digits
 from gcf.errors import FeatureFileError
-from gcf.head.finite import check_learnable
+from gcf.head.fitting.finite import check_learnable
 
 SCALED = """
 from tiny_backbone import RECIPE, Tiny, build as build_tiny

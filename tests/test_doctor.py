@@ -16,8 +16,8 @@ from gcf.data import memory
 from gcf.data.schema import VideoInfo
 from gcf.explain.doctor import decode_test, folders, libraries, machine, run
 from gcf.explain.doctor.finding import FAULT, OK, WARNING, Finding, run_checks
-from gcf.extract.decoding import Clip
-from gcf.extract.pool import Failed
+from gcf.extract.decoding.jobs import Clip
+from gcf.extract.decoding.pool import Failed
 
 pytestmark = pytest.mark.processor
 
@@ -98,8 +98,8 @@ def test_gpus_are_named_with_their_memory(monkeypatch):
 
 
 def test_a_precision_that_does_not_run_is_a_warning(monkeypatch):
-    monkeypatch.setattr("gcf.extract.network.choose_device", lambda *_: torch.device("cpu"))
-    monkeypatch.setattr("gcf.extract.precision.natural_precision", lambda *_: "bf16")
+    monkeypatch.setattr("gcf.extract.network.clip_network.choose_device", lambda *_: torch.device("cpu"))
+    monkeypatch.setattr("gcf.extract.network.precision.natural_precision", lambda *_: "bf16")
     assert machine.check_precision().state == OK
 
     def refuse(*_):

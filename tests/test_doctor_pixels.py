@@ -21,10 +21,10 @@ from gcf.explain.doctor.settings import CLIP_ORDERS, Setting, altered_settings, 
 from gcf.explain.doctor.trial import softmax
 from gcf.explain.doctor.verdict import BETTER, UNCLEAR, WORSE, choose_evidence, compare, signed_rank_p
 from gcf.explain.doctor.words import describe_trial, trial_json
-from gcf.extract.decoding import ClipJob
-from gcf.extract.find import find_videos
-from gcf.extract.network import ClipNetwork
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.find import find_videos
+from gcf.extract.decoding.jobs import ClipJob
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.network.clip_network import ClipNetwork
 
 pytestmark = pytest.mark.processor
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from gcf.errors import StoppedError, WeightsError
-from gcf.extract import download as download_module
-from gcf.extract.download import Source, download
+from gcf.extract.weights import download as download_module
+from gcf.extract.weights.download import DownloadSource, download
 
 BODY = b"PK\x03\x04" + random.Random(0).randbytes(700_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -106,14 +106,14 @@ def left_over(folder):
 def test_a_file_is_fetched_whole_under_its_name_with_nothing_left_beside_it(server, tmp_path):
     _, base = server
     path = tmp_path / "made" / "a.pth"
-    assert download(Source("a.pth", (f"{base}/a.pth",)), path) == (f"{base}/a.pth", DIGEST)
+    assert download(DownloadSource("a.pth", (f"{base}/a.pth",)), path) == (f"{base}/a.pth", DIGEST)
     assert path.read_bytes() == BODY
     assert left_over(path.parent) == ["a.pth"]
 
 
 def test_progress_with_rate_goes_to_standard_error(server, tmp_path, capfd):
     _, base = server
-    download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     out, err = capfd.readouterr()
     assert out == ""
     assert re.search(r"a\.pth: 100%.*700k/700k.*B/s", err)
@@ -122,20 +122,20 @@ def test_progress_with_rate_goes_to_standard_error(server, tmp_path, capfd):
 @pytest.mark.parametrize("prefix", [DIGEST, DIGEST[:8]])
 def test_a_published_digest_or_its_beginning_is_accepted(prefix, server, tmp_path):
     _, base = server
-    download(Source("a.pth", (f"{base}/a.pth",), sha256=prefix), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/a.pth",), sha256=prefix), tmp_path / "a.pth")
 
 
 def test_a_file_with_another_digest_is_not_kept(server, tmp_path):
     _, base = server
     with pytest.raises(WeightsError, match=f"sha256 is {DIGEST}, expected 00000000"):
-        download(Source("a.pth", (f"{base}/a.pth",), sha256="00000000"), tmp_path / "a.pth")
+        download(DownloadSource("a.pth", (f"{base}/a.pth",), sha256="00000000"), tmp_path / "a.pth")
     assert left_over(tmp_path) == []
 
 
 def test_mirrors_are_tried_in_order(server, dead, tmp_path):
     how, base = server
     how.statuses = [404]
-    source = Source("a.pth", (dead, f"{base}/gone.pth", f"{base}/b.pth", f"{base}/never.pth"))
+    source = DownloadSource("a.pth", (dead, f"{base}/gone.pth", f"{base}/b.pth", f"{base}/never.pth"))
     assert download(source, tmp_path / "a.pth") == (f"{base}/b.pth", DIGEST)
     assert [path for path, _, _ in how.requests] == ["/gone.pth", "/b.pth"]
 
@@ -143,7 +143,7 @@ def test_mirrors_are_tried_in_order(server, dead, tmp_path):
 def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path):
     how, base = server
     how.cuts = [300_000, 100_000]
-    download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     assert (tmp_path / "a.pth").read_bytes() == BODY
     assert how.requests == [
         ("/a.pth", None, None),
@@ -154,7 +154,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path):
 
 def test_a_later_run_goes_on_with_what_an_earlier_one_left(server, tmp_path):
     how, base = server
-    source = Source("a.pth", (f"{base}/a.pth",), sha256=DIGEST)
+    source = DownloadSource("a.pth", (f"{base}/a.pth",), sha256=DIGEST)
     how.cuts = [200_000, 0, 0, 0]
     with pytest.raises(WeightsError, match="the connection ended after 200000 of 700004 bytes"):
         download(source, tmp_path / "a.pth")
@@ -172,7 +172,7 @@ def test_a_file_that_changed_on_the_server_is_begun_anew(change, server, tmp_pat
     if "no etag" in change:
         how.etag = ""
     how.cuts = [200_000, 0, 0, 0]
-    source = Source("a.pth", (f"{base}/a.pth",))
+    source = DownloadSource("a.pth", (f"{base}/a.pth",))
     with pytest.raises(WeightsError):
         download(source, tmp_path / "a.pth")
     length = {"shorter, no etag": 100_000, "longer, no etag": 900_000}.get(change, 700_000)
@@ -186,7 +186,7 @@ def test_a_file_that_changed_on_the_server_is_begun_anew(change, server, tmp_pat
 def test_new_notes_never_stand_beside_old_bytes_not_even_for_a_moment(server, tmp_path, monkeypatch):
     how, base = server
     how.cuts = [200_000, 0, 0, 0]
-    source = Source("a.pth", (f"{base}/a.pth",))
+    source = DownloadSource("a.pth", (f"{base}/a.pth",))
     with pytest.raises(WeightsError):
         download(source, tmp_path / "a.pth")
 
@@ -203,7 +203,7 @@ def test_new_notes_never_stand_beside_old_bytes_not_even_for_a_moment(server, tm
 def test_what_another_mirror_left_half_done_is_not_continued(server, tmp_path):
     how, base = server
     how.cuts = [200_000, 0, 0, 0]
-    download(Source("a.pth", (f"{base}/one.pth", f"{base}/two.pth")), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/one.pth", f"{base}/two.pth")), tmp_path / "a.pth")
     assert how.requests[-1] == ("/two.pth", None, None)
     assert (tmp_path / "a.pth").read_bytes() == BODY
 
@@ -213,7 +213,7 @@ def test_a_whole_part_that_only_lacked_its_name_is_not_fetched_again(server, tmp
     (tmp_path / "a.pth.part").write_bytes(BODY)
     notes = {"url": f"{base}/a.pth", "etag": "", "total_bytes": len(BODY)}
     (tmp_path / "a.pth.part.json").write_text(json.dumps(notes))
-    download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     assert how.requests == []
     assert (tmp_path / "a.pth").read_bytes() == BODY
 
@@ -223,7 +223,7 @@ def test_damaged_notes_of_a_half_done_transfer_mean_a_new_beginning(notes, serve
     how, base = server
     (tmp_path / "a.pth.part").write_bytes(b"PK\x03\x04 of something else")
     (tmp_path / "a.pth.part.json").write_text(notes)
-    download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     assert how.requests == [("/a.pth", None, None)]
     assert (tmp_path / "a.pth").read_bytes() == BODY
 
@@ -231,14 +231,14 @@ def test_damaged_notes_of_a_half_done_transfer_mean_a_new_beginning(notes, serve
 def test_a_server_that_names_no_length_is_read_to_the_end(server, tmp_path):
     how, base = server
     how.length = False
-    download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     assert (tmp_path / "a.pth").read_bytes() == BODY
 
 
 def test_a_server_error_is_tried_again(server, tmp_path):
     how, base = server
     how.statuses = [503]
-    download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+    download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     assert len(how.requests) == 2
 
 
@@ -247,12 +247,12 @@ def test_a_page_instead_of_weights_is_not_accepted(body, server, tmp_path):
     how, base = server
     how.body, how.content_type = body, "text/html; charset=utf-8"
     with pytest.raises(WeightsError, match=r"no file of weights but text/html, perhaps a login or quota page"):
-        download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+        download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     assert not (tmp_path / "a.pth").exists()
 
 
 def test_offline_the_error_says_what_to_get_from_where_and_where_to_put_it(dead, tmp_path):
-    source = Source("a.pth", (dead, f"{dead}2"), "https://drive.example/folder")
+    source = DownloadSource("a.pth", (dead, f"{dead}2"), "https://drive.example/folder")
     with pytest.raises(WeightsError) as caught:
         download(source, tmp_path / "a.pth")
     message = str(caught.value)
@@ -265,17 +265,17 @@ def test_offline_the_error_says_what_to_get_from_where_and_where_to_put_it(dead,
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/a.pth", "data:,PK"])
 def test_only_http_is_spoken(address, tmp_path):
     with pytest.raises(WeightsError, match="no connection"):
-        download(Source("a.pth", (address,)), tmp_path / "a.pth")
+        download(DownloadSource("a.pth", (address,)), tmp_path / "a.pth")
     assert not (tmp_path / "a.pth").exists()
 
 
 def test_a_redirect_leads_to_the_file_but_never_to_a_local_one(server, tmp_path):
     how, base = server
     how.statuses, how.location = [302], f"{base}/elsewhere.pth"
-    assert download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")[1] == DIGEST
+    assert download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")[1] == DIGEST
     how.statuses, how.location = [302], "file:///etc/hostname"
     with pytest.raises(WeightsError):
-        download(Source("b.pth", (f"{base}/b.pth",)), tmp_path / "b.pth")
+        download(DownloadSource("b.pth", (f"{base}/b.pth",)), tmp_path / "b.pth")
 
 
 def test_an_encrypted_address_never_leads_to_an_open_one():
@@ -288,8 +288,8 @@ def test_processes_that_fetch_one_file_at_once_all_get_it_whole(server, tmp_path
     how, base = server
     how.delay_seconds = 1.0  # so that all have come before the first is done
     code = (
-        "import sys; from pathlib import Path; from gcf.extract.download import Source, download;"
-        "print(download(Source('a.pth', (sys.argv[1],)), Path(sys.argv[2]))[1])"
+        "import sys; from pathlib import Path; from gcf.extract.weights.download import DownloadSource, download;"
+        "print(download(DownloadSource('a.pth', (sys.argv[1],)), Path(sys.argv[2]))[1])"
     )
     command = [sys.executable, "-c", code, f"{base}/a.pth", str(tmp_path / "a.pth")]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
@@ -306,7 +306,7 @@ def test_a_full_disk_can_be_resumed_and_a_forbidden_folder_is_named(server, tmp_
 
     monkeypatch.setattr(download_module.os, "fsync", full)
     with pytest.raises(StoppedError, match=r"No space left.*GCF_HOME"):
-        download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
+        download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "a.pth")
     (tmp_path / "file").touch()
     with pytest.raises(WeightsError, match=r"file.*GCF_HOME"):
-        download(Source("a.pth", (f"{base}/a.pth",)), tmp_path / "file" / "a.pth")
+        download(DownloadSource("a.pth", (f"{base}/a.pth",)), tmp_path / "file" / "a.pth")

@@ -11,11 +11,11 @@ from stage_one import TINY
 
 from gcf.errors import HeadError, RecipeError
 from gcf.explain.predict import predict_videos
-from gcf.head.build import build_head
-from gcf.head.config import HeadConfig, head_config
-from gcf.head.ensemble import MeanOfHeads, load_ensemble, load_trained
 from gcf.head.evaluate import evaluate_head
-from gcf.head.saved import load_head
+from gcf.head.models.build import build_head
+from gcf.head.models.config import HeadConfig, head_config
+from gcf.head.models.ensemble import MeanOfHeads, load_ensemble, load_trained
+from gcf.head.models.saved import load_head
 from gcf.head.training import train_head
 
 SMALL = HeadConfig("small", width=16, key_width=8)

@@ -16,9 +16,9 @@ from sklearn.utils.estimator_checks import check_estimator
 import gcf
 from gcf.data.splits import holdout
 from gcf.errors import AnnotationError, RecipeError
-from gcf.head.config import HeadConfig, TrainConfig
 from gcf.head.estimator import GCFClassifier, clip_table
-from gcf.head.saved import load_head, save_head
+from gcf.head.models.config import HeadConfig, TrainConfig
+from gcf.head.models.saved import load_head, save_head
 from gcf.head.training import train_head
 
 SMALL = HeadConfig("small", width=16, key_width=8)

@@ -6,14 +6,14 @@ import torch
 from caches import one_video
 from compare import FLOAT32_FORWARD, FLOAT64_FORWARD, assert_bitwise_equal, relative_error
 from numpy_net import traced
-from test_gcf_net import CONFIGS, SMALL, built, name_of, some_clips
+from small_heads import CONFIGS, SMALL, built, name_of, some_clips
 
 from gcf.errors import HeadError, VideoError
-from gcf.explain.evidence import read_video, rounds
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, HeadConfig, head_config
-from gcf.head.ensemble import MeanOfHeads, SavedEnsemble
-from gcf.head.saved import SavedHead
+from gcf.explain.reading.evidence import read_video, rounds
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.ensemble import MeanOfHeads, SavedEnsemble
+from gcf.head.models.saved import SavedHead
 
 D, K = 24, 5
 CLASSES = ("a", "b", "c", "d", "e")
@@ -213,7 +213,7 @@ def test_occlusion_is_the_fall_of_the_logit_without_the_clip(name):
 def test_occlusion_in_small_portions_is_the_same(monkeypatch):
     head, one = saved(PRESETS["nextvlad"], policy="all", gain=1.0), video(23)
     whole = read_video(head, one).evidence
-    monkeypatch.setattr("gcf.explain.evidence.MOST_CLIPS", 50)
+    monkeypatch.setattr("gcf.explain.reading.evidence.MOST_CLIPS", 50)
     assert relative_error(read_video(head, one).evidence, whole) < FLOAT32_FORWARD
 
 

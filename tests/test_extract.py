@@ -15,11 +15,11 @@ from stage_one import TINY, extract
 import gcf
 from gcf import FeatureFile, extract_videos, merge_features
 from gcf.errors import RecipeError, RefusedError, UsageError
-from gcf.extract import pool
-from gcf.extract.network import ClipNetwork
-from gcf.extract.normalise import Normalise
-from gcf.extract.preprocess import Geometry, centre_view
-from gcf.extract.video import Video
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.decoding import pool
+from gcf.extract.decoding.preprocess import Geometry, centre_view
+from gcf.extract.decoding.video import Video
+from gcf.extract.network.clip_network import ClipNetwork
 
 
 def test_descriptors_equal_a_plain_clip_by_clip_pass(folder, tmp_path):
@@ -193,8 +193,8 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     """Peak memory of the decoder, 30 s against 5 min at 25 frames a second; benchmarks/memory.py measures all of it."""
     code = """
 import resource, sys
-from gcf.extract.decoding import ClipJob, decode_clips
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.jobs import ClipJob, decode_clips
+from gcf.extract.decoding.preprocess import Geometry
 for clip in decode_clips(sys.argv[1], "v", ClipJob(16, "loop", Geometry(112, (112, 112)))):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -8,30 +8,15 @@ import torch
 from caches import one_video
 from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
 from measured import reading
+from small_heads import TRAINING, mean_head, saved
 from torch import nn
 
-from gcf.explain.bootstrap import mean_interval
-from gcf.explain.faithfulness import POINTS, area, ask, clip_scores, faithfulness
-from gcf.head.baselines import MeanHead
-from gcf.head.build import build_head
-from gcf.head.config import head_config
-from gcf.head.output import HeadOutput
-from gcf.head.saved import SavedHead
-
-TRAINING = {"num_clips": 10, "clip_policy": "uniform"}
-
-
-def saved(module, *, width=1, config="mean", classes=("run", "sit"), **training):
-    return SavedHead(module.eval(), head_config(config), width, classes, {}, TRAINING | training)
-
-
-def mean_head(**training):
-    """The probability of "run" is the sigmoid of the mean of the clips there."""
-    head = MeanHead(1, 2)
-    with torch.no_grad():
-        head.classifier.weight.copy_(torch.tensor([[1.0], [0.0]]))
-        head.classifier.bias.zero_()
-    return saved(head, **training)
+from gcf.explain.measures.bootstrap import mean_interval
+from gcf.explain.measures.faithfulness import POINTS, area, ask, clip_scores, faithfulness
+from gcf.head.models.build import build_head
+from gcf.head.models.config import head_config
+from gcf.head.models.output import HeadOutput
+from gcf.head.models.saved import SavedHead
 
 
 class OneClip(nn.Module):

@@ -16,10 +16,10 @@ from gcf.data.splits import folds, holdout, published
 from gcf.data.writer import write_features
 from gcf.errors import AnnotationError
 from gcf.head.ablation import ablate
-from gcf.head.config import Protocol
-from gcf.head.labelled import film_notes, label_features, make_splits
+from gcf.head.fitting.labelled import film_notes, label_features, make_splits
+from gcf.head.models.config import Protocol
+from gcf.head.tables.units import independent_units
 from gcf.head.training import train_head
-from gcf.head.units import independent_units
 
 LABELS = ("draw_sword", "sword", "sword_exercise", "clap")
 KENDO, TROY = "Kendo_sword", "Troy_[2004]_clap"

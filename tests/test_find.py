@@ -3,7 +3,7 @@ import os
 import pytest
 
 from gcf.errors import GcfError, RefusedError, UsageError
-from gcf.extract.find import find_videos
+from gcf.extract.decoding.find import find_videos
 
 
 def touch(root, *names):

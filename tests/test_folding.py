@@ -15,8 +15,8 @@ from small_networks import (
 from torch import nn
 
 from gcf.extract.backbones import load_backbone
-from gcf.extract.folding import FoldedNetwork
-from gcf.extract.normalise import Normalise
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.network.folding import FoldedNetwork
 
 pytestmark = pytest.mark.processor
 

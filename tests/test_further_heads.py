@@ -17,15 +17,15 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gcf.errors import UsageError
-from gcf.head.build import build_head, build_shape
-from gcf.head.complexity import head_complexity
-from gcf.head.config import PRESETS, HeadConfig, head_config
-from gcf.head.initial import initialise
-from gcf.head.labelled import label_features
-from gcf.head.logreg import NEVER_SEEN, STRENGTHS, fit_logreg
-from gcf.head.loss import gate_sparsity, training_loss
-from gcf.head.output import real_mean
-from gcf.head.standard import inner_head
+from gcf.head.fitting.labelled import label_features
+from gcf.head.fitting.logreg import NEVER_SEEN, STRENGTHS, fit_logreg
+from gcf.head.fitting.loss import gate_sparsity, training_loss
+from gcf.head.models.build import build_head, build_shape
+from gcf.head.models.complexity import head_complexity
+from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.initial import initialise
+from gcf.head.models.output import real_mean
+from gcf.head.models.standard import inner_head
 from gcf.head.training import train_head
 
 D, K = 24, 5

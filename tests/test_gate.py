@@ -3,10 +3,10 @@ import torch
 from compare import assert_bitwise_equal
 from torch import nn
 
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS
-from gcf.head.gate import ClipsGate, TokenGate, squeeze
-from gcf.head.loss import gate_sparsity, training_loss
+from gcf.head.fitting.loss import gate_sparsity, training_loss
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS
+from gcf.head.models.gate import ClipsGate, TokenGate, squeeze
 
 
 def test_the_squeeze_mean_is_taken_in_float32():

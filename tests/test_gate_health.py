@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gcf.head.gate_health import GateHealth
+from gcf.head.fitting.gate_health import GateHealth
 
 FLOAT32_SUM = 1e-5  # a few thousand float32 values in another order
 

@@ -3,44 +3,15 @@ import pytest
 import torch
 from compare import FLOAT32_FORWARD, FLOAT64_FORWARD, assert_bitwise_equal, relative_error
 from numpy_net import gcf_net
+from small_heads import CONFIGS, D, K, built, name_of, some_clips
 
 from gcf.errors import UsageError
-from gcf.head.build import build_head
-from gcf.head.complexity import head_complexity
-from gcf.head.config import PRESETS, HeadConfig, head_config
-from gcf.head.fusion import attention_weights
+from gcf.head.models.build import build_head
+from gcf.head.models.complexity import head_complexity
+from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.fusion import attention_weights
 
-D, K = 24, 5
-SMALL = {"width": 16, "key_width": 8}
-CONFIGS = [head_config(p, **SMALL) for p in PRESETS.values() if p.kind == "gcf"] + [
-    HeadConfig("three layers", layers=3, **SMALL),
-    HeadConfig("1/C", fusion="average", **SMALL),
-    HeadConfig("W_r", residual="linear", **SMALL),
-    HeadConfig("no residual", residual="none", **SMALL),
-    HeadConfig("token", gate="token", **SMALL),
-]
 HEADS = [*CONFIGS, PRESETS["mean"], PRESETS["clip"]]
-
-
-def name_of(config):
-    return config.name
-
-
-def built(config, *, gain=4.0, seed=0):
-    """In float64 and with larger weights than at the start, so that attention and gate are far from uniform."""
-    head = build_head(config, D, K, seed=seed).double().eval()
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.mul_(gain)
-    return head
-
-
-def some_clips(batch=3, count=10, seed=1):
-    """Descriptors (B, C, D) and masks of 10, 4 and 1 real clips, not all at the front."""
-    descriptors = torch.randn(batch, count, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    mask = torch.zeros(batch, count, dtype=torch.bool)
-    mask[0], mask[1, [0, 2, 3, 7]], mask[2, 0] = True, True, True
-    return descriptors, mask
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)

@@ -8,14 +8,14 @@ from torch import nn
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import HeadError
-from gcf.explain.gradcam import channel_weights, descriptor_gradients, grad_cam, passing_clips
-from gcf.explain.reading import ClipReading
+from gcf.explain.reading.clip_reading import ClipReading
+from gcf.explain.reading.gradcam import channel_weights, descriptor_gradients, grad_cam, passing_clips
 from gcf.extract.backbones.base import Backbone
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, head_config
-from gcf.head.ensemble import MeanOfHeads, SavedEnsemble
-from gcf.head.output import HeadOutput
-from gcf.head.saved import SavedHead
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, head_config
+from gcf.head.models.ensemble import MeanOfHeads, SavedEnsemble
+from gcf.head.models.output import HeadOutput
+from gcf.head.models.saved import SavedHead
 
 CLASSES = ("a", "b", "c")
 CLIPS, CHANNELS = 5, 6

@@ -6,7 +6,9 @@ from stage_one import extract
 
 from gcf import FeatureFile, merge_features
 from gcf.errors import RecipeError
-from gcf.extract import extractor, precision, run
+from gcf.extract import extractor
+from gcf.extract.network import precision
+from gcf.extract.stream import run
 
 pytestmark = pytest.mark.processor
 

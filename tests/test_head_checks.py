@@ -1,20 +1,21 @@
 """The contract of every head: sound ones pass, and each broken one is caught by the check that is meant for it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from caches import RECIPE, easy_cache, write_cache
-from test_plugin_heads import EXAMPLE
 
 from gcf.errors import HeadError, RecipeError, UsageError
-from gcf.head.build import build_head
 from gcf.head.checks import check_head
-from gcf.head.config import PRESETS, head_config
-from gcf.head.invariance import CHECKS
-from gcf.head.saved import SavedHead, save_head
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, head_config
+from gcf.head.models.invariance import CHECKS
+from gcf.head.models.saved import SavedHead, save_head
 
+EXAMPLE = Path(__file__).parents[1] / "docs" / "example_head.py"
 SOUND = """
 import torch
 from torch import nn

@@ -5,11 +5,11 @@ from caches import easy_cache, write_cache
 from compare import FLOAT32_FORWARD, relative_error
 from stage_two import clip_batches
 
-from gcf.head.backbone_clips import backbone_columns, backbone_log_probabilities
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS
-from gcf.head.labelled import label_features
-from gcf.head.sampling import central_clip
+from gcf.head.fitting.backbone_clips import backbone_columns, backbone_log_probabilities
+from gcf.head.fitting.labelled import label_features
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS
+from gcf.head.models.sampling import central_clip
 
 
 def softmax(x):

@@ -9,10 +9,10 @@ from stage_one import extract
 
 from gcf import FeatureFile
 from gcf.data.schema import VideoInfo
-from gcf.extract import pool
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.heard import Failed, Hearing
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding import pool
+from gcf.extract.decoding.decoder_messages import Failed, MessageCheck
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.preprocess import Geometry
 
 JOBS = [ClipJob(2, "loop", Geometry(4, (4, 6))), ClipJob(3, "loop", Geometry(4, (4, 4)), views=2)]
 INFO = VideoInfo(fps=25, num_frames=2, width=8, height=8, duration=0.08, size=10, mtime_ns=10)
@@ -23,23 +23,26 @@ PIXELS = bytearray(range(144))
 
 
 def test_what_is_meant_is_taken_as_it_is():
-    hearing = Hearing(JOBS, [0, 1])
-    about, clip = hearing.take(CLIP, PIXELS)
+    check = MessageCheck(JOBS, [0, 1])
+    about, clip = check.take(CLIP, PIXELS)
     assert about == [0]
     assert isinstance(clip, Clip)
     np.testing.assert_array_equal(clip.pixels.reshape(-1), np.arange(144))
     assert (clip.start_frame, clip.num_real, clip.start_time, clip.end_time) == (0, 2, 0, 0.08)
-    assert hearing.take(DONE, b"") == ([0], INFO)
-    assert hearing.at_work == [1]
-    assert hearing.take({"kind": "failed", "error": "torn\x1b[2J"}, b"") == ([1], Failed("torn\\x1b[2J"))
-    assert hearing.at_work == []
+    assert check.take(DONE, b"") == ([0], INFO)
+    assert check.at_work == [1]
+    assert check.take({"kind": "failed", "error": "torn\x1b[2J"}, b"") == ([1], Failed("torn\\x1b[2J"))
+    assert check.at_work == []
 
 
 def test_a_failure_that_names_no_job_is_all_of_theirs_and_one_that_does_its_own():
-    assert Hearing(JOBS, [0, 1]).take({"kind": "failed", "error": "x", "errno": 5}, b"") == ([0, 1], Failed("x", 5))
-    hearing = Hearing(JOBS, [0, 1])
-    assert hearing.take({"kind": "failed", "job": 1, "error": "x"}, b"") == ([1], Failed("x"))
-    assert hearing.at_work == [0]
+    assert MessageCheck(JOBS, [0, 1]).take({"kind": "failed", "error": "x", "errno": 5}, b"") == (
+        [0, 1],
+        Failed("x", 5),
+    )
+    check = MessageCheck(JOBS, [0, 1])
+    assert check.take({"kind": "failed", "job": 1, "error": "x"}, b"") == ([1], Failed("x"))
+    assert check.at_work == [0]
 
 
 NONSENSE = {
@@ -69,7 +72,7 @@ NONSENSE = {
 @pytest.mark.parametrize("head", NONSENSE.values(), ids=list(NONSENSE))
 def test_nonsense_is_refused(head):
     with pytest.raises(ValueError, match=r"."):
-        Hearing(JOBS, [0, 1]).take(head, PIXELS)
+        MessageCheck(JOBS, [0, 1]).take(head, PIXELS)
 
 
 FACTS = {
@@ -87,18 +90,18 @@ FACTS = {
 
 @pytest.mark.parametrize("change", FACTS.values(), ids=list(FACTS))
 def test_facts_that_cannot_be_are_refused(change):
-    hearing = Hearing(JOBS, [0, 1])
-    hearing.take(CLIP, PIXELS)
+    check = MessageCheck(JOBS, [0, 1])
+    check.take(CLIP, PIXELS)
     with pytest.raises(ValueError, match=r"."):
-        hearing.take(DONE | {"info": DONE["info"] | change}, b"")
+        check.take(DONE | {"info": DONE["info"] | change}, b"")
     del (lacking := dict(DONE["info"]))["fps"]
     with pytest.raises(ValueError, match="others"):
-        hearing.take(DONE | {"info": lacking}, b"")
+        check.take(DONE | {"info": lacking}, b"")
 
 
 def test_pixels_that_are_fewer_than_their_shape_says_are_refused():
     with pytest.raises(ValueError, match="reshape"):
-        Hearing(JOBS, [0]).take(CLIP, PIXELS[:-1])
+        MessageCheck(JOBS, [0]).take(CLIP, PIXELS[:-1])
 
 
 LIES = ["shape", "info", "error", "early", "list", "order"]

@@ -11,16 +11,16 @@ from scipy.ndimage import map_coordinates
 from stage_one import TINY
 
 from gcf.errors import UsageError, VideoError
-from gcf.explain.gradcam import descriptor_gradients, grad_cam
-from gcf.explain.heat import HeatMaps, crop_box
-from gcf.explain.maps import video_heat
-from gcf.extract.config import ExtractConfig
-from gcf.extract.decoding import Clip, ClipJob, decode_clips
-from gcf.extract.pipeline import load_network
-from gcf.extract.preprocess import Geometry
-from gcf.head.build import build_head
-from gcf.head.config import head_config
-from gcf.head.saved import SavedHead
+from gcf.explain.reading.gradcam import descriptor_gradients, grad_cam
+from gcf.explain.reading.heat import HeatMaps, crop_box
+from gcf.explain.reading.maps import video_heat
+from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network
+from gcf.head.models.build import build_head
+from gcf.head.models.config import head_config
+from gcf.head.models.saved import SavedHead
 
 WHOLE = Geometry((48, 64), (48, 64))
 
@@ -87,7 +87,7 @@ def test_the_box_is_the_part_of_the_frame_that_the_network_sees(size, geometry, 
 @pytest.mark.parametrize("geometry", [Geometry(128, (112, 112)), Geometry((128, 171), (112, 112), "torchvision")])
 def test_a_bright_spot_is_found_where_the_crop_shows_it(size, geometry):
     """Independent of the formula: a frame with one bright block is cropped, and its place looked up in both."""
-    from gcf.extract.preprocess import centre_view
+    from gcf.extract.decoding.preprocess import centre_view
 
     frame = np.zeros((*size, 3), np.uint8)
     top, left = size[0] * 5 // 8, size[1] * 2 // 5

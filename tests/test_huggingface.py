@@ -20,9 +20,9 @@ from transformers import (
 
 from gcf.errors import UsageError
 from gcf.extract.backbones import load_backbone
-from gcf.extract.config import ExtractConfig
-from gcf.extract.precision import precise_network
-from gcf.extract.recipe import make_recipe
+from gcf.extract.network.precision import precise_network
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.recipe import make_recipe
 
 # Both run the same layers; only means over positions are taken in another order
 EQUAL = 1e-6

@@ -16,13 +16,13 @@ from transformers import (
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from gcf.errors import UsageError
-from gcf.explain.heat import crop_box
+from gcf.explain.reading.heat import crop_box
 from gcf.extract.backbones.huggingface_pixels import TOLERANCE, pixels_of
-from gcf.extract.decoding import ClipJob
-from gcf.extract.normalise import Normalise
-from gcf.extract.preprocess import Geometry, centre_view
-from gcf.extract.video import Video
-from gcf.extract.worker import jobs_from_json, jobs_to_json
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.decoding.jobs import ClipJob
+from gcf.extract.decoding.preprocess import Geometry, centre_view
+from gcf.extract.decoding.video import Video
+from gcf.extract.decoding.worker import jobs_from_json, jobs_to_json
 
 BICUBIC, LANCZOS = 3, 1
 PROCESSORS = {

@@ -6,9 +6,15 @@ from compare import FLOAT64_FORWARD, assert_bitwise_equal, relative_error
 from measured import reading
 
 from gcf.data.segments import Segment
-from gcf.explain.detection_map import TIOUS, detection_map
-from gcf.explain.interval_baselines import best_on_grid, grid_ceiling, random_intervals, random_map, uniform_intervals
-from gcf.explain.intervals import Interval, tiou
+from gcf.explain.measures.detection_map import TIOUS, detection_map
+from gcf.explain.measures.interval_baselines import (
+    best_on_grid,
+    grid_ceiling,
+    random_intervals,
+    random_map,
+    uniform_intervals,
+)
+from gcf.explain.reading.intervals import Interval, tiou
 
 
 def places(found):

@@ -7,8 +7,8 @@ from compare import FLOAT64_FORWARD, relative_error
 
 from gcf.data.schema import Clips, VideoInfo
 from gcf.errors import UsageError
-from gcf.explain.intervals import IntervalSettings, TimeLine, propose_intervals, suppress, tiou
-from gcf.explain.reading import ClipReading
+from gcf.explain.reading.clip_reading import ClipReading
+from gcf.explain.reading.intervals import IntervalSettings, TimeLine, propose_intervals, suppress, tiou
 
 GRID = IntervalSettings(steps=1)
 

@@ -9,8 +9,8 @@ import gcf.cli
 from gcf.errors import UsageError
 from gcf.head.ablation import ablate
 from gcf.head.compare import compare_features
-from gcf.head.config import Protocol
-from gcf.head.labelled import label_features, make_splits
+from gcf.head.fitting.labelled import label_features, make_splits
+from gcf.head.models.config import Protocol
 from gcf.head.training import train_head
 
 SHORT = {"seeds": 2, "epochs": 2}

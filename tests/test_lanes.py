@@ -13,14 +13,14 @@ from stage_one import TINY, extract
 import gcf
 from gcf.data.schema import VideoFeatures
 from gcf.errors import UsageError
-from gcf.extract import lanes as lanes_module
-from gcf.extract import pipeline
-from gcf.extract.config import ExtractConfig
+from gcf.extract.decoding.find import VideoPath
 from gcf.extract.engines import local
 from gcf.extract.engines.local import LocalEngine
-from gcf.extract.find import VideoPath
-from gcf.extract.lanes import Lanes
-from gcf.extract.network import ClipNetwork
+from gcf.extract.network import network_pool
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.network_pool import NetworkPool
+from gcf.extract.stream import pipeline
+from gcf.extract.stream.config import ExtractConfig
 
 pytestmark = pytest.mark.processor
 
@@ -63,7 +63,7 @@ def test_batches_give_the_same_numbers_in_any_order_on_any_number_of_lanes(netwo
     torch.set_num_threads(count)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(len(batches))
-        with Lanes([network]) as lanes:
+        with NetworkPool([network]) as lanes:
             assert lanes.count == count
             rows = {n: lanes.submit(batches[n]) for n in order}
             for n, future in rows.items():
@@ -82,7 +82,7 @@ def test_every_lane_computes_with_one_thread_at_a_time_with_the_others(batches):
             seen.append((torch.get_num_threads(), threading.get_ident(), torch.is_inference_mode_enabled()))
             return super().__call__(pixels)
 
-    with Lanes([Meeting(tiny_backbone_loaded(), device=CPU, precision="fp32", batch_size=3)]) as lanes:
+    with NetworkPool([Meeting(tiny_backbone_loaded(), device=CPU, precision="fp32", batch_size=3)]) as lanes:
         futures = [lanes.submit(batch) for batch in batches[:3]]
         assert all(future.result() for future in futures)
     assert {(threads, inference) for threads, _, inference in seen} == {(1, True)}
@@ -116,7 +116,7 @@ class Failing:
 
 def test_a_lane_that_failed_takes_the_next_batch(batches):
     torch.set_num_threads(1)
-    with Lanes([Failing(None)]) as lanes:
+    with NetworkPool([Failing(None)]) as lanes:
         outcomes = [lanes.submit(batches[0]) for _ in range(4)]
         assert [type(future.exception(timeout=30)) for future in outcomes] == [type(None), *[ArithmeticError] * 3]
 
@@ -159,7 +159,7 @@ def test_batches_that_wait_are_dropped_at_the_end_and_those_that_run_are_waited_
             assert go_on.wait(timeout=30)
             done.append(len(pixels))
 
-    with Lanes([Slow(None)]) as lanes:
+    with NetworkPool([Slow(None)]) as lanes:
         futures = [lanes.submit(batch) for batch in batches]
         assert begun.wait(timeout=30)
         threading.Timer(0.05, go_on.set).start()
@@ -170,8 +170,8 @@ def test_batches_that_wait_are_dropped_at_the_end_and_those_that_run_are_waited_
 def test_every_device_has_a_copy_of_its_own(network, monkeypatch):
     torch.set_num_threads(2)
     asked = []
-    monkeypatch.setattr(lanes_module, "choose_device", lambda name: asked.append(name) or CPU)
-    with Lanes([network], ["cuda:0", "cuda:1", "cuda:2"]) as lanes:
+    monkeypatch.setattr(network_pool, "choose_device", lambda name: asked.append(name) or CPU)
+    with NetworkPool([network], ["cuda:0", "cuda:1", "cuda:2"]) as lanes:
         found = [lanes.free[0].get() for _ in range(lanes.count)]
     assert asked == ["cuda:1", "cuda:2"]
     assert lanes.count == 6

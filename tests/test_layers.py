@@ -43,6 +43,47 @@ def test_imports_run_one_way(floor):
         assert imported(path) <= MAY_IMPORT[floor], path
 
 
+ROOMS = {  # each room may import those before it on its own floor; "" are the files of the floor itself
+    "head": ["models", "fitting", "trials", "tables", "", "report"],
+    "extract": ["decoding", "weights", "backbones", "network", "stream", "engines", ""],
+    "explain": ["reading", "drawing", "measures", "files", "pages", "doctor", ""],
+}
+
+
+def room_of(module: str, rooms: list[str]) -> str:
+    """The room of a module of a floor, "" for a file of the floor itself."""
+    parts = module.split(".")
+    return parts[2] if len(parts) > 2 and parts[2] in rooms else ""
+
+
+@pytest.mark.parametrize("floor", ROOMS)
+def test_imports_between_the_rooms_of_a_floor_run_one_way(floor):
+    order = ROOMS[floor]
+    for path in sorted((ROOT / floor).rglob("*.py")):
+        here = room_of(".".join(("gcf", *path.relative_to(ROOT).with_suffix("").parts)), order)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(f"gcf.{floor}"):
+                there = {room_of(f"{node.module}.{alias.name}", order) for alias in node.names}
+                assert all(order.index(room) <= order.index(here) for room in there), f"{path}: {node.module}"
+
+
+def test_a_class_name_stands_once_in_the_package():
+    places = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_test_file_imports_another():
+    tests = Path(__file__).parent
+    for path in tests.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("test_"), path
+
+
 def test_the_data_floor_knows_no_network():
     for path in (ROOT / "data").rglob("*.py"):
         names = {alias.name for node in ast.walk(ast.parse(path.read_text())) for alias in getattr(node, "names", ())}
@@ -50,7 +91,9 @@ def test_the_data_floor_knows_no_network():
         assert not any(str(name).split(".")[0] in ("torch", "torchvision") for name in names | modules), path
 
 
-@pytest.mark.parametrize("command", ["import gcf, gcf.cli", "import gcf.extract.worker", "import gcf.data.features"])
+@pytest.mark.parametrize(
+    "command", ["import gcf, gcf.cli", "import gcf.extract.decoding.worker", "import gcf.data.features"]
+)
 def test_torch_is_not_loaded_before_it_is_needed(command):
     check = f"{command}; import sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -15,9 +15,9 @@ from stage_one import TINY
 
 import gcf
 from gcf.errors import RecipeError, UsageError
-from gcf.explain import described
 from gcf.explain.live import WatchedFolder, watch_predictions
 from gcf.explain.predict import predict_videos
+from gcf.explain.reading import described
 
 MINE = {"backbone": TINY, "device": "cpu"}
 

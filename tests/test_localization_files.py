@@ -9,9 +9,9 @@ from compare import assert_bitwise_equal
 
 from gcf.data.schema import Clips, VideoInfo
 from gcf.errors import RefusedError, StoppedError
-from gcf.explain.intervals import Interval
-from gcf.explain.localization_files import file_name, write_localization, write_tables
-from gcf.explain.reading import ClipReading, Localization
+from gcf.explain.files.localization_files import file_name, write_localization, write_tables
+from gcf.explain.reading.clip_reading import ClipReading, Localization
+from gcf.explain.reading.intervals import Interval
 
 ODD = ["a/b c.avi", 'quote"comma,.mp4', "line\nbreak\r.mp4", "caf\udce9.mp4", "日本/動画.mp4"]
 

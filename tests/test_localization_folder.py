@@ -14,7 +14,7 @@ from stage_one import TINY
 import gcf
 from gcf.errors import RefusedError, UsageError
 from gcf.explain import localizer
-from gcf.explain.localization_folder import LocalizationFolder
+from gcf.explain.files.localization_folder import LocalizationFolder
 from gcf.explain.localize import LocalizeConfig, localize_videos
 from gcf.explain.pages.write import write_pages
 

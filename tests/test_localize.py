@@ -15,11 +15,12 @@ from stage_one import TINY, extract
 import gcf
 from gcf.data.features import FeatureFile
 from gcf.errors import RecipeError, UsageError, VideoError
-from gcf.explain import described, localizer
-from gcf.explain.intervals import IntervalSettings
+from gcf.explain import localizer
 from gcf.explain.localize import LocalizeConfig, localize_videos
 from gcf.explain.predict import predict_videos
-from gcf.extract.pool import DecoderPool
+from gcf.explain.reading import described
+from gcf.explain.reading.intervals import IntervalSettings
+from gcf.extract.decoding.pool import DecoderPool
 
 MINE = {"backbone": TINY, "device": "cpu", "workers": 1}
 NUMBERS = LocalizeConfig(heat=False, overlay=False, sheet=False)

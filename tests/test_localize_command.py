@@ -14,9 +14,9 @@ from stage_one import TINY, extract
 import gcf
 import gcf.cli
 from gcf.explain import localizer
-from gcf.explain.strip import Facts
-from gcf.head.build import build_head
-from gcf.head.saved import save_head
+from gcf.explain.drawing.strip import Facts
+from gcf.head.models.build import build_head
+from gcf.head.models.saved import save_head
 
 FILES = {"localization.json", "intervals.json", "intervals.csv", "clips.csv"}
 SUBSETS = {"v.avi": "test", "w.avi": "train"}

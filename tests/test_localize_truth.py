@@ -6,8 +6,8 @@ from measured import truth_entry, write_truth
 from stage_one import TINY
 
 from gcf.errors import AnnotationError, UsageError
-from gcf.explain import described
 from gcf.explain.localize import LocalizeConfig, localize_videos
+from gcf.explain.reading import described
 
 MINE = {"backbone": TINY, "device": "cpu", "workers": 1}
 NUMBERS = LocalizeConfig(heat=False)

@@ -13,7 +13,7 @@ from gcf.data.schema import FeatureContent
 from gcf.data.segments import read_segments
 from gcf.data.writer import write_features
 from gcf.errors import AnnotationError, FeatureFileError, RefusedError
-from gcf.extract.find import find_videos
+from gcf.extract.decoding.find import find_videos
 
 LONG = "/" * 65_536
 SAID = r"a name of 65,\d\d\d bytes, '.*'\.\.\.; 4,096 are the most"

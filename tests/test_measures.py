@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from caches import one_video
 from measured import heat_maps, reading, truth_entry, write_truth
-from test_faithfulness import mean_head
+from small_heads import mean_head
 
 from gcf.data.boxes import read_boxes, read_groups
 from gcf.data.segments import Segment
 from gcf.errors import AnnotationError, UsageError
-from gcf.explain.detection_map import detection_map
-from gcf.explain.intervals import Interval, propose_intervals
-from gcf.explain.localization_files import write_tables
-from gcf.explain.measures import describe_measures, measure
-from gcf.explain.reading import Localization
+from gcf.explain.files.localization_files import write_tables
+from gcf.explain.measures.detection_map import detection_map
+from gcf.explain.measures.measure import describe_measures, measure
+from gcf.explain.reading.clip_reading import Localization
+from gcf.explain.reading.intervals import Interval, propose_intervals
 
 
 def localization(name, *intervals, **parts):

@@ -17,20 +17,20 @@ from sklearn.preprocessing import StandardScaler
 
 from gcf.data.annotations import label_videos, read_annotations
 from gcf.errors import AnnotationError, UsageError
-from gcf.head.baselines import ClipHead
-from gcf.head.batches import Batch
-from gcf.head.build import build_head
-from gcf.head.config import Protocol, TrainConfig, head_config
-from gcf.head.ensemble import MeanOfHeads
-from gcf.head.fit import judge
-from gcf.head.labelled import coverage, label_features, make_splits
-from gcf.head.logreg import fit_logreg
-from gcf.head.loss import training_loss
-from gcf.head.map_difference import map_difference, resampled_map
-from gcf.head.metrics import binary_loss, score
-from gcf.head.output import HeadOutput
-from gcf.head.prediction import log_probabilities
-from gcf.head.stack import Stack
+from gcf.head.fitting.batches import Batch
+from gcf.head.fitting.fit import validation_metrics
+from gcf.head.fitting.labelled import coverage, label_features, make_splits
+from gcf.head.fitting.logreg import fit_logreg
+from gcf.head.fitting.loss import training_loss
+from gcf.head.fitting.metrics import binary_loss, score
+from gcf.head.fitting.prediction import log_probabilities
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.baselines import ClipHead
+from gcf.head.models.build import build_head
+from gcf.head.models.config import Protocol, TrainConfig, head_config
+from gcf.head.models.ensemble import MeanOfHeads
+from gcf.head.models.output import HeadOutput
+from gcf.head.tables.map_difference import map_difference, resampled_map
 
 # --- reading
 
@@ -182,7 +182,7 @@ def test_validation_loss_is_sound_where_probabilities_round_to_one():
     expected = -np.where(targets, log_expit(logits), log_expit(-logits)).sum(axis=1).mean()
     logs = log_probabilities(torch.from_numpy(logits).float(), exclusive=False).numpy()
     assert relative_error(binary_loss(logs, targets), expected) < FLOAT32_FORWARD
-    found = judge(logs, targets.astype(np.float32))
+    found = validation_metrics(logs, targets.astype(np.float32))
     assert relative_error(found["val_loss"], expected) < FLOAT32_FORWARD
     assert found["val_top1"] == pytest.approx(1 / 3)  # the first video: 0 is right; 0 and 1 of the others are wrong
     beyond = log_probabilities(torch.tensor([[1e4, -1e4]]), exclusive=False).numpy()

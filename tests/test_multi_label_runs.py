@@ -14,23 +14,25 @@ from pages import Page
 import gcf.cli
 from gcf import ablate, load_head, train_head, write_report
 from gcf.data.splits import Split
-from gcf.head.backbone_clips import backbone_columns, whose_classifier
-from gcf.head.batches import Descriptors
 from gcf.head.compare import compare_features
-from gcf.head.config import PRESETS, Protocol, TrainConfig, head_config
 from gcf.head.evaluate import evaluate_head
-from gcf.head.kept import KeptResult
-from gcf.head.labelled import label_features, make_splits
-from gcf.head.metrics import score
-from gcf.head.prediction import Prediction
-from gcf.head.results import Judged, keep, pool
-from gcf.head.sitting import Sitting, Training
-from gcf.head.standard import inner_head
-from gcf.head.store import split_digest
-from gcf.head.threads import Team
-from gcf.head.transfer import Start
-from gcf.head.transfer_protocol import transfer_head
+from gcf.head.fitting.backbone_clips import backbone_columns, whose_classifier
+from gcf.head.fitting.batches import Descriptors
+from gcf.head.fitting.labelled import label_features, make_splits
+from gcf.head.fitting.metrics import score
+from gcf.head.fitting.prediction import Prediction
+from gcf.head.fitting.start import Start
+from gcf.head.fitting.threads import ThreadPool
+from gcf.head.models.config import PRESETS, Protocol, TrainConfig, head_config
+from gcf.head.models.standard import inner_head
+from gcf.head.transfer import transfer_head
+from gcf.head.trials.plan import Training
+from gcf.head.trials.results import EvaluationSet, merge
+from gcf.head.trials.split_result import SplitResult
+from gcf.head.trials.split_session import SplitSession
+from gcf.head.trials.store import split_digest
 
+ALONE = {"evaluated": "test", "threads": ThreadPool(1)}
 NARROW = head_config("gcf-256", name="narrow", width=16, key_width=4)
 
 
@@ -126,9 +128,11 @@ def test_a_saved_head_says_what_each_class_is_worth_by_itself(data, trained):
 def test_a_trained_clip_classifier_averages_sigmoids_whoever_built_it(folder, data, table):
     found = label_features(*data, multi_label=True)
     (split,) = make_splits(found, Protocol())
-    sitting = Sitting(found, Descriptors(data[0]), split, TrainConfig(num_clips=6), judged="test", team=Team(1))
-    arm = Training(PRESETS["clip"], sitting.settings)  # as a comparison has it, which knows nothing of the labels
-    assert not inner_head(sitting.stack(arm, [0], Start(), "fp32").template).exclusive
+    session = SplitSession(
+        found, Descriptors(data[0]), split, TrainConfig(num_clips=6), evaluated="test", threads=ThreadPool(1)
+    )
+    arm = Training(PRESETS["clip"], session.settings)  # as a comparison has it, which knows nothing of the labels
+    assert not inner_head(session.stack(arm, [0], Start(), "fp32").template).exclusive
     options = {"annotations": table, "multi_label": True, "num_clips": 6, "epochs": 3}
     run = train_head(data[0], folder / "clip", head="clip", **options)
     head = load_head(run.path).module
@@ -218,8 +222,8 @@ def test_balanced_weights_even_out_the_classes_that_videos_show(data):
     found = label_features(*data, multi_label=True)
     (split,) = make_splits(found, Protocol())
     train = TrainConfig(num_clips=6, class_weights="balanced")
-    sitting = Sitting(found, Descriptors(data[0]), split, train, judged="test", team=Team(1))
-    weights = sitting.stack(Training(NARROW, train), [0], Start(), "fp32").class_weights.numpy()
+    session = SplitSession(found, Descriptors(data[0]), split, train, **ALONE)
+    weights = session.stack(Training(NARROW, train), [0], Start(), "fp32").class_weights.numpy()
     counts = shown_sets()[split.train].sum(axis=0)
     assert (weights * counts).tolist() == pytest.approx([counts.mean()] * 3)
 
@@ -227,8 +231,10 @@ def test_balanced_weights_even_out_the_classes_that_videos_show(data):
 def test_balanced_batches_draw_by_the_rarest_class(data):
     found = label_features(*data, multi_label=True)
     (split,) = make_splits(found, Protocol())
-    sitting = Sitting(found, Descriptors(data[0]), split, TrainConfig(num_clips=6), judged="test", team=Team(1))
-    assert sitting.batches.classes.tolist() == found.labels.tolist()
+    session = SplitSession(
+        found, Descriptors(data[0]), split, TrainConfig(num_clips=6), evaluated="test", threads=ThreadPool(1)
+    )
+    assert session.batches.classes.tolist() == found.labels.tolist()
 
 
 def test_a_stored_result_depends_on_every_class_of_a_video(data):
@@ -246,19 +252,16 @@ def test_a_stored_result_depends_on_every_class_of_a_video(data):
 
 
 def test_results_of_splits_are_pooled_to_the_map_of_all(monkeypatch):
-    monkeypatch.setattr("gcf.head.kept.MOST_VALUES", 0)  # however large they are
+    monkeypatch.setattr("gcf.head.trials.split_result.MOST_VALUES", 0)  # however large they are
     rng = np.random.default_rng(0)
     targets = rng.random((50, 4)) < 0.4
     targets[~targets.any(axis=1), 0] = True
     logs = np.log(rng.random((50, 4))).astype(np.float32)
     cut, none = 20, np.array([], dtype=int)
     splits = [Split(name, none, none, none) for name in "ab"]
-    judged = Judged(np.arange(50), np.repeat([0, 1], [cut, 50 - cut]), targets, "test")
-    parts = [
-        keep(None, Prediction(logs[own], {}), targets[own], temperature=None, whole=False)
-        for own in (slice(0, cut), slice(cut, 50))
-    ]
-    found = pool(0, [KeptResult.from_stored(part.to_stored()) for part in parts], splits, judged)
+    judged = EvaluationSet(np.arange(50), np.repeat([0, 1], [cut, 50 - cut]), targets, "test")
+    parts = [SplitResult.of(None, Prediction(logs[own], {}), targets[own]) for own in (slice(0, cut), slice(cut, 50))]
+    found = merge(0, [SplitResult(**part.facts, **part.arrays) for part in parts], splits, judged)
     assert found.metrics == score(logs, targets)
     assert [fold["map"] for fold in found.folds] == [
         score(logs[:cut], targets[:cut])["map"],

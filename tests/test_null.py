@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from gcf.head.statistics import paired_difference
+from gcf.head.tables.statistics import paired_difference
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from caches import RECIPE
 from compare import FLOAT32_FORWARD, relative_error
-from test_saved_head import TRAINING, some_head
+from small_heads import TRAINING, some_head
 
 import gcf.cli
 from gcf.data.recipe import recipe_sha256
 from gcf.errors import RefusedError, UsageError
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, HeadConfig, head_config
-from gcf.head.dense import DenseHead, example
-from gcf.head.ensemble import MeanOfHeads
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.dense import DenseHead, example
+from gcf.head.models.ensemble import MeanOfHeads
+from gcf.head.models.saved import SavedHead, save_head
 from gcf.head.onnx_export import export_onnx
-from gcf.head.saved import SavedHead, save_head
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -13,7 +13,7 @@ import videos
 from stage_one import TINY, extract
 
 from gcf.errors import StoppedError
-from gcf.extract import open_files, pool
+from gcf.extract.decoding import open_files, pool
 
 FEWER = re.compile(r"(\d+) of (\d+) decoders run, one more cannot be started: (.+)")
 

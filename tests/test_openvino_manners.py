@@ -49,7 +49,7 @@ def test_nothing_is_sent_anywhere(folder, tmp_path, report):
 def test_telemetry_that_was_there_before_is_there_afterwards():
     code = """
 import sys, types
-from gcf.extract.openvino_map import import_openvino
+from gcf.extract.network.openvino_map import import_openvino
 theirs = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetry")
 import_openvino()
 assert sys.modules["openvino_telemetry"] is theirs

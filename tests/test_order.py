@@ -9,13 +9,13 @@ import gcf
 from gcf.data import memory
 from gcf.data.splits import holdout
 from gcf.errors import UsageError
-from gcf.head import batches as batches_module
-from gcf.head import residency
-from gcf.head.batches import Descriptors
-from gcf.head.config import PRESETS
-from gcf.head.order import blocks, draw
-from gcf.head.residency import choose_residency, free_memory
-from gcf.head.standard import inner_head
+from gcf.head.fitting import batches as batches_module
+from gcf.head.fitting import residency
+from gcf.head.fitting.batches import Descriptors
+from gcf.head.fitting.order import blocks, draw
+from gcf.head.fitting.residency import choose_residency, free_memory
+from gcf.head.models.config import PRESETS
+from gcf.head.models.standard import inner_head
 
 RNG = np.random.default_rng
 

@@ -14,14 +14,14 @@ from readings import decode, heat_by_hand, localize_by_hand, read_by_hand
 
 from gcf.data.segments import Segment
 from gcf.errors import RefusedError, StoppedError, VideoError
-from gcf.explain import overlay_video
-from gcf.explain.heat import crop_box
-from gcf.explain.heat_colours import blended, gradient
-from gcf.explain.overlay import LEAST_WIDTH, LONGEST_SIDE, Overlay, drawn_sizes
-from gcf.explain.overlay_video import TICK, clip_of, write_overlay
-from gcf.explain.reading import Localization
-from gcf.explain.strip import ANNOTATED, EVIDENCE, FOUND, GATE, Facts, Strip
-from gcf.extract.preprocess import Geometry
+from gcf.explain.drawing import overlay_video
+from gcf.explain.drawing.heat_colours import blended, gradient
+from gcf.explain.drawing.overlay import LEAST_WIDTH, LONGEST_SIDE, Overlay, drawn_sizes
+from gcf.explain.drawing.overlay_video import TICK, clip_of, write_overlay
+from gcf.explain.drawing.strip import ANNOTATED, EVIDENCE, FOUND, GATE, Facts, Strip
+from gcf.explain.reading.clip_reading import Localization
+from gcf.explain.reading.heat import crop_box
+from gcf.extract.decoding.preprocess import Geometry
 
 CODEC_LOSS = 12  # mean difference of pixels after H.264 at half the colour resolution; another picture gives over 40
 ODD = (

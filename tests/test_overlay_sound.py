@@ -8,8 +8,8 @@ import pytest
 import videos
 from readings import decode, localize_by_hand
 
-from gcf.explain import overlay_video
-from gcf.explain.overlay_video import write_overlay
+from gcf.explain.drawing import overlay_video
+from gcf.explain.drawing.overlay_video import write_overlay
 
 
 def packets(path):
@@ -114,7 +114,7 @@ def test_sound_whose_rate_changes_goes_on(sounding, tmp_path, monkeypatch):
             frame.sample_rate, frame.pts, frame.time_base = rate, number, Fraction(1, 2)
             yield frame
 
-    monkeypatch.setattr("gcf.explain.sound.COPIED", ())
+    monkeypatch.setattr("gcf.explain.drawing.sound.COPIED", ())
     monkeypatch.setattr(overlay_video.Sound, "_decoded", changing)
     assert write_overlay(tmp_path / "o.mp4", sounding, localize_by_hand(sounding)) == ""
     assert packets(tmp_path / "o.mp4")[0][-1][1] == pytest.approx(3.0, abs=0.1)
@@ -131,7 +131,7 @@ def test_broken_sound_ends_the_sound_and_no_picture(sounding, tmp_path, monkeypa
         with monkeypatch.context() as patch:
             patch.setattr(overlay_video.Sound, name, breaks)
             if not place:
-                patch.setattr("gcf.explain.sound.COPIED", ())
+                patch.setattr("gcf.explain.drawing.sound.COPIED", ())
             note = write_overlay(tmp_path / "o.mp4", sounding, localization)
         assert note == "its sound is missing or ends early: Invalid data"
         assert len(decode(tmp_path / "o.mp4")[0]) == 75

@@ -16,12 +16,12 @@ import gcf.cli
 from gcf import extract_videos
 from gcf.data.features import FeatureFile
 from gcf.errors import UsageError
-from gcf.explain.described import trained
 from gcf.explain.localize import LocalizeConfig, localize_videos
-from gcf.explain.own_classifier import own_classifier
 from gcf.explain.predict import predict_videos
-from gcf.extract.config import ExtractConfig
-from gcf.extract.pipeline import load_network
+from gcf.explain.reading.described import trained
+from gcf.explain.reading.own_classifier import own_classifier
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network
 
 MINE = {"backbone": TINY, "device": "cpu", "workers": 1}
 NUMBERS = LocalizeConfig(heat=False, overlay=False, sheet=False)

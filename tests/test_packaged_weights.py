@@ -14,10 +14,17 @@ import gcf
 from gcf.data.motions import MIRRORED, PRIMITIVES
 from gcf.data.synthetic import write_demo_videos
 from gcf.errors import WeightsError
-from gcf.extract import weights_cache
-from gcf.extract.preprocess import POSITIONS, SCALES, View
-from gcf.extract.weights import EFFICIENT, assumed_pixels, default_weights, find_weights, list_weights, pull_weights
-from gcf.extract.weights_cache import cached_path
+from gcf.extract.backbones.published import (
+    EFFICIENT,
+    assumed_pixels,
+    default_weights,
+    find_weights,
+    list_weights,
+    pull_weights,
+)
+from gcf.extract.decoding.preprocess import POSITIONS, SCALES, View
+from gcf.extract.weights import cache as weights_cache
+from gcf.extract.weights.cache import cached_path
 
 BACKBONE, WEIGHTS = "shufflenetv2_0.25x", "primitives"
 SPEC = find_weights(BACKBONE, WEIGHTS)

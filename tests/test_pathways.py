@@ -12,18 +12,18 @@ from torch import nn
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones import load_backbone
 from gcf.extract.backbones.loading import build_network
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.backbones.published import class_names, find_weights
 from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.slowfast import slow_frames, slow_numbers
 from gcf.extract.backbones.temporal import remove_temporal_stride, temporal_stride_layers
-from gcf.extract.checkpoints import load_strictly
 from gcf.extract.complexity import backbone_complexity
-from gcf.extract.conversion import ModelNames, obtain_conversion
-from gcf.extract.folding import FoldedNetwork
-from gcf.extract.network import ClipNetwork
-from gcf.extract.normalise import Normalise
-from gcf.extract.openvino_map import OpenVinoMap
-from gcf.extract.precision import WORST_COSINE
-from gcf.extract.weights import class_names, find_weights
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.conversion import ModelNames, obtain_conversion
+from gcf.extract.network.folding import FoldedNetwork
+from gcf.extract.network.openvino_map import OpenVinoMap
+from gcf.extract.network.precision import WORST_COSINE
+from gcf.extract.weights.checkpoints import load_strictly
 
 pytestmark = pytest.mark.processor
 

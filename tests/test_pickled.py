@@ -15,8 +15,8 @@ import torch
 from compare import assert_bitwise_equal
 
 from gcf.errors import GcfError, WeightsError
-from gcf.extract import pickled
-from gcf.extract.checkpoints import load_strictly, read_state_dict
+from gcf.extract.weights import pickled
+from gcf.extract.weights.checkpoints import load_strictly, read_state_dict
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -25,7 +25,7 @@ from mutations import write_mutants
 INTERRUPT = """
 import sys
 from pathlib import Path
-from gcf.extract.checkpoints import read_state_dict
+from gcf.extract.weights.checkpoints import read_state_dict
 print("at work", flush=True)
 read_state_dict(Path(sys.argv[1]))
 """

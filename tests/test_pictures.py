@@ -16,10 +16,11 @@ from gcf.data.features import FeatureFile
 from gcf.data.schema import Clips
 from gcf.data.segments import Segment
 from gcf.errors import AnnotationError, RefusedError, UsageError, VideoError
-from gcf.explain import described, pictures
 from gcf.explain import predict as predicting
-from gcf.explain.pictures import FRAME_PIXELS, INCHES, TALLEST, Reading, draw_video, middle_frames
-from gcf.extract.video import Video
+from gcf.explain.drawing import pictures
+from gcf.explain.drawing.pictures import FRAME_PIXELS, INCHES, TALLEST, Reading, draw_video, middle_frames
+from gcf.explain.reading import described
+from gcf.extract.decoding.video import Video
 
 
 def clips_of(count: int, *, last: int = 16) -> Clips:

@@ -13,12 +13,12 @@ from torch.func import functional_call, stack_module_state, vmap
 
 import gcf.cli
 from gcf.errors import HeadError, UsageError
-from gcf.head.build import build_head, build_shape
-from gcf.head.config import HeadConfig, head_config
 from gcf.head.evaluate import evaluate_head
-from gcf.head.loss import training_loss
-from gcf.head.output import HeadOutput
-from gcf.head.saved import SavedHead, load_head, save_head
+from gcf.head.fitting.loss import training_loss
+from gcf.head.models.build import build_head, build_shape
+from gcf.head.models.config import HeadConfig, head_config
+from gcf.head.models.output import HeadOutput
+from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.training import train_head
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example_head.py"

@@ -6,8 +6,8 @@ from compare import FLOAT32_FORWARD
 from measured import heat_maps, reading
 
 from gcf.data.segments import Segment
-from gcf.explain.pointing import frames_inside, heat_box, hottest, iou, judge, most_shared, pointing
-from gcf.explain.reading import Localization
+from gcf.explain.measures.pointing import frames_inside, heat_box, hottest, iou, judge, most_shared, pointing
+from gcf.explain.reading.clip_reading import Localization
 
 WHOLE = [Segment(0, 8, "run")]
 BOX = (12, 10, 30, 20)  # left, top, right, bottom

@@ -7,11 +7,11 @@ import videos
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import GcfError
-from gcf.extract import pool
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.find import find_videos
-from gcf.extract.pool import DecoderPool, Failed
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding import pool
+from gcf.extract.decoding.find import find_videos
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.pool import DecoderPool, Failed
+from gcf.extract.decoding.preprocess import Geometry
 
 JOB = ClipJob(16, "loop", Geometry(16, (16, 16)))
 

@@ -13,10 +13,10 @@ from compare import assert_bitwise_equal
 
 from gcf.data.parts import check_recipe
 from gcf.errors import RecipeError, UsageError
-from gcf.extract import precision
-from gcf.extract.agreement import drawn_clips, largest_difference, worst_cosine
-from gcf.extract.network import ClipNetwork
-from gcf.extract.precision import natural_precision, precise_network
+from gcf.extract.network import precision
+from gcf.extract.network.agreement import drawn_clips, largest_difference, worst_cosine
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.precision import natural_precision, precise_network
 
 pytestmark = pytest.mark.processor
 
@@ -78,7 +78,9 @@ def test_a_processor_that_multiplies_in_bfloat16_is_asked_to(monkeypatch, amx, a
 
 
 def test_a_processor_held_to_older_instructions_multiplies_in_float32():
-    code = "import torch; from gcf.extract.precision import natural_precision as p; print(p(torch.device('cpu')))"
+    code = (
+        "import torch; from gcf.extract.network.precision import natural_precision as p; print(p(torch.device('cpu')))"
+    )
     held = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     assert subprocess.run([sys.executable, "-c", code], env=held, capture_output=True, check=True).stdout == b"fp32\n"
 

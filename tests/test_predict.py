@@ -21,11 +21,11 @@ import gcf
 import gcf.cli
 from gcf.data.features import FeatureFile
 from gcf.errors import RecipeError, RefusedError, UsageError
-from gcf.explain import described
 from gcf.explain.predict import VideoPrediction, predict_videos, stream_predictions
 from gcf.explain.prediction_files import json_line, write_table
-from gcf.extract.pool import DecoderPool
-from gcf.head.output import HeadOutput
+from gcf.explain.reading import described
+from gcf.extract.decoding.pool import DecoderPool
+from gcf.head.models.output import HeadOutput
 
 MINE = {"backbone": TINY, "device": "cpu"}
 HOSTILE = ["=1+2.avi", "new\nline.avi", 'quo"te,comma.avi', os.fsdecode(b"\xff.avi"), "動画.avi"]

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torchvision.models.video import R3D_18_Weights
 
-from gcf.extract.normalise import Normalise
-from gcf.extract.preprocess import SCALES, Geometry, View, augmented_view, centre_view, draw_views
-from gcf.extract.video import Video
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.decoding.preprocess import SCALES, Geometry, View, augmented_view, centre_view, draw_views
+from gcf.extract.decoding.video import Video
 
 KINETICS = Geometry(resize=112, crop=(112, 112))
 GREY_LEVELS = {"channel_order": "RGB", "pixel_max": 255.0, "mean": [114.7748, 107.7354, 99.475], "std": [1, 1, 1]}

@@ -8,9 +8,7 @@ import pytest
 from torchvision.models import get_model_weights
 
 from gcf.extract.backbones import list_backbones
-from gcf.extract.backbones.registry import SPECS
-from gcf.extract.backbones.torchvision_models import NETWORKS
-from gcf.extract.weights import (
+from gcf.extract.backbones.published import (
     PACKAGED,
     PUBLISHED,
     default_listed,
@@ -20,7 +18,9 @@ from gcf.extract.weights import (
     list_weights,
     weights_ids,
 )
-from gcf.extract.weights_cache import PACKAGED as PACKAGED_FOLDER
+from gcf.extract.backbones.registry import SPECS
+from gcf.extract.backbones.torchvision_models import NETWORKS
+from gcf.extract.weights.cache import PACKAGED as PACKAGED_FOLDER
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -60,7 +60,9 @@ def test_the_figure_of_the_packaged_weights_is_their_report():
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_defaults_are_known_without_torch_and_are_those_that_are_loaded(monkeypatch, order):
-    monkeypatch.setattr("gcf.extract.weights.PUBLISHED", PUBLISHED[::order])  # a direct one need not be the first
+    monkeypatch.setattr(
+        "gcf.extract.backbones.published.PUBLISHED", PUBLISHED[::order]
+    )  # a direct one need not be the first
     defaults = default_listed()
     assert set(defaults) == {spec.name for spec in SPECS if weights_ids(spec.name)}
     for name, info in defaults.items():

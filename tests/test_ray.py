@@ -17,12 +17,12 @@ from stage_one import TINY
 
 from gcf import FeatureFile, extract_together, extract_videos
 from gcf.errors import GcfError, RecipeError, UsageError
-from gcf.extract.config import ExtractConfig
+from gcf.extract.decoding.find import VideoPath
 from gcf.extract.engines import chunks
 from gcf.extract.engines.chunks import DEATHS, Chunk, ChunkQueue
 from gcf.extract.engines.ray_faults import Fault
 from gcf.extract.engines.ray_worker import Model, RayWorker, WorkerJob
-from gcf.extract.find import VideoPath
+from gcf.extract.stream.config import ExtractConfig
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'gcf-net[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402

@@ -14,12 +14,12 @@ import gcf.cli
 from gcf import ablate, train_head, write_report
 from gcf.data.text import printable
 from gcf.errors import RefusedError, UsageError
-from gcf.head import tables
 from gcf.head.report.content import build_report
 from gcf.head.report.page import render
 from gcf.head.report.run import read_run
 from gcf.head.report.words import MINUS
 from gcf.head.runs import write_csv
+from gcf.head.tables import arm_table as tables
 
 HOSTILE = ["<script>alert(1)</script>", "\" onload='x' ' id=", "two\nlines \udc80 {{ 7*7 }} $x^2$"]
 OPTIONAL = {

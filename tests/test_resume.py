@@ -17,13 +17,16 @@ from stage_one import TINY, extract
 from gcf import FeatureFile
 from gcf.data import lock, parts
 from gcf.errors import RecipeError, RefusedError, StoppedError
-from gcf.extract import extractor, precision, run
+from gcf.extract import extractor
 from gcf.extract.engines.ray_faults import check_same
+from gcf.extract.network import precision
+from gcf.extract.stream import run
 
 RUN = """
 import sys, time
 from gcf import extract_videos
-from gcf.extract import network, run
+from gcf.extract.stream import run
+from gcf.extract.network import clip_network as network
 run.PART_VIDEOS = 1
 plain = network.ClipNetwork.__call__
 network.ClipNetwork.__call__ = lambda self, pixels: (time.sleep(0.2), plain(self, pixels))[1]  # time to be killed in
@@ -120,7 +123,7 @@ def test_a_failure_that_was_mended_is_tried_again_on_resumption(folder, tmp_path
     shutil.copytree(folder, copy)
     (copy / "jump" / "a.avi").write_bytes(b"")
     monkeypatch.setattr(run, "PART_VIDEOS", 1)
-    monkeypatch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         extract(copy, out)
     monkeypatch.undo()
@@ -132,14 +135,14 @@ def test_a_failure_that_was_mended_is_tried_again_on_resumption(folder, tmp_path
 def test_a_video_that_changes_before_the_merge_is_reported_not_lost(folder, tmp_path, monkeypatch):
     copy, out = tmp_path / "videos", tmp_path / "f.h5"
     shutil.copytree(folder, copy)
-    merge = run.Run.merge
+    merge = run.ExtractionRun.merge
 
     def touch_then_merge(*args):
         os.utime(copy / "run" / "v_run_g01_c01.avi", (1, 1))
         merge(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "merge", touch_then_merge)
+        patch.setattr(run.ExtractionRun, "merge", touch_then_merge)
         summary = extract(copy, out)
     assert [f[0] for f in summary.failures] == ["run/v_run_g01_c01.avi"]
     assert "run the same command again" in summary.failures[0][1]
@@ -164,7 +167,7 @@ def test_finished_videos_are_committed_while_a_long_one_is_under_way(tmp_path, m
 
 def test_parts_of_another_recipe_are_refused_even_without_their_run_file(folder, tmp_path, monkeypatch):
     out = tmp_path / "f.h5"
-    monkeypatch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         extract(folder, out)
     monkeypatch.undo()

@@ -16,14 +16,14 @@ import gcf.cli
 from gcf.data import atomic
 from gcf.data.folder import clear_staging, entries, locked_folder, staged
 from gcf.errors import RefusedError, StoppedError
-from gcf.explain.localization_folder import LocalizationFolder
+from gcf.explain.files.localization_folder import LocalizationFolder
 from gcf.explain.pages.write import write_pages
 from gcf.explain.predict import Pictures
 from gcf.head.ablation import ablate
+from gcf.head.models.saved import load_head
 from gcf.head.report.write import write_report
-from gcf.head.saved import load_head
-from gcf.head.store import open_store
 from gcf.head.training import train_head
+from gcf.head.trials.store import open_store
 
 QUICK = ("--head", "mean", "--epochs", "2", "--no-audit")
 HOLD = """
@@ -179,7 +179,7 @@ def test_an_empty_folder_is_written_into_and_metrics_come_last(cache, tmp_path, 
 def test_a_place_that_cannot_be_is_refused_before_the_work(parent, cache, tmp_path, monkeypatch, capfd):
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    monkeypatch.setattr("gcf.head.crossval.Trial.run", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr("gcf.head.trials.experiment.Experiment.run", lambda *_: pytest.fail("it was trained"))
     assert train(cache, "-o", tmp_path / parent / "run") == 4
     assert "name another folder" in capfd.readouterr().err
 
@@ -332,7 +332,7 @@ def test_a_full_disk_names_what_is_missing_and_what_is_kept_and_the_command_goes
     assert not out.exists()
     (disk / "ballast").unlink()
     before = files(kept)
-    monkeypatch.setattr("gcf.head.crossval.Trial.run", lambda *_: pytest.fail("it was trained again"))
+    monkeypatch.setattr("gcf.head.trials.experiment.Experiment.run", lambda *_: pytest.fail("it was trained again"))
     assert train(cache, "-o", out) == 0
     assert files(out) == before
     assert not kept.exists()

@@ -13,12 +13,12 @@ from torch import nn
 
 import gcf
 from gcf.errors import RecipeError, UsageError
-from gcf.extract import openvino_map, precision
-from gcf.extract.agreement import drawn_clips
-from gcf.extract.conversion import ModelNames
-from gcf.extract.network import ClipNetwork
-from gcf.extract.normalise import Normalise
-from gcf.head.saved import check_features
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.network import openvino_map, precision
+from gcf.extract.network.agreement import drawn_clips
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.conversion import ModelNames
+from gcf.head.models.saved import check_features
 
 pytestmark = pytest.mark.processor
 
@@ -187,8 +187,8 @@ def test_a_library_that_is_absent_or_broken_is_a_reason_and_no_error(monkeypatch
 @pytest.fixture
 def untried(monkeypatch):
     """Trials that nobody remembers."""
-    monkeypatch.setattr("gcf.extract.conversion.Conversion.trial", lambda *_: None)
-    monkeypatch.setattr("gcf.extract.conversion.Conversion.note_trial", lambda *_: None)
+    monkeypatch.setattr("gcf.extract.network.conversion.Conversion.trial", lambda *_: None)
+    monkeypatch.setattr("gcf.extract.network.conversion.Conversion.note_trial", lambda *_: None)
 
 
 def test_descriptors_that_are_off_are_computed_by_torch_with_one_warning(untried, monkeypatch, caplog):

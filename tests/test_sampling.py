@@ -6,9 +6,9 @@ from compare import assert_bitwise_equal
 from stage_two import clip_batches
 
 from gcf.errors import FeatureFileError
-from gcf.head import finite, residency
-from gcf.head.finite import check_finite
-from gcf.head.sampling import choose_clips
+from gcf.head.fitting import finite, residency
+from gcf.head.fitting.finite import check_finite
+from gcf.head.models.sampling import choose_clips
 
 RNG = np.random.default_rng
 

@@ -16,20 +16,20 @@ from gcf.data.features import FeatureFile
 from gcf.data.info import describe
 from gcf.data.verify import verify_features
 from gcf.errors import RecipeError, UsageError, VideoError
-from gcf.explain.described import open_source
-from gcf.explain.overlay_video import place_of
-from gcf.explain.pictures import middle_frames
+from gcf.explain.drawing.overlay_video import place_of
+from gcf.explain.drawing.pictures import middle_frames
+from gcf.explain.reading.described import open_source
 from gcf.extract.backbones.plugin import complete_recipe
-from gcf.extract.clips import fill_indices
-from gcf.extract.config import ExtractConfig
-from gcf.extract.decoding import ClipJob, decode_clips
-from gcf.extract.preprocess import Geometry
-from gcf.extract.recipe import make_recipe
-from gcf.extract.sampling import AtRate
-from gcf.extract.video import Video
-from gcf.extract.weights import Pixels, assumed_pixels, find_weights
-from gcf.extract.worker import jobs_from_json, jobs_to_json
-from gcf.head.saved import load_head
+from gcf.extract.backbones.published import Pixels, assumed_pixels, find_weights
+from gcf.extract.decoding.clips import fill_indices
+from gcf.extract.decoding.jobs import ClipJob, decode_clips
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.decoding.sampling import AtRate
+from gcf.extract.decoding.video import Video
+from gcf.extract.decoding.worker import jobs_from_json, jobs_to_json
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.recipe import make_recipe
+from gcf.head.models.saved import load_head
 
 SMALL = Geometry(resize=16, crop=(16, 16))
 CLOSE = 1e-6  # seconds: roundings of sums of time stamps stay far below

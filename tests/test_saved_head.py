@@ -8,18 +8,11 @@ import safetensors.torch
 import torch
 from caches import RECIPE, easy_cache, write_cache
 from compare import assert_bitwise_equal
+from small_heads import TRAINING, some_head
 
 from gcf.errors import HeadError, RecipeError
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, head_config
-from gcf.head.saved import SavedHead, load_head, save_head
-
-TRAINING = {"num_clips": 10, "clip_policy": "uniform", "seed": 3}
-
-
-def some_head(name="gcf-256", width=12, classes=("a", "b", "c")):
-    config = head_config(name, width=16, key_width=8)
-    return SavedHead(build_head(config, width, len(classes)).eval(), config, width, tuple(classes), RECIPE, TRAINING)
+from gcf.head.models.config import PRESETS
+from gcf.head.models.saved import load_head, save_head
 
 
 def clips(count=6, width=12):

@@ -6,16 +6,17 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from contents import RECIPE, make_video
 from stage_one import extract
-from test_feature_file import RECIPE, make_video
 
+from gcf.data import lock as lock_module
 from gcf.data.features import FeatureFile
 from gcf.data.gathered import OPEN_FILES, GatheredVideos, gather
 from gcf.data.merge import merge_features
 from gcf.data.parts import PartFolder
 from gcf.data.schema import FeatureContent
 from gcf.data.writer import write_features
-from gcf.extract import run
+from gcf.extract.stream import run
 
 
 def shards(folder, *, videos, clips, width=64):
@@ -106,7 +107,7 @@ def test_a_part_is_opened_once_a_run(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "PART_VIDEOS", 1)
     monkeypatch.setattr(FeatureFile, "__init__", lambda self, path: (opened.append(str(path)), plain(self, path))[1])
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run.ExtractionRun, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(folder, tmp_path / "f.h5")
     opened.clear()
@@ -117,17 +118,17 @@ def test_a_part_is_opened_once_a_run(folder, tmp_path, monkeypatch):
 
 def test_a_lock_that_its_holder_has_removed_is_taken_anew(tmp_path, monkeypatch):
     """Between opening the lock file and locking it, the run before came to its end."""
-    folder, ended = PartFolder(tmp_path / "f.h5"), []
-    plain = PartFolder._lock
+    folder, ended, plain = PartFolder(tmp_path / "f.h5"), [], lock_module._lock
 
-    def end_first(self, lock):
+    def end_first(lock, of):
         if not ended:
             ended.append(True)
-            (self.folder / "lock").unlink()
-        plain(self, lock)
+            (folder.folder / "lock").unlink()
+        plain(lock, of)
 
-    monkeypatch.setattr(PartFolder, "_lock", end_first)
+    monkeypatch.setattr(lock_module, "_lock", end_first)
     with folder.locked():
+        assert ended
         assert (folder.folder / "lock").exists(), "and so a third run finds it locked"
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from gcf.head.schedule import Plateau, most_passes, passes_per_validation
+from gcf.head.fitting.schedule import Plateau, most_passes, passes_per_validation
 
 
 def follow(losses, **settings):

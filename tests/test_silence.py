@@ -11,14 +11,14 @@ from stage_one import extract
 
 from gcf.data.schema import VideoInfo
 from gcf.errors import VideoError
-from gcf.extract import messages, pool
-from gcf.extract.attempts import Attempts
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.heard import Failed
-from gcf.extract.pool import DecoderPool
-from gcf.extract.preprocess import Geometry
-from gcf.extract.silence import TICKS, OwnTime
+from gcf.extract.decoding import messages, pool
+from gcf.extract.decoding.attempts import Attempts
+from gcf.extract.decoding.decoder_messages import Failed
+from gcf.extract.decoding.find import VideoPath, find_videos
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.pool import DecoderPool
+from gcf.extract.decoding.preprocess import Geometry
+from gcf.extract.decoding.silence import TICKS, OwnTime
 
 JOB = ClipJob(16, "loop", Geometry(16, (16, 16)))
 

@@ -11,7 +11,7 @@ import soak
 from synthetic_decoder import FAULTS
 from watched import Held
 
-from gcf.extract import run
+from gcf.extract.stream import run
 
 SLOW = ("hang", "babble")  # silent until the deadline, or until they are killed
 

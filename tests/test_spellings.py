@@ -14,7 +14,7 @@ from gcf.errors import AnnotationError
 from gcf.head.ablation import ablate
 from gcf.head.compare import compare_features
 from gcf.head.evaluate import evaluate_head
-from gcf.head.labelled import label_features
+from gcf.head.fitting.labelled import label_features
 from gcf.head.training import train_head
 
 IDS = ["Jump/a.mp4", "jump /b.mp4", "jump/c.mp4", "jump/d.mp4", "run/e.mp4", "x.mp4"]

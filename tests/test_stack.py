@@ -10,14 +10,14 @@ from compare import FLOAT32_FORWARD, relative_error
 from stage_two import clip_batches
 from torch import nn
 
-from gcf.head.batches import Batch
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, TrainConfig, head_config
-from gcf.head.loss import training_loss
-from gcf.head.output import HeadOutput
-from gcf.head.precision import TOLERANCE, try_bfloat16
-from gcf.head.products import FoldedProduct, Products
-from gcf.head.stack import Stack
+from gcf.head.fitting.batches import Batch
+from gcf.head.fitting.loss import training_loss
+from gcf.head.fitting.precision import TOLERANCE, try_bfloat16
+from gcf.head.fitting.products import FoldedProduct, Products
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, TrainConfig, head_config
+from gcf.head.models.output import HeadOutput
 
 pytestmark = pytest.mark.processor
 

@@ -11,15 +11,15 @@ from stage_two import clip_batches
 
 import gcf
 from gcf.errors import GcfError, UsageError
-from gcf.explain.evidence import read_video
-from gcf.head.config import PRESETS, Protocol, TrainConfig
-from gcf.head.dense import DenseHead
-from gcf.head.labelled import label_features, make_splits
+from gcf.explain.reading.evidence import read_video
+from gcf.head.fitting.labelled import label_features, make_splits
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.config import PRESETS, Protocol, TrainConfig
+from gcf.head.models.dense import DenseHead
+from gcf.head.models.saved import load_head, save_head
+from gcf.head.models.standard import LENGTH, LONG, Moments, inner_head, rate_share
 from gcf.head.onnx_export import export_onnx
-from gcf.head.results import Judged, ensemble
-from gcf.head.saved import load_head, save_head
-from gcf.head.stack import Stack
-from gcf.head.standard import LENGTH, LONG, Moments, inner_head, rate_share
+from gcf.head.trials.results import EvaluationSet, ensemble
 
 QUICK = {"audit": False, "epochs": 60}
 PRINTED = ("gcf-256", "gcf-256-b", "gcf-256-g0", "gcf-1024", "fusion-only", "attention-only")
@@ -211,11 +211,11 @@ def test_sure_heads_make_an_ensemble(tmp_path):
     """Probabilities of exactly 0 have a logarithm, too."""
     features = scaled(tmp_path / "f.h5", 1.0)
     data = label_features(features)
-    judged = Judged.of(data, make_splits(data, Protocol()))
-    n = len(judged.videos)
+    evaluated = EvaluationSet.of(data, make_splits(data, Protocol()))
+    n = len(evaluated.videos)
     logs = np.full((n, 3), -5000.0, np.float32)
     logs[:, 0] = 0
     results = [SimpleNamespace(log_probabilities=logs) for _ in range(2)]
-    found = ensemble(results, judged)
+    found = ensemble(results, evaluated)
     assert np.isfinite(found["loss"])
-    assert found["top1"] == (judged.labels == 0).mean()
+    assert found["top1"] == (evaluated.labels == 0).mean()

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t, ttest_ind
 
-from gcf.head.metrics import score
-from gcf.head.statistics import holm, mcnemar_p, paired_difference, sign_flip_p
+from gcf.head.fitting.metrics import score
+from gcf.head.tables.statistics import holm, mcnemar_p, paired_difference, sign_flip_p
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that statsmodels imports

@@ -6,19 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from caches import easy_cache, write_cache
 from compare import assert_bitwise_equal
 
 from gcf.data.features import FeatureFile
-from gcf.head import kept, store
-from gcf.head.arms import Arm
-from gcf.head.config import PRESETS, Protocol, TrainConfig
-from gcf.head.fit import Trained
-from gcf.head.kept import KeptResult, pooled
-from gcf.head.labelled import label_features, make_splits
-from gcf.head.metrics import score
-from gcf.head.prediction import Prediction
-from gcf.head.store import ResultStore, StoredResult, features_digest, open_store, result_key, split_digest
+from gcf.head.fitting.fit import Trained
+from gcf.head.fitting.labelled import label_features, make_splits
+from gcf.head.fitting.metrics import score
+from gcf.head.fitting.prediction import Prediction
+from gcf.head.models.config import PRESETS, Protocol, TrainConfig
+from gcf.head.trials import split_result, store
+from gcf.head.trials.arms import Arm
+from gcf.head.trials.results import pooled_metrics
+from gcf.head.trials.split_result import SplitResult
+from gcf.head.trials.store import ResultStore, features_digest, open_store, result_key, split_digest
 
 ARM = Arm("gcf", PRESETS["gcf-256"])
 TRAIN = TrainConfig()
@@ -160,14 +162,12 @@ RUN = Trained({"epoch": 3, "val_loss": 0.1 + 0.2}, [{"epoch": 1, "lr": 0.1}])
 @pytest.mark.parametrize("temperature", [4 / 3, None])
 def test_what_is_put_comes_back_number_for_number(tmp_path, trained, temperature):
     logs, labels, own = predicted()
-    calibrated = None if temperature is None else np.linspace(0, 1, 30, dtype=np.float32)
-    said = Prediction(logs, {"mean_alpha": 1 / 3})
-    one = KeptResult.of(
-        trained, said, score(logs, labels), true_log_probability=own, calibrated=calibrated, temperature=temperature
-    )
-    kept_in = ResultStore(tmp_path)
-    kept_in.put(KEY, one.to_stored())
-    again = KeptResult.from_stored(kept_in.get(KEY))
+    prediction = Prediction(logs, {"mean_alpha": 1 / 3})
+    result = SplitResult.of(trained, prediction, labels, temperature=temperature)
+    results = ResultStore(tmp_path)
+    results.put(KEY, result.arrays, result.facts)
+    arrays, facts = results.get(KEY)
+    again = SplitResult(**facts, **arrays)
     assert_bitwise_equal(again.log_probabilities, logs)
     assert_bitwise_equal(again.predicted, logs.argmax(axis=1).astype(np.int32))
     assert_bitwise_equal(again.true_log_probability, own)
@@ -179,43 +179,42 @@ def test_what_is_put_comes_back_number_for_number(tmp_path, trained, temperature
     if temperature is None:
         assert again.calibrated is None
     else:
-        assert_bitwise_equal(again.calibrated, calibrated)
+        divided = torch.from_numpy(logs) / temperature
+        assert_bitwise_equal(again.calibrated, result.calibrated)
+        np.testing.assert_allclose(again.calibrated, divided.softmax(dim=1).amax(dim=1), rtol=1e-6)
 
 
 def test_too_many_log_probabilities_are_not_kept_and_the_rest_is(tmp_path, monkeypatch):
-    logs, labels, own = predicted(4, 5)
+    logs, labels, _ = predicted(4, 5)
     for most, there in ((20, True), (19, False)):
-        monkeypatch.setattr(kept, "MOST_VALUES", most)
-        found = KeptResult.of(RUN, Prediction(logs, {}), score(logs, labels), true_log_probability=own)
-        again = KeptResult.from_stored(found.to_stored())
-        assert ("log_probabilities" in found.to_stored().arrays) == (again.log_probabilities is not None) == there
+        monkeypatch.setattr(split_result, "MOST_VALUES", most)
+        found = SplitResult.of(RUN, Prediction(logs, {}), labels)
+        again = SplitResult(**found.facts, **found.arrays)
+        assert ("log_probabilities" in found.arrays) == (again.log_probabilities is not None) == there
         assert_bitwise_equal(again.predicted, logs.argmax(axis=1).astype(np.int32))
 
 
 def test_the_metrics_of_all_splits_follow_from_the_parts_without_log_probabilities(monkeypatch):
-    monkeypatch.setattr(kept, "MOST_VALUES", 0)
+    monkeypatch.setattr(split_result, "MOST_VALUES", 0)
     splits = [predicted(n) for n in (30, 50, 11)]
-    parts = [
-        KeptResult.of(None, Prediction(logs, {}), score(logs, labels), true_log_probability=own)
-        for logs, labels, own in splits
-    ]
+    parts = [SplitResult.of(None, Prediction(logs, {}), labels) for logs, labels, _ in splits]
     labels = np.concatenate([labels for _, labels, _ in splits])
     expected = score(np.concatenate([logs for logs, _, _ in splits]), labels)
-    assert pooled(parts, labels) == pytest.approx(expected, rel=1e-12)  # the order of a sum of 91 float64
+    assert pooled_metrics(parts, labels) == pytest.approx(expected, rel=1e-12)  # the order of a sum of 91 float64
 
 
 def test_what_is_not_there_is_absent_and_a_later_put_takes_its_place(tmp_path):
     kept_in = ResultStore(tmp_path)
     assert kept_in.get(KEY) is None
-    kept_in.put(KEY, StoredResult({"a": np.arange(3)}, {"n": 1}))
-    kept_in.put(KEY, StoredResult({"a": np.arange(4)}, {"n": 2}))
-    assert (kept_in.get(KEY).record, len(kept_in.get(KEY).arrays["a"])) == ({"n": 2}, 4)
+    kept_in.put(KEY, {"a": np.arange(3)}, {"n": 1})
+    kept_in.put(KEY, {"a": np.arange(4)}, {"n": 2})
+    assert (kept_in.get(KEY)[1], len(kept_in.get(KEY)[0]["a"])) == ({"n": 2}, 4)
     assert [p.name for p in tmp_path.iterdir()] == [f"{KEY}.npz"]
 
 
 def test_a_damaged_file_is_absent_or_whole_and_never_something_else(tmp_path):
     kept_in = ResultStore(tmp_path)
-    kept_in.put(KEY, StoredResult({"a": np.arange(600.0)}, {"n": 1}))
+    kept_in.put(KEY, {"a": np.arange(600.0)}, {"n": 1})
     place = kept_in.folder / f"{KEY}.npz"
     whole, gone, tried = place.read_bytes(), 0, 0
     for at in [*range(40), *range(40, len(whole) - 300, 60), *range(len(whole) - 300, len(whole))]:
@@ -225,10 +224,11 @@ def test_a_damaged_file_is_absent_or_whole_and_never_something_else(tmp_path):
             found = kept_in.get(KEY)
             gone += found is None
             if found is not None:  # a flipped bit in a date or a padding of the zip container
-                assert found.record == {"n": 1}
-                assert {name: values.tolist() for name, values in found.arrays.items()} == {"a": list(range(600))}
+                arrays, facts = found
+                assert facts == {"n": 1}
+                assert {name: values.tolist() for name, values in arrays.items()} == {"a": list(range(600))}
     assert gone > 0.7 * tried
-    kept_in.put(KEY, StoredResult({"a": np.arange(600.0)}, {"n": 1}))
+    kept_in.put(KEY, {"a": np.arange(600.0)}, {"n": 1})
     assert kept_in.get(KEY) is not None
 
 
@@ -244,7 +244,7 @@ class Tempting:
 
 def foreign(case, place):
     if case == "another key's file":
-        ResultStore(place.parent).put("cd" * 32, StoredResult({"a": np.zeros(1)}, {}))
+        ResultStore(place.parent).put("cd" * 32, {"a": np.zeros(1)}, {})
         (place.parent / f"{'cd' * 32}.npz").rename(place)
     elif case == "another program's npz":
         record = f'{{"format": "other", "key": "{KEY}", "record": {{}}}}'
@@ -275,25 +275,25 @@ def test_a_foreign_file_is_absent(tmp_path, case):
 @pytest.mark.parametrize(
     "bad",
     [
-        StoredResult({"a": np.array([0.5, np.nan])}, {}),
-        StoredResult({"a": np.array([None])}, {}),
-        StoredResult({"a": np.zeros(2)}, {"loss": float("nan")}),
+        ({"a": np.array([0.5, np.nan])}, {}),
+        ({"a": np.array([None])}, {}),
+        ({"a": np.zeros(2)}, {"loss": float("nan")}),
     ],
 )
 def test_nan_and_objects_are_refused_and_leave_nothing(tmp_path, bad):
     kept_in = ResultStore(tmp_path)
     with pytest.raises(ValueError, match=r"NaN|JSON"):
-        kept_in.put(KEY, bad)
+        kept_in.put(KEY, *bad)
     assert kept_in.get(KEY) is None
     assert not list(tmp_path.iterdir())
 
 
 WRITER = """
 import sys, numpy as np
-from gcf.head.store import ResultStore, StoredResult
+from gcf.head.trials.store import ResultStore
 kept_in = ResultStore(sys.argv[1])
 for _ in range(8):
-    kept_in.put("ab" * 32, StoredResult({"a": np.full(5000, 7.0)}, {"n": 1}))
+    kept_in.put("ab" * 32, {"a": np.full(5000, 7.0)}, {"n": 1})
 """
 
 
@@ -305,7 +305,7 @@ def test_writers_in_other_processes_and_threads_never_show_half_a_result(tmp_pat
     def write():
         try:
             for _ in range(3):
-                ResultStore(tmp_path).put(KEY, StoredResult({"a": np.full(5000, 7.0)}, {"n": 1}))
+                ResultStore(tmp_path).put(KEY, {"a": np.full(5000, 7.0)}, {"n": 1})
         except OSError as error:
             errors.append(error)
 
@@ -318,7 +318,8 @@ def test_writers_in_other_processes_and_threads_never_show_half_a_result(tmp_pat
             assert found is not None or not seen
             if found is not None:
                 seen += 1
-                assert (found.record, set(found.arrays["a"].tolist())) == ({"n": 1}, {7.0})
+                arrays, facts = found
+                assert (facts, set(arrays["a"].tolist())) == ({"n": 1}, {7.0})
     assert [process.communicate()[1] for process in processes] == ["", ""]
     assert not errors
     assert seen
@@ -329,7 +330,7 @@ def test_the_store_lies_beside_the_features_and_is_found_again(tmp_path):
     kept_in, note = open_store(tmp_path / "f.h5")
     assert (kept_in.folder, note) == (tmp_path / "f.h5.results", None)
     assert not list(kept_in.folder.iterdir())
-    kept_in.put(KEY, StoredResult({}, {}))
+    kept_in.put(KEY, {}, {})
     assert open_store(tmp_path / "f.h5")[0].get(KEY) is not None
 
 

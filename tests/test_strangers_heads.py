@@ -15,16 +15,16 @@ from compare import assert_bitwise_equal
 
 import gcf
 from gcf.errors import HeadError, UsageError
-from gcf.head.build import build_head
 from gcf.head.checks import check_head
-from gcf.head.config import HeadConfig, head_config
-from gcf.head.ensemble import load_ensemble, load_trained
 from gcf.head.estimator import GCFClassifier
 from gcf.head.evaluate import evaluate_head
-from gcf.head.head_json import MOST_BYTES, MOST_DEPTH
-from gcf.head.saved import SavedHead, load_head, save_head
+from gcf.head.models.build import build_head
+from gcf.head.models.config import HeadConfig, head_config
+from gcf.head.models.ensemble import load_ensemble, load_trained
+from gcf.head.models.head_json import MOST_BYTES, MOST_DEPTH
+from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.training import train_head
-from gcf.head.transfer_protocol import transfer_head
+from gcf.head.transfer import transfer_head
 
 D, CLASSES = 12, ("class 0", "class 1", "class 2")
 TRAINING = {"num_clips": 10, "clip_policy": "uniform", "seed": 3}

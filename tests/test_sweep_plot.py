@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
-from gcf.head.sweep_plot import axis_places, draw_sweep, plot_sweep, spread_of
+from gcf.head.tables.sweep_plot import axis_places, draw_sweep, plot_sweep, spread_of
 
 
 def row(name, mean, std=0.01, seeds=5):

@@ -18,7 +18,7 @@ from gcf.data.scenes import SHAPES, Sprite, draw_frames, draw_scene
 from gcf.data.segments import Segment, read_segments
 from gcf.data.synthetic import render, write_demo_videos
 from gcf.errors import AnnotationError, RefusedError, StoppedError, UsageError
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 VIVID = 90  # channels of a sprite's colour differ by more, those of a background by less, H.264's losses included
 SEEDS = range(40)

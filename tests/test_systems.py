@@ -10,11 +10,11 @@ from stage_one import TINY
 
 import gcf
 from gcf.errors import UsageError
-from gcf.extract import lanes as lanes_module
-from gcf.extract import network
-from gcf.extract.config import ExtractConfig
-from gcf.extract.lanes import Lanes
-from gcf.extract.network import choose_device
+from gcf.extract.network import clip_network as network
+from gcf.extract.network import network_pool
+from gcf.extract.network.clip_network import choose_device
+from gcf.extract.network.network_pool import NetworkPool
+from gcf.extract.stream.config import ExtractConfig
 
 LIKE_MACOS = """
 import os, sys
@@ -51,13 +51,13 @@ def test_extraction_and_training_ask_for_nothing_that_macos_has_not(folder, tmp_
 def test_the_decoders_are_as_many_as_the_processors_that_this_process_may_use(folder, tmp_path, monkeypatch):
     asked = []
 
-    class Noting(gcf.extract.pipeline.DecoderPool):
+    class Noting(gcf.extract.stream.pipeline.DecoderPool):
         def __init__(self, *given, num_workers, **more):
             asked.append(num_workers)
             super().__init__(*given, num_workers=1, **more)
 
-    monkeypatch.setattr("gcf.extract.pipeline.DecoderPool", Noting)
-    monkeypatch.setattr("gcf.extract.pipeline.joblib.cpu_count", lambda: 5)
+    monkeypatch.setattr("gcf.extract.stream.pipeline.DecoderPool", Noting)
+    monkeypatch.setattr("gcf.extract.stream.pipeline.joblib.cpu_count", lambda: 5)
     for workers in (None, 3):
         gcf.extract_videos(folder, tmp_path / f"{workers}.h5", backbone=TINY, workers=workers)
     assert asked == [5, 3]
@@ -80,9 +80,9 @@ def test_a_device_that_is_not_here_is_refused_in_a_line():
 
 @pytest.mark.parametrize(("kind", "count"), [("cpu", 3), ("cuda", 2), ("mps", 1), ("xpu", 1)])
 def test_lanes_of_a_device(monkeypatch, kind, count):
-    monkeypatch.setattr(lanes_module.torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(lanes_module.torch, "set_num_threads", lambda _: None)
-    with Lanes([SimpleNamespace(device=SimpleNamespace(type=kind))]) as lanes:
+    monkeypatch.setattr(network_pool.torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(network_pool.torch, "set_num_threads", lambda _: None)
+    with NetworkPool([SimpleNamespace(device=SimpleNamespace(type=kind))]) as lanes:
         assert lanes.count == count
 
 

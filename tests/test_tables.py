@@ -3,16 +3,16 @@ import csv
 import numpy as np
 import pytest
 
-from gcf.head.fit import Trained
-from gcf.head.plots import plot_arms
-from gcf.head.results import Judged, SeedResult
+from gcf.head.fitting.fit import Trained
 from gcf.head.runs import write_csv
-from gcf.head.statistics import holm, paired_difference
-from gcf.head.tables import latex_table, markdown_table, table_rows
+from gcf.head.tables.arm_table import latex_table, markdown_table, table_rows
+from gcf.head.tables.plots import plot_arms
+from gcf.head.tables.statistics import holm, paired_difference
+from gcf.head.trials.results import EvaluationSet, SeedResult
 
 VIDEOS, CLASSES = 60, 3
 LABELS = np.arange(VIDEOS) % CLASSES
-JUDGED = Judged(np.arange(VIDEOS), np.zeros(VIDEOS, dtype=np.int64), LABELS, "test")
+JUDGED = EvaluationSet(np.arange(VIDEOS), np.zeros(VIDEOS, dtype=np.int64), LABELS, "test")
 
 
 def results(accuracy, *, seeds=(0, 1), luck=0, videos=VIDEOS):
@@ -78,14 +78,14 @@ def test_any_arm_can_be_the_reference():
 
 def test_groups_are_looked_up_by_video_and_are_what_varies():
     order = np.random.default_rng(0).permutation(VIDEOS)  # as folds do
-    judged = Judged(order, JUDGED.folds, LABELS, "test")
+    judged = EvaluationSet(order, JUDGED.folds, LABELS, "test")
     groups = [f"g{n // 6}" for n in range(VIDEOS)]
     every = arms()
     found = table_rows(every, judged, groups=groups)[2]
     again = paired_difference(right(every["gcf-256"]), right(every["d-clips"]), order, [groups[n] for n in order])
     assert {key: found[key] for key in vars(again)} == vars(again)
     assert found["units"] == 10
-    by_name = Judged(np.array([f"v{n}" for n in order]), JUDGED.folds, LABELS, "test")
+    by_name = EvaluationSet(np.array([f"v{n}" for n in order]), JUDGED.folds, LABELS, "test")
     assert table_rows(every, by_name, groups={f"v{n}": groups[n] for n in range(VIDEOS)})[2]["p"] == found["p"]
 
 
@@ -99,8 +99,8 @@ def test_an_arm_that_cannot_be_paired_is_not_compared_and_says_why():
         "paired": results(0.9, luck=7),
     }
     judged = dict.fromkeys(every, JUDGED)
-    judged["others"] = Judged(JUDGED.videos + 1, JUDGED.folds, LABELS, "test")
-    judged["folds"] = Judged(JUDGED.videos, np.arange(VIDEOS) % 2, LABELS, "test")
+    judged["others"] = EvaluationSet(JUDGED.videos + 1, JUDGED.folds, LABELS, "test")
+    judged["folds"] = EvaluationSet(JUDGED.videos, np.arange(VIDEOS) % 2, LABELS, "test")
     rows = {row["name"]: row for row in table_rows(every, judged)}
     assert rows["seeds"]["not_compared"] == "Run with the seeds 0, 2, d-clips with 0, 1."
     assert rows["fewer"]["not_compared"] == "Judged on 50 videos that are not the 60 of d-clips."

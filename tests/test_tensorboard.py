@@ -8,7 +8,7 @@ import pytest
 from caches import easy_cache
 
 from gcf.errors import RefusedError, UsageError
-from gcf.head.tensorboard import TensorBoardLog, run_name
+from gcf.head.fitting.tensorboard import TensorBoardLog, run_name
 from gcf.head.training import train_head
 
 pytest.importorskip("tensorboard")

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from gcf.head.threads import is_small, one_thread, side_by_side
+from gcf.head.fitting.threads import is_small, one_thread, side_by_side
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from gcf.explain.intervals import Interval
 from gcf.explain.pages import timeline
+from gcf.explain.reading.intervals import Interval
 
 
 def heights(path: str, at: np.ndarray) -> np.ndarray:

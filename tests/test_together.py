@@ -13,13 +13,15 @@ from stage_one import TINY
 from gcf import FeatureFile, extract_together, extract_videos
 from gcf.data.schema import VideoFeatures, VideoInfo
 from gcf.errors import RefusedError, UsageError, VideoError
-from gcf.extract import decoding, pool, run
-from gcf.extract.assembly import Desk, assemble
-from gcf.extract.decoding import Clip, ClipJob, decode_clips, decode_each
+from gcf.extract.decoding import jobs as decoding
+from gcf.extract.decoding import pool
+from gcf.extract.decoding.find import VideoPath, find_videos
+from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips, decode_each
+from gcf.extract.decoding.pool import DecoderPool, Failed
+from gcf.extract.decoding.preprocess import Geometry
 from gcf.extract.extractor import outputs_of
-from gcf.extract.find import VideoPath, find_videos
-from gcf.extract.pool import DecoderPool, Failed
-from gcf.extract.preprocess import Geometry
+from gcf.extract.stream import run
+from gcf.extract.stream.assembly import Batcher, assemble
 
 SETTINGS = {"batch_size": 4, "workers": 2, "precision": "fp32"}
 LONG, SHORT = ClipJob(16, "loop", Geometry(16, (16, 16))), ClipJob(4, "loop", Geometry(20, (18, 16)))
@@ -179,13 +181,13 @@ def test_desks_see_their_own_jobs_and_videos_alone():
     info = VideoInfo(fps=25, num_frames=1, width=1, height=1, duration=1, size=1, mtime_ns=1)
     a, b = VideoPath("a", "a"), VideoPath("b", "b")
     items = [(a, 0, clip(1)), (a, 1, clip(2)), (b, 1, clip(3)), (a, 1, info), (b, 1, Failed("gone")), (a, 0, info)]
-    desks = [
-        Desk(submit_for(1), batch_size=2, dtype="float32", job=0),
-        Desk(submit_for(10), batch_size=2, dtype="float32", job=1),
-        Desk(submit_for(100), batch_size=2, dtype="float32", job=1, ids={"b"}),
+    batchers = [
+        Batcher(submit_for(1), batch_size=2, dtype="float32", job=0),
+        Batcher(submit_for(10), batch_size=2, dtype="float32", job=1),
+        Batcher(submit_for(100), batch_size=2, dtype="float32", job=1, ids={"b"}),
     ]
     outcomes = {}
-    for index, (video_id, outcome) in assemble(iter(items), desks):
+    for index, (video_id, outcome) in assemble(iter(items), batchers):
         assert (index, video_id) not in outcomes
         is_rows = isinstance(outcome, VideoFeatures)
         outcomes[index, video_id] = outcome.descriptors.reshape(-1).tolist() if is_rows else outcome.error
@@ -212,7 +214,7 @@ def test_what_one_file_has_already_is_not_done_for_it_again(folder, tmp_path, ba
 
 def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, tmp_path, pair, monkeypatch):
     monkeypatch.setattr(run, "PART_VIDEOS", 1)
-    seen, plain = [], run.Run.take
+    seen, plain = [], run.ExtractionRun.take
 
     def stop_after_five(self, video_id, outcome):
         seen.append((self.parts.out.name, video_id))
@@ -221,7 +223,7 @@ def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, 
         return plain(self, video_id, outcome)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "take", stop_after_five)
+        patch.setattr(run.ExtractionRun, "take", stop_after_five)
         with pytest.raises(KeyboardInterrupt):
             extract_together(folder, tmp_path / "f.h5", backbones=pair, **SETTINGS)
     kept = {name: len(list((tmp_path / f"f-{name}.h5.parts").glob("part-*"))) for name in ("tiny", "short")}
@@ -238,14 +240,14 @@ def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, 
 def test_one_file_that_cannot_be_committed_does_not_cost_the_other_its_rows(
     folder, tmp_path, pair, monkeypatch, failing, other
 ):
-    plain = run.Run.commit
+    plain = run.ExtractionRun.commit
 
     def commit(self):
         if self.parts.out.name == f"f-{failing}.h5":
             raise OSError("this one cannot be written")
         plain(self)
 
-    monkeypatch.setattr(run.Run, "commit", commit)
+    monkeypatch.setattr(run.ExtractionRun, "commit", commit)
     with pytest.raises(OSError, match="this one"):
         extract_together(folder, tmp_path / "f.h5", backbones=pair, **SETTINGS)
     assert list((tmp_path / f"f-{other}.h5.parts").glob("part-*"))

@@ -9,11 +9,11 @@ from compare import FLOAT32_FORWARD, assert_bitwise_equal, relative_error
 
 from gcf.data.annotations import Annotation, Annotations
 from gcf.errors import AnnotationError, FeatureFileError, HeadError, RecipeError, RefusedError, UsageError
-from gcf.explain.evidence import read_video
+from gcf.explain.reading.evidence import read_video
 from gcf.head.ablation import ablate
-from gcf.head.config import HeadConfig, Protocol, head_config
-from gcf.head.evaluate import ask, evaluate_head
-from gcf.head.saved import load_head
+from gcf.head.evaluate import evaluate_head, head_predictions
+from gcf.head.models.config import HeadConfig, Protocol, head_config
+from gcf.head.models.saved import load_head
 from gcf.head.training import train_head
 
 SMALL = HeadConfig("small", width=16, key_width=8)
@@ -102,11 +102,11 @@ def test_what_is_said_of_a_video_does_not_depend_on_its_batch(tmp_path, padding)
     features = easy_cache(tmp_path / "f.h5", clips=(1, 20))
     head = train_head(features, head=SMALL, padding=padding, epochs=20).head
     videos = np.arange(features.num_videos)
-    together = ask(head, features, videos).log_probabilities
+    together = head_predictions(head, features, videos).log_probabilities
     short = videos[np.diff(features.offsets) < 6]
     assert len(short) > 3
     for some in (short, *videos[:, None]):
-        found = ask(head, features, some).log_probabilities
+        found = head_predictions(head, features, some).log_probabilities
         assert relative_error(found, together[some]) < FLOAT32_FORWARD
 
 

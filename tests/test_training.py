@@ -7,11 +7,11 @@ from stage_two import ask_one, clip_batches, train_one
 
 from gcf.data.splits import holdout
 from gcf.errors import GcfError, UsageError
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, TrainConfig, head_config
-from gcf.head.labelled import label_features
-from gcf.head.stack import Stack
-from gcf.head.threads import one_thread
+from gcf.head.fitting.labelled import label_features
+from gcf.head.fitting.stack import Stack
+from gcf.head.fitting.threads import one_thread
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, TrainConfig, head_config
 
 HEADS = [
     head_config(name, width=16, key_width=8) for name in ("gcf-256", "fusion-only", "attention-only", "gcf-256-g0")

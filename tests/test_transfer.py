@@ -8,10 +8,10 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 import gcf.cli
 from gcf.errors import AnnotationError, HeadError, RecipeError, RefusedError, UsageError
-from gcf.head.config import HeadConfig
-from gcf.head.saved import load_head
+from gcf.head.models.config import HeadConfig
+from gcf.head.models.saved import load_head
 from gcf.head.training import train_head
-from gcf.head.transfer_protocol import transfer_head
+from gcf.head.transfer import transfer_head
 
 SMALL = HeadConfig("small", width=16, key_width=8)
 
@@ -103,7 +103,7 @@ def test_folds_and_seeds_are_the_targets(tmp_path):
 def test_what_does_not_go_together_is_refused_before_any_training(tmp_path, monkeypatch):
     source, target = easy_cache(tmp_path / "s.h5"), hard_cache(tmp_path / "t.h5")
     head = train_head(source, head=SMALL, epochs=1).head
-    monkeypatch.setattr("gcf.head.transfer_protocol.train_head", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("gcf.head.transfer.train_head", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(RecipeError, match=r"t\.h5: .*crop: 9 against 8"):
         transfer_head(easy_cache(tmp_path / "c.h5", recipe=RECIPE | {"crop": 9}), target)
     with pytest.raises(HeadError, match=r"t\.h5: descriptors of 12 channels, this head takes 14"):

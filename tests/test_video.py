@@ -8,7 +8,7 @@ import pytest
 import videos
 
 from gcf.errors import VideoError
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 # What PyAV 18 gives for each file, from the notes beside them: frames, or why there are none.
 DECODABLE = {

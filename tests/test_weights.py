@@ -11,12 +11,8 @@ import torch
 from torchvision.models import get_model_weights
 
 from gcf.errors import UsageError, WeightsError
-from gcf.extract import weights_cache
 from gcf.extract.backbones import load_backbone
-from gcf.extract.backbones.registry import BACKBONES
-from gcf.extract.backbones.torchvision_models import NETWORKS
-from gcf.extract.download import Source
-from gcf.extract.weights import (
+from gcf.extract.backbones.published import (
     assumed_pixels,
     class_names,
     default_weights,
@@ -26,7 +22,11 @@ from gcf.extract.weights import (
     pull_weights,
     weights_ids,
 )
-from gcf.extract.weights_cache import obtain, seen_digests, weights_folder
+from gcf.extract.backbones.registry import BACKBONES
+from gcf.extract.backbones.torchvision_models import NETWORKS
+from gcf.extract.weights import cache as weights_cache
+from gcf.extract.weights.cache import obtain, seen_digests, weights_folder
+from gcf.extract.weights.download import DownloadSource
 
 MEAN = [114.7748, 107.7354, 99.4750]
 TINY_K600 = "kinetics_mobilenetv2_0.2x_RGB_16_best.pth"
@@ -167,7 +167,7 @@ def test_a_publication_that_changes_is_refused_at_the_next_download_but_a_mirror
         return source.urls[0], hashlib.sha256(path.read_bytes()).hexdigest()
 
     monkeypatch.setattr(weights_cache, "download", fetched)
-    one, two = (Source("a.pth", (address,)) for address in published)
+    one, two = (DownloadSource("a.pth", (address,)) for address in published)
     path, first = obtain(one)
     path.unlink()
     obtain(two)
@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_still_of_use(home, monkeypatch, capl
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(weights_cache, "atomic_file", forbidden)
-    assert obtain(Source("a.pth"))[0] == home / "a.pth"
+    assert obtain(DownloadSource("a.pth"))[0] == home / "a.pth"
     assert "could not be written down" in caplog.text
 
 
@@ -200,7 +200,7 @@ def test_damaged_notes_of_a_digest_are_named(home):
     (home / "a.pth").write_bytes(b"weights")
     (home / "a.pth.seen.json").write_text("{")
     with pytest.raises(WeightsError, match=r"a\.pth\.seen\.json: not readable"):
-        obtain(Source("a.pth"))
+        obtain(DownloadSource("a.pth"))
 
 
 def test_a_file_with_a_published_name_brings_that_recipe_and_its_classes(checkpoint, tmp_path):

@@ -7,15 +7,15 @@ from torch import nn
 
 from gcf.extract.backbones import list_backbones, load_backbone
 from gcf.extract.backbones.loading import build_network
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.backbones.published import class_names, find_weights, list_weights
 from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import temporal_stride_layers
-from gcf.extract.backbones.x3d import Bottleneck, SqueezeExcite
-from gcf.extract.checkpoints import load_strictly
+from gcf.extract.backbones.x3d import SqueezeExcite, X3DBottleneck
 from gcf.extract.complexity import backbone_complexity
-from gcf.extract.folding import FoldedNetwork
-from gcf.extract.network import ClipNetwork
-from gcf.extract.normalise import Normalise
-from gcf.extract.weights import class_names, find_weights, list_weights
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.folding import FoldedNetwork
+from gcf.extract.weights.checkpoints import load_strictly
 
 pytestmark = pytest.mark.processor
 
@@ -90,7 +90,7 @@ def mapped(plugin):
 
     state["blocks.0.conv.conv_t.weight"] = plugin["stem_xy.weight"]
     put("blocks.0.conv.conv_xy", "blocks.0.norm", "stem_t")
-    blocks = [name for name, module in network.named_modules() if isinstance(module, Bottleneck)]
+    blocks = [name for name, module in network.named_modules() if isinstance(module, X3DBottleneck)]
     for index, ours in enumerate(blocks):
         theirs, block = f"blocks.{index}", ours.removesuffix(".branch2")
         shortcut = f"{theirs}.short.bias" in plugin

@@ -104,7 +104,7 @@ def evaluate(head, features, as_json, multi_label, **options):
     A head that was trained with --multi-label is judged so without being told.
     """
     from gcf.head.evaluate import evaluate_head
-    from gcf.head.summary import describe
+    from gcf.head.tables.summary import describe
 
     metrics = evaluate_head(head, features, multi_label=multi_label or None, **options)
     show(metrics, describe(metrics), as_json)

@@ -55,7 +55,7 @@ def weights():
 @json_option
 def weights_list(as_json):
     """List the published weights and where they are here."""
-    from gcf.extract.weights import list_weights
+    from gcf.extract.backbones.published import list_weights
 
     found = list_weights()
     rows = [("backbone", "id", "classes", "top-1 %", "download", "here")]
@@ -69,7 +69,7 @@ def weights_list(as_json):
 @json_option
 def weightsshow(backbone, weights_id, as_json):
     """Show everything that is known of weights: addresses, hash, classes, pixels, path."""
-    from gcf.extract.weights import describe_weights
+    from gcf.extract.backbones.published import describe_weights
 
     facts = describe_weights(backbone, weights_id)
     shown = {k: v if k != "classes" else f"{len(v)} names" if v else "names unknown" for k, v in facts.items()}
@@ -82,7 +82,7 @@ def weightsshow(backbone, weights_id, as_json):
 @json_option
 def weights_pull(backbone, weights_id, as_json):
     """Download weights into the cache, resuming what was begun, and check them."""
-    from gcf.extract.weights import pull_weights
+    from gcf.extract.backbones.published import pull_weights
 
     path = pull_weights(backbone, weights_id)
     show({"path": path}, str(path), as_json)

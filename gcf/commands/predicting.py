@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
@@ -66,21 +67,23 @@ def _stream(
         raise UsageError("--watch draws no --truth: nothing is annotated of videos to come")
     if len(videos) > 1:
         raise UsageError(f"--watch takes one folder, not {len(videos)} names")
-    return watch_predictions(head, videos[0], **({} if every is None else {"every": every}), **options)
+    pause: dict[str, Any] = {} if every is None else {"every": every}
+    return watch_predictions(head, videos[0], **pause, **options)
 
 
 class _Found:
     """What has come so far: counts, and the last prediction of each video where it will be asked for."""
 
     def __init__(self, *, keep: bool):
-        self.keep, self.last = keep, {}
+        self.keep = keep
+        self.last: dict[str, VideoPrediction] = {}
         self.count = self.failed = self.incomplete = 0
 
     def take_all(
         self, stream: Iterator[VideoPrediction], said: Callable[[VideoPrediction], str] | None, *, needed: bool
     ) -> None:
         """Take every prediction, and print it by `said`; where nobody reads that, go on only if it is `needed`."""
-        with closing(stream):
+        with closing(cast(Generator[VideoPrediction], stream)):
             for prediction in stream:
                 self._take(prediction)
                 if said and not _print(said(prediction)) and not needed:

@@ -31,7 +31,7 @@ def transfer(files, out, as_json, init, **options):
     gcf transfer kinetics.h5 ucf.h5 -o transfer --annotations ucfTrainTestlist/ --cv official
     gcf transfer ucf.h5 -o transfer --init kinetics_run --annotations ucfTrainTestlist/ --cv official
     """
-    from gcf.head.transfer_protocol import transfer_head
+    from gcf.head.transfer import transfer_head
 
     if len(files) != (1 if init else 2):
         raise click.UsageError("give SOURCE.h5 and TARGET.h5, or --init HEAD and TARGET.h5 alone")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -164,7 +164,7 @@ def label_videos(
         groups=tuple(groups),
         missing=tuple(name for name in annotations.videos if name not in found),
         unlabelled=tuple(video for video, e in zip(ids, entries, strict=True) if not e.classes),
-        splits={s: tuple(parts.get(name, "") for name, _ in owners) for s, parts in annotations.splits.items()},
+        splits={split: _subsets(owners, parts) for split, parts in annotations.splits.items()},
         targets=_targets(entries, index) if annotations.multi_label else None,
     )
     return settle_spellings(labelling, merge=merge_labels)
@@ -175,6 +175,11 @@ def _targets(entries: Sequence[Annotation], index: dict[str, int]) -> np.ndarray
     for row, entry in zip(targets, entries, strict=True):
         row[[index[name] for name in entry.classes]] = True
     return targets
+
+
+def _subsets(owners: Sequence[tuple[str | None, Sequence[str]]], parts: Mapping[str, str]) -> tuple[str, ...]:
+    """The subset of each video in one split, '' for those that it leaves out."""
+    return tuple("" if name is None else parts.get(name, "") for name, _ in owners)
 
 
 def _owners(ids: Sequence[str], annotations: Annotations) -> list[tuple[str | None, list[str]]]:

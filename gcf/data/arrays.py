@@ -21,6 +21,7 @@ class ArrayFeatures:
 
     path = NAME
     logits = backbone_classes = None
+    left_out = 0
 
     def __init__(
         self,
@@ -48,6 +49,11 @@ class ArrayFeatures:
         self.recipe = RECIPE if recipe is None else recipe
         self.recipe_sha256 = recipe_sha256(self.recipe)
         self.failures: list[tuple[str, str]] = []
+
+    @property
+    def parts(self) -> tuple["ArrayFeatures"]:
+        """Itself alone."""
+        return (self,)
 
     def check_clips(self) -> None:
         """Nothing to find: clips of arrays have no times."""

@@ -45,10 +45,10 @@ def video_checksum(video: VideoFeatures) -> int:
     facts = {name: np.array([getattr(video.info, name)]) for name in VIDEO_FIELDS}
     found = head_checksums([video.id], [video.info.status], [video.info.note], facts)[0]
     for name, dtype in CLIP_FIELDS.items():
-        found = zlib.crc32(np.ascontiguousarray(getattr(video.clips, name), dtype), found)
+        found = zlib.crc32(np.ascontiguousarray(getattr(video.clips, name), dtype).data, found)
     for rows in (video.descriptors, video.logits):
         if rows is not None and rows.size:
-            found = zlib.crc32(np.ascontiguousarray(rows), found)
+            found = zlib.crc32(np.ascontiguousarray(rows).data, found)
     return found
 
 

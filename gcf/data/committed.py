@@ -73,14 +73,15 @@ def holds(features: FeatureFile, content: FeatureContent) -> bool:
     """Whether a feature file is what writing `content` would give, as far as that shows without reading its rows."""
     videos = content.videos
     return (
-        videos.used in ([], [features])
+        isinstance(videos, GatheredVideos)
+        and videos.used in ([], [features])
         and len(videos) == features.num_videos
         and np.array_equal(videos.row, np.arange(len(videos)))
         and not differences(features.recipe, content.recipe, ignore=MEASURED)
         and features.failures == list(content.failures)
         and features.backbone_classes == (content.backbone_classes and list(content.backbone_classes))
         and features.classes == list(content.classes)
-        and features.labels.tolist() == list(content.labels)
-        and features.subsets == list(content.subsets)
-        and features.groups == list(content.groups)
+        and features.labels.tolist() == list(content.labels or ())
+        and features.subsets == list(content.subsets or ())
+        and features.groups == list(content.groups or ())
     )

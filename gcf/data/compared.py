@@ -8,7 +8,7 @@ BLOCK_VALUES = 1 << 15  # compared at once in float64: what the caches of a proc
 
 
 @dataclass(frozen=True)
-class Place:
+class ClipPlace:
     """A row: clips and views count from 0. view is None for logits, which only the centre view has."""
 
     video: str
@@ -24,14 +24,14 @@ class Extreme:
     """The most extreme value, and where it is."""
 
     value: float
-    at: Place
+    at: ClipPlace
 
     def __str__(self) -> str:
         return f"{self.value:.6g} ({self.at})"
 
 
 @dataclass(frozen=True)
-class Compared:
+class RowsDifference:
     """What comparing rows found, over the `clips` that were compared.
 
     differing counts clips with any value that differs, in `videos` videos; not_finite those of them with a NaN or an
@@ -65,8 +65,8 @@ class Compared:
         return lines
 
 
-class Comparison:
-    """Gathers what `Compared` says, video by video."""
+class RowsComparison:
+    """Gathers what `RowsDifference` says, video by video."""
 
     def __init__(self, shapes: tuple[str, ...] = ()):
         self.shapes = shapes
@@ -96,19 +96,27 @@ class Comparison:
         if not len(clips):
             return
         for name, values, worst in _measures(a[clips, view], b[clips, view], gap[clips, view]):
-            at = Place(video, start + int(clips[worst]), int(view[worst]) if views else None)
+            at = ClipPlace(video, start + int(clips[worst]), int(view[worst]) if views else None)
             self._note(name, float(values[worst]), at)
 
-    def _note(self, name: str, value: float, at: Place) -> None:
+    def _note(self, name: str, value: float, at: ClipPlace) -> None:
         known = self.extremes.get(name)
         further = known is None or (value < known.value if name == "cosine" else value > known.value)
         if further:
             self.extremes[name] = Extreme(value, at)
 
-    def result(self) -> Compared:
+    def result(self) -> RowsDifference:
         """What was found so far."""
-        extremes = [self.extremes.get(name) for name in ("absolute", "relative", "cosine")]
-        return Compared(self.clips, self.differing, self.videos, self.not_finite, *extremes, self.shapes)
+        return RowsDifference(
+            clips=self.clips,
+            differing=self.differing,
+            videos=self.videos,
+            not_finite=self.not_finite,
+            absolute=self.extremes.get("absolute"),
+            relative=self.extremes.get("relative"),
+            cosine=self.extremes.get("cosine"),
+            shapes=self.shapes,
+        )
 
 
 def _measures(a: np.ndarray, b: np.ndarray, gap: np.ndarray) -> list[tuple[str, np.ndarray, int]]:

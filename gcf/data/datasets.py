@@ -134,8 +134,9 @@ def length_faults(stored: Stored) -> Iterator[str]:
 
     Those have no logits beside them where there is no clip.
     """
-    shapes = {name: shape for name, (_, shape) in stored.items() if name != "backbone_classes"}
-    lengths, owners = {}, {}
+    shapes = {name: shape or () for name, (_, shape) in stored.items() if name != "backbone_classes"}
+    lengths: dict[str, int] = {}
+    owners: dict[str, str] = {}
     for name in ("videos/id", "descriptors", *shapes):
         for axis, length in zip(DATASETS[name].axes, shapes[name], strict=True):
             owner = owners.setdefault(axis, name)

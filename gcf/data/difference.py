@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from gcf.data.compared import Compared, Comparison
+from gcf.data.compared import RowsComparison, RowsDifference
 from gcf.data.disagreements import (
     annotations_apart,
     classes_apart,
@@ -43,8 +43,8 @@ class FeatureDifference:
     groups: tuple[str, ...]
     facts: tuple[str, ...]
     clips: tuple[str, ...]
-    descriptors: Compared
-    logits: Compared
+    descriptors: RowsDifference
+    logits: RowsDifference
 
     @property
     def same(self) -> bool:
@@ -62,7 +62,7 @@ class FeatureDifference:
         lines = [f"{self.a} and {self.b} {verdict}: {self.videos:,} videos in both, {self.descriptors.clips:,} clips"]
         for f in fields(self)[3:]:
             found = getattr(self, f.name)
-            found = found.describe() if isinstance(found, Compared) else _first(found)
+            found = found.describe() if isinstance(found, RowsDifference) else _first(found)
             lines += [f"  {f.name.replace('only_', 'only in '):11}  {line}" for line in found]
         return "\n".join(lines)
 
@@ -97,11 +97,13 @@ def diff_features(a: str | os.PathLike, b: str | os.PathLike, *, progress: bool 
     )
 
 
-def _compare_rows(ours: FeatureFile, theirs: FeatureFile, pairs, *, progress: bool) -> tuple[Compared, Compared]:
+def _compare_rows(
+    ours: FeatureFile, theirs: FeatureFile, pairs, *, progress: bool
+) -> tuple[RowsDifference, RowsDifference]:
     """All descriptors and logits that both files have, video by video."""
     shapes = [file.descriptors.shape for file in (ours, theirs)]
-    descriptors = Comparison(_shapes(*shapes) if pairs else ())
-    logits = Comparison(_logit_shapes(ours, theirs) if pairs else ())
+    descriptors = RowsComparison(_shapes(*shapes) if pairs else ())
+    logits = RowsComparison(_logit_shapes(ours, theirs) if pairs else ())
     views, widths_agree = min(shape[1] for shape in shapes), shapes[0][2] == shapes[1][2]
     with progress_bar(int(sum(ours.offsets[n + 1] - ours.offsets[n] for n, _ in pairs)), shown=progress) as bar:
         for n, m in pairs:

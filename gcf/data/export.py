@@ -55,7 +55,7 @@ def export_features(
     if (npy is None) == (csv is None):
         raise UsageError("give either a folder for arrays (npy) or a file for text (csv)")
     features = features if isinstance(features, FeatureFile) else FeatureFile(features)
-    out = Path(csv if npy is None else npy)
+    out = Path(npy or csv or "")
     if npy is None:
         _write_csv(features, out)
     else:

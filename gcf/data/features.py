@@ -63,6 +63,8 @@ class FeatureFile:
     are stored, for whoever looks for what is wrong with them.
     """
 
+    left_out = 0
+
     def __init__(self, path: str | os.PathLike, *, suspect: bool = False):
         self.path, self._suspect = Path(path), suspect
         try:
@@ -74,8 +76,9 @@ class FeatureFile:
         except FileNotFoundError:
             raise FeatureFileError(f"{self.path}: no such file; gcf extract makes one") from None
         except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            if getattr(error, "errno", None) is not None:  # the system refuses, which says nothing about the file
-                raise RefusedError(f"{self.path}: cannot be read ({os.strerror(error.errno)}); try again") from error
+            number = getattr(error, "errno", None)
+            if number is not None:  # the system refuses, which says nothing about the file
+                raise RefusedError(f"{self.path}: cannot be read ({os.strerror(number)}); try again") from error
             raise FeatureFileError(
                 f"{self.path}: not a readable feature file, cut short or of another kind ({error}); extract again"
             ) from error
@@ -88,19 +91,22 @@ class FeatureFile:
         per_clip = ("descriptors", "logits", *(f"clips/{name}" for name in CLIP_FIELDS))
         self._rows = {name: self._place(datasets[name]) for name in per_clip if name in datasets}
         self.offsets = self._offsets(datasets["videos/offset"])
-        self.ids = self._texts(datasets, "videos/id")
-        self.classes = self._texts(datasets, "classes")
+        self.ids = self._texts(datasets["videos/id"], "videos/id")
+        self.classes = self._texts(datasets["classes"], "classes")
         self.labels = self._labels(datasets)
-        self.subsets = self._texts(datasets, "videos/subset")
-        self.groups = self._texts(datasets, "videos/group")
-        fields = {name: self._numbers(datasets, f"videos/{name}") for name in VIDEO_FIELDS}
+        self.subsets = self._texts(datasets["videos/subset"], "videos/subset")
+        self.groups = self._texts(datasets["videos/group"], "videos/group")
+        fields = {name: self._numbers(datasets[f"videos/{name}"], f"videos/{name}") for name in VIDEO_FIELDS}
         self.absent = tuple(name for name in OPTIONAL if name not in datasets)
-        note = self._texts(datasets, "videos/note") or [""] * len(self.ids)
-        self.videos = SimpleNamespace(**fields, status=self._texts(datasets, "videos/status"), note=note)
-        self.backbone_classes = self._texts(datasets, "backbone_classes")
-        failures = (self._texts(datasets, f"failures/{name}") for name in ("id", "error"))
-        self.failures = list(zip(*failures, strict=True))
-        self.checksums = self._numbers(datasets, "videos/crc32")
+        note = self._optional_texts(datasets, "videos/note") or [""] * len(self.ids)
+        self.videos = SimpleNamespace(
+            **fields, status=self._texts(datasets["videos/status"], "videos/status"), note=note
+        )
+        self.backbone_classes = self._optional_texts(datasets, "backbone_classes")
+        failed, reasons = (self._texts(datasets[name], name) for name in ("failures/id", "failures/error"))
+        self.failures = list(zip(failed, reasons, strict=True))
+        sums = datasets.get("videos/crc32")
+        self.checksums = None if sums is None else self._numbers(sums, "videos/crc32")
         self._check_names()
 
     def _check_kind(self, h5: h5py.File) -> None:
@@ -197,7 +203,7 @@ class FeatureFile:
 
     def _labels(self, datasets: dict[str, h5py.Dataset]) -> np.ndarray:
         """Numbers of classes, -1 where there is none."""
-        labels = self._numbers(datasets, "videos/label")
+        labels = self._numbers(datasets["videos/label"], "videos/label")
         beyond = labels >= len(self.classes)
         if beyond.any():
             place = int(beyond.argmax())
@@ -209,8 +215,7 @@ class FeatureFile:
 
     def _check_names(self) -> None:
         named, logits = self.backbone_classes, self._rows.get("logits")
-        fits = named is None or (logits is not None and logits.shape[1] == len(named))
-        if self.num_clips and not fits:
+        if self.num_clips and named is not None and (logits is None or logits.shape[1] != len(named)):
             raise FeatureFileError(
                 f"{self.path}: {len(named)} names of backbone classes do not fit its logits; {REMEDY}"
             )
@@ -218,8 +223,8 @@ class FeatureFile:
             raise FeatureFileError(f"{self.path}: a name occurs twice in videos/id; {REMEDY}")
 
     @staticmethod
-    def _attribute(h5: h5py.File, name: str) -> object:
-        """An attribute; text of fixed length, which comes as bytes, as text."""
+    def _attribute(h5: h5py.File, name: str) -> str:
+        """A text attribute; of fixed length it comes as bytes. Anything else as it is, for the message."""
         value = h5.attrs.get(name)
         return value.decode() if isinstance(value, bytes) else value
 
@@ -234,9 +239,9 @@ class FeatureFile:
             found = found[key]
         return found
 
-    def _numbers(self, datasets: dict[str, h5py.Dataset], name: str) -> np.ndarray | None:
-        """A column of numbers; None where the file does not have it."""
-        return self._believed(name, datasets[name][...]) if name in datasets else None
+    def _numbers(self, dataset: h5py.Dataset, name: str) -> np.ndarray:
+        """A column of numbers."""
+        return self._believed(name, dataset[...])
 
     def _believed(self, name: str, values: np.ndarray, *, first: int = 0) -> np.ndarray:
         """Numbers (n,) from place `first` on, in the schema's type; those that cannot be are refused."""
@@ -251,16 +256,18 @@ class FeatureFile:
             f"{self.path}: {name} is {values[place]} at {first + place:,}, expected {wanted.expected}; {REMEDY}"
         )
 
-    def _texts(self, datasets: dict[str, h5py.Dataset], name: str) -> list[str] | None:
+    def _optional_texts(self, datasets: dict[str, h5py.Dataset], name: str) -> list[str] | None:
         """A column of text; None where the file does not have it."""
-        dataset = datasets.get(name)
-        if dataset is None:
-            return None
+        return self._texts(datasets[name], name) if name in datasets else None
+
+    def _texts(self, dataset: h5py.Dataset, name: str) -> list[str]:
+        """A column of text."""
         if dataset.dtype.hasobject and dataset.size:
             self._check_lengths(dataset)
         width = 1 if dataset.dtype.hasobject else dataset.dtype.itemsize
         step = max(1, min(BLOCK_VALUES, BLOCK_BYTES // width))
-        texts, known = [], {}
+        texts: list[str] = []
+        known: dict[bytes, str] = {}
         for start in range(0, len(dataset), step):
             texts += decode(dataset[start : start + step], known)
             if len(dataset) > step and name in NAMED and not any(known):  # a hole in the file
@@ -294,10 +301,11 @@ class FeatureFile:
     def _place(self, dataset: h5py.Dataset) -> RowPlace:
         return RowPlace(dataset.id.get_offset() or 0, dataset.dtype, dataset.shape)
 
-    def _map(self, name: str, start: int, stop: int) -> np.ndarray | None:
+    def _logits(self, start: int, stop: int) -> np.ndarray | None:
+        return self._map("logits", start, stop) if "logits" in self._rows else None
+
+    def _map(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows start to stop as a read-only memory map, which holds a file descriptor for as long as it lives."""
-        if name not in self._rows:
-            return None
         place = self._rows[name]
         shape, width = (stop - start, *place.shape[1:]), place.row_bytes
         if not math.prod(shape):
@@ -308,6 +316,11 @@ class FeatureFile:
     def clips(self) -> Clips:
         """Where the clips lie, each field (T,), read into memory when first asked for."""
         return Clips(**{name: self._clip_facts(f"clips/{name}", 0, self.num_clips) for name in CLIP_FIELDS})
+
+    @property
+    def parts(self) -> tuple["FeatureFile"]:
+        """Itself alone: nothing is joined."""
+        return (self,)
 
     def check_clips(self) -> None:
         """Raise FeatureFileError where a fact of a clip cannot be; holds no more than a piece of them."""
@@ -339,7 +352,7 @@ class FeatureFile:
     @cached_property
     def logits(self) -> np.ndarray | None:
         """(T, K) float16, a read-only memory map; None where the backbone had no classifier."""
-        return self._map("logits", 0, self.num_clips)
+        return self._logits(0, self.num_clips)
 
     def gather(self, rows: np.ndarray | slice) -> np.ndarray:
         """The descriptors of these rows (...), read into memory -> (..., V, D)."""
@@ -380,7 +393,7 @@ class FeatureFile:
         return VideoFeatures(
             id=self.ids[n],
             descriptors=self._map("descriptors", rows.start, rows.stop),
-            logits=self._map("logits", rows.start, rows.stop),
+            logits=self._logits(rows.start, rows.stop),
             clips=Clips(**{name: values[rows] for name, values in vars(self.clips).items()}),
             info=VideoInfo(**{name: values[n] for name, values in vars(self.videos).items()}),
         )

@@ -49,7 +49,8 @@ def shared_films(videos: Iterable[tuple[str, str, str]]) -> tuple[int, int]:
     >>> shared_films([("Glory", "hit", "train"), ("Glory", "clap", "test"), ("21", "hit", "test")])
     (1, 0)
     """
-    train, test = defaultdict(set), defaultdict(set)
+    train: dict[str, set[str]] = defaultdict(set)
+    test: dict[str, set[str]] = defaultdict(set)
     sides = {"train": train, "test": test}
     for film, label, subset in videos:
         if film and subset in sides:

@@ -4,7 +4,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ class GatheredVideos:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def of_each(self, column: Callable[[FeatureFile], Sequence]) -> np.ndarray:
+    def of_each(self, column: Callable[[FeatureFile], Sequence | np.ndarray]) -> np.ndarray:
         """What `column` gives for the videos of each file, brought into the order of this table: (N,)."""
         found = None
         for source, places in self._by_source:
@@ -82,7 +82,7 @@ class GatheredVideos:
     @property
     def facts(self) -> dict[str, np.ndarray]:
         """VIDEO_FIELDS, each (N,)."""
-        return {name: self.of_each(lambda f, name=name: getattr(f.videos, name)) for name in VIDEO_FIELDS}
+        return {name: self.of_each(partial(_fact, name)) for name in VIDEO_FIELDS}
 
     def row_types(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """Shape and type of one row of each of ROWS. Raises FeatureFileError where the files do not agree."""
@@ -149,11 +149,16 @@ def gather(sources: Sequence[FeatureFile], *, keep: Callable[[FeatureFile, int],
     return GatheredVideos(ids, sources, codes >> 32, codes & 0xFFFFFFFF)
 
 
+def _fact(name: str, file: FeatureFile) -> np.ndarray:
+    return getattr(file.videos, name)
+
+
 class _Readers:
     """Several files to read pieces of, few of them open at once."""
 
     def __init__(self, paths: Sequence[Path]):
-        self.paths, self.opened = paths, OrderedDict()
+        self.paths = paths
+        self.opened: OrderedDict[int, int] = OrderedDict()
 
     def __enter__(self) -> "_Readers":
         return self

@@ -10,7 +10,7 @@ ALIGNMENT = 4096  # bytes: a memory map starts on a page
 
 
 @dataclass(frozen=True)
-class Plan:
+class FileLayout:
     """The datasets of a file to be written, name -> shape and type, in the order of their places, and its attributes.
 
     align: bytes from which on a dataset starts on a page.
@@ -21,7 +21,7 @@ class Plan:
     align: int = ALIGNMENT
 
 
-def lay_out(plan: Plan) -> tuple["_Image", dict[str, int]]:
+def lay_out(plan: FileLayout) -> tuple["_Image", dict[str, int]]:
     """The structure of a file, and the offset at which the bytes of each dataset belong.
 
     Datasets without a byte to store have no place.

@@ -85,6 +85,11 @@ class JoinedFeatures:
         """T, the clips of these videos."""
         return len(self.descriptors)
 
+    def check_clips(self) -> None:
+        """Raise FeatureFileError where a fact of a clip of any part cannot be."""
+        for part in self.parts:
+            part.check_clips()
+
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The descriptors of these rows (...) -> (..., V, sum of D)."""
         return self.descriptors.gather(rows)

@@ -83,7 +83,7 @@ def audit_leaks(
     near = () if threshold is None else near_pairs(vectors, sides, threshold)
     alike, num_alike = _most_alike(cast, near, threshold)
     return LeakAudit(
-        shared_groups=cast.shared_groups([groups[n] for n in used])[:SHOWN],
+        shared_groups=cast.shared_groups([groups[int(n)] for n in used])[:SHOWN],
         shared_ids=[{key: pair[key] for key in ("a", "b", "split", "subsets")} for pair in cast.records(files)],
         near_duplicates=cast.records(alike),
         num_shared_ids=num_files,
@@ -156,7 +156,7 @@ def _same_files(cast: _Cast, sizes: np.ndarray, num_frames: np.ndarray) -> tuple
             if shown.shape[1] < SHOWN:
                 rows, columns = np.nonzero(divided)
                 shown = np.concatenate([shown, [block[rows], videos[start:][columns]]], axis=1)[:, :SHOWN]
-    return Pairs(*shown, np.ones(shown.shape[1])), count
+    return Pairs(shown[0], shown[1], np.ones(shown.shape[1])), count
 
 
 def _most_alike(

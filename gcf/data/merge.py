@@ -71,7 +71,7 @@ def _content(files: Sequence[FeatureFile]) -> FeatureContent:
         failures=sorted((f for file in files for f in file.failures), key=lambda f: id_key(f[0])),
         backbone_classes=files[0].backbone_classes,
         classes=classes,
-        labels=videos.of_each(labels),
+        labels=videos.of_each(labels).tolist(),
         subsets=videos.texts(lambda file: file.subsets),
         groups=videos.texts(lambda file: file.groups),
     )

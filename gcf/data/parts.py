@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from gcf.data.atomic import FULL, NO_ROOM, atomic_file, left_behind, sync_folder
 from gcf.data.features import FeatureFile
 from gcf.data.lock import take_lock
 from gcf.data.recipe import MEASURED, canonical_json, differences, recipe_sha256
-from gcf.data.schema import FeatureContent, id_key
+from gcf.data.schema import FeatureContent, VideoFeatures, id_key
 from gcf.data.writer import write_features
 from gcf.errors import FeatureFileError, RecipeError, RefusedError, StoppedError
 
@@ -103,7 +104,8 @@ class PartFolder:
     def commit(self, content: FeatureContent) -> None:
         """Put videos and failures on the disk as one more part. Raises StoppedError when there is no room."""
         taken = [int(p.stem.split("-")[1]) for p in self.folder.glob("part-*.h5")]
-        size = sum(v.descriptors.nbytes for v in content.videos)
+        videos = cast(Sequence[VideoFeatures], content.videos)
+        size = sum(video.descriptors.nbytes for video in videos)
         with self.room_needed(size):
             write_features(self.folder / f"part-{max(taken, default=0) + 1:06d}{self.suffix}.h5", content)
 

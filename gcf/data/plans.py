@@ -36,7 +36,7 @@ class Act:
 
 
 @dataclass(frozen=True)
-class Plan:
+class VideoPlan:
     """All that decides one video; size is (H, W), seeds feed numpy's default_rng."""
 
     id: str
@@ -50,7 +50,7 @@ class Plan:
     seed: tuple[int, ...]
 
 
-def plan_videos(count: int, *, seed: int, trimmed: bool) -> list[Plan]:
+def plan_videos(count: int, *, seed: int, trimmed: bool) -> list[VideoPlan]:
     """The plans of a set, in the order of their numbers; classes are balanced inside each subset."""
     rng = np.random.default_rng([OF_SET, seed, trimmed])
     classes = rng.permutation(PRIMITIVES if trimmed else CLASSES).tolist()
@@ -72,17 +72,16 @@ def _subset(group: int, num_groups: int) -> str:
     return list(SUBSETS)[int(np.searchsorted(bounds, (group + 0.5) / num_groups, side="right"))]
 
 
-def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> Plan:
+def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> VideoPlan:
     group = number // GROUP_VIDEOS
     rng = np.random.default_rng([OF_VIDEO, seed, trimmed, number])
     shared = np.random.default_rng([OF_GROUP, seed, trimmed, group])
     shapes = [str(shape) for shape in rng.permutation(SHAPES)]
     actor = Sprite(shapes[0], float(rng.uniform()))
-    if trimmed:
-        acts = (Act(label, TRIMMED_FRAMES, actor, action=True),)
-    else:
+    acts: tuple[Act, ...] = (Act(label, TRIMMED_FRAMES, actor, action=True),)
+    if not trimmed:
         acts = _script(rng.permutation(label.split("+")).tolist(), actor, shapes[1:], rng)
-    return Plan(
+    return VideoPlan(
         id=f"{label}/{'t' if trimmed else 'v'}{number:05d}_g{group + 1:03d}.mp4",
         label=label,
         subset=subset,
@@ -113,7 +112,7 @@ def _distractors(frames: int, shapes: Sequence[str], rng: np.random.Generator) -
         length = int(rng.integers(*DISTRACTOR_FRAMES, endpoint=True))
         length = frames if frames - length < shortest else length
         primitive = DISTRACTORS[rng.integers(len(DISTRACTORS))] if length >= shortest else "none"
-        sprite = Sprite(shapes[rng.integers(len(shapes))], float(rng.uniform()))
+        sprite = Sprite(shapes[int(rng.integers(len(shapes)))], float(rng.uniform()))
         acts.append(Act(primitive, length, sprite, action=False))
         frames -= length
     return acts

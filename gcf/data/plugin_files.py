@@ -31,11 +31,12 @@ def run_plugin_file(name: str | os.PathLike) -> ModuleType:
     label = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
     full_name = f"gcf_plugin_{path.stem}_{label}"
     loader = _Uncompiled(full_name, os.fspath(path))
-    spec = importlib.util.spec_from_file_location(full_name, path, loader=loader)
+    spec = importlib.machinery.ModuleSpec(full_name, loader, origin=os.fspath(path))
+    spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickles look their module up there
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:  # the user's own code: any exception is theirs to see, in one line
         del sys.modules[spec.name]
         raise UsageError(f"{path}: cannot be run ({told(error)}){line_in(path, error)}") from error

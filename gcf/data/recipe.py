@@ -88,9 +88,9 @@ def other_runtime(ours: dict, theirs: dict) -> list[str]:
 
 def _file_by_file(ours: dict, theirs: dict, compare: Callable[[dict, dict], list[str]]) -> list[str]:
     """Compare two recipes, or the recipes of joined files one after another."""
-    parts = [recipe.get(JOINED) for recipe in (ours, theirs)]
-    if all(isinstance(part, list) for part in parts) and len(parts[0]) == len(parts[1]):
-        pairs = enumerate(zip(*parts, strict=True), start=1)
+    one, other = ours.get(JOINED), theirs.get(JOINED)
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True), start=1)
         return [f"file {n}: {line}" for n, pair in pairs for line in compare(*pair)]
     return compare(ours, theirs)
 

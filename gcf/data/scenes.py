@@ -69,7 +69,7 @@ def draw_frames(
         for k in range(len(track.x)):
             frame = _cut(scene, wander[index] + shake[index])
             boxes.append(_paste(frame, colours, shape, track, k, shake[index]))
-            frames[index] = frame
+            frames[index] = np.asarray(frame)
             index += 1
     return frames, boxes
 

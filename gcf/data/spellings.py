@@ -3,16 +3,42 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from gcf.data.text import spelling_key
 
 SHOWN = 12  # classes in one sentence
-# What has classes (K names), labels (N,) of them, -1 without, targets (N, K) bool or None, and notes: a Labelling, or
-# the LabelledFeatures of stage two.
-AnyLabelled = TypeVar("AnyLabelled")
+
+
+class Labelled(Protocol):
+    """A dataclass with classes (K names), labels (N,) of them, -1 without, targets (N, K) bool or None, and notes."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """K names."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,)."""
+        ...
+
+    @property
+    def targets(self) -> np.ndarray | None:
+        """(N, K)."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences."""
+        ...
+
+
+AnyLabelled = TypeVar("AnyLabelled", bound=Labelled)
 
 
 def places_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:

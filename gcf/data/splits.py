@@ -56,12 +56,12 @@ def holdout(
     Raises AnnotationError where another group lies in two subsets, nothing is left to train on, or
     no `val` can be set aside.
     """
-    labels, groups = _checked(labels, groups)
-    marked = _roles(labels, subsets)
+    numbers, names = _checked(labels, groups)
+    marked = _roles(numbers, subsets)
     if "train" not in marked:
-        marked[(marked == "") & (labels >= 0)] = "train"
-    _refuse_straddling("holdout", groups, marked, divided=divided)
-    return _split("holdout", labels, marked, groups, val_fraction=val_fraction, seed=[seed])
+        marked[(marked == "") & (numbers >= 0)] = "train"
+    _refuse_straddling("holdout", names, marked, divided=divided)
+    return _split("holdout", numbers, marked, names, val_fraction=val_fraction, seed=[seed])
 
 
 def published(
@@ -79,12 +79,12 @@ def published(
     """
     if not splits:
         raise AnnotationError("the annotations publish no splits (UCF-101 and HMDB-51 lists do); use folds instead")
-    labels, groups = _checked(labels, groups)
+    numbers, names = _checked(labels, groups)
     found = []
     for number, (name, subsets) in enumerate(splits.items()):
-        roles = _roles(labels, subsets)
-        _refuse_straddling(name, groups, roles, divided=divided)
-        split = _split(name, labels, roles, groups, val_fraction=VAL_FRACTION, seed=[seed, number])
+        roles = _roles(numbers, subsets)
+        _refuse_straddling(name, names, roles, divided=divided)
+        split = _split(name, numbers, roles, names, val_fraction=VAL_FRACTION, seed=[seed, number])
         if not len(split.test):
             raise AnnotationError(f"split {name}: none of its test videos is here with a label")
         found.append(split)
@@ -100,18 +100,21 @@ def folds(labels: Sequence[int], groups: Sequence[str], *, scheme: str | int, se
     Raises AnnotationError where there are too few groups, or a fold's training videos cannot spare a `val`; UsageError
     where K is below 2.
     """
-    if scheme != "group" and not isinstance(scheme, int):
+    numbers, all_groups = _checked(labels, groups)
+    (used,) = np.nonzero(numbers >= 0)
+    own = [all_groups[i] for i in used]
+    if isinstance(scheme, int):
+        names, fold = _even_folds(numbers[used], own, scheme, seed)
+    elif scheme == "group":
+        names, fold = _group_folds(used, own)
+    else:
         raise ValueError(f"scheme must be 'group' or a number of folds, got {scheme!r}")
-    labels, groups = _checked(labels, groups)
-    (used,) = np.nonzero(labels >= 0)
-    own = [groups[i] for i in used]
-    names, fold = _group_folds(used, own) if scheme == "group" else _even_folds(labels[used], own, scheme, seed)
-    tested = np.full(len(labels), -1)
+    tested = np.full(len(numbers), -1)
     tested[used] = fold
     splits = []
     for number, name in enumerate(names):
         roles = np.where(tested == number, "test", np.where(tested >= 0, "train", ""))
-        splits.append(_split(name, labels, roles, groups, val_fraction=VAL_FRACTION, seed=[seed, number]))
+        splits.append(_split(name, numbers, roles, all_groups, val_fraction=VAL_FRACTION, seed=[seed, number]))
     return splits
 
 
@@ -129,12 +132,12 @@ def straddling_groups(groups: Sequence[str], subsets: Sequence[str]) -> dict[str
 
 
 def _checked(labels: Sequence[int], groups: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    labels = np.asarray(labels, dtype=np.int64)
-    if len(groups) != len(labels):
-        raise ValueError(f"{len(labels)} labels but {len(groups)} groups")
-    if not (labels >= 0).any():
+    numbers = np.asarray(labels, dtype=np.int64)
+    if len(groups) != len(numbers):
+        raise ValueError(f"{len(numbers)} labels but {len(groups)} groups")
+    if not (numbers >= 0).any():
         raise AnnotationError("no video has a label; give annotations, or folders that name the classes")
-    return labels, list(groups)
+    return numbers, list(groups)
 
 
 def _roles(labels: np.ndarray, subsets: Sequence[str]) -> np.ndarray:

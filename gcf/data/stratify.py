@@ -40,7 +40,8 @@ class Units:
 
 def find_units(labels: np.ndarray, groups: Sequence[str]) -> Units:
     """The units of labels (N,) and groups (N,), '' for a video that is its own unit."""
-    of_video, names = np.empty(len(labels), dtype=np.int64), {}
+    of_video = np.empty(len(labels), dtype=np.int64)
+    names: dict[str | int, int] = {}
     for i, group in enumerate(groups):
         of_video[i] = names.setdefault(group or i, len(names))
     classes = np.unique(labels, return_inverse=True)[1].reshape(-1)

@@ -18,17 +18,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import joblib
 import numpy as np
+from av import VideoStream
 from tqdm import tqdm
 
 from gcf.data.atomic import FULL, atomic_file, clear_left_behind
 from gcf.data.folder import entries, locked_folder, named
 from gcf.data.formats.common import subset_of
 from gcf.data.motions import MOTIONS
-from gcf.data.plans import Act, Plan, plan_videos
+from gcf.data.plans import Act, VideoPlan, plan_videos
 from gcf.data.scenes import draw_frames, draw_scene
 from gcf.errors import RefusedError, StoppedError, UsageError
 
@@ -101,7 +103,7 @@ def write_demo_videos(
     return made
 
 
-def render(plan: Plan) -> tuple[np.ndarray, list[tuple[int, int, int, int] | None]]:
+def render(plan: VideoPlan) -> tuple[np.ndarray, list[tuple[int, int, int, int] | None]]:
     """Frames (n, H, W, 3) uint8 RGB of a plan, and the sprite's box in each."""
     rng = np.random.default_rng(plan.seed)
     acts = [(act.sprite, MOTIONS[act.primitive](act.frames, rng)) for act in plan.acts]
@@ -136,7 +138,7 @@ def _disk_faults(folder: Path) -> Iterator[None]:
         raise RefusedError(f"{where}: cannot be written ({error.strerror}); name another folder") from error
 
 
-def _finished(folder: Path, plans: Sequence[Plan]) -> dict[str, dict]:
+def _finished(folder: Path, plans: Sequence[VideoPlan]) -> dict[str, dict]:
     """The truth of the videos that are there already, by id."""
     try:
         known = json.loads((folder / TRUTH).read_bytes())["database"]
@@ -150,7 +152,7 @@ def _finished(folder: Path, plans: Sequence[Plan]) -> dict[str, dict]:
     return {plan.id: known[plan.id] for plan in plans if plan.id in known and (folder / plan.id).exists()}
 
 
-def _make(folder: Path, plans: Sequence[Plan], *, progress: bool) -> dict[str, dict]:
+def _make(folder: Path, plans: Sequence[VideoPlan], *, progress: bool) -> dict[str, dict]:
     """Render and encode plans; id -> truth."""
     made = {}
     hidden = not (progress and plans)
@@ -165,7 +167,7 @@ def _make(folder: Path, plans: Sequence[Plan], *, progress: bool) -> dict[str, d
     return made
 
 
-def _write_video(folder: Path, plan: Plan) -> dict:
+def _write_video(folder: Path, plan: VideoPlan) -> dict:
     """The video, then its truth: where the second is, both are."""
     frames, boxes = render(plan)
     with atomic_file(folder / plan.id) as file:
@@ -175,7 +177,7 @@ def _write_video(folder: Path, plan: Plan) -> dict:
     return truth
 
 
-def _entry(folder: Path, plan: Plan) -> Path:
+def _entry(folder: Path, plan: VideoPlan) -> Path:
     return folder / f"{plan.id}{ENTRY}"
 
 
@@ -183,7 +185,7 @@ def _encode(frames: np.ndarray, rate: Fraction) -> bytes:
     """An MP4 file of frames (n, H, W, 3), from time 0 on."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream(CODEC, rate=rate, options=dict(QUALITY))
+        stream = cast(VideoStream, container.add_stream(CODEC, rate=rate, options=dict(QUALITY)))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.codec_context.thread_count = 1
         for pixels in frames:
@@ -192,7 +194,7 @@ def _encode(frames: np.ndarray, rate: Fraction) -> bytes:
     return file.getvalue()
 
 
-def _truth(plan: Plan, boxes: Sequence[tuple[int, int, int, int] | None]) -> dict:
+def _truth(plan: VideoPlan, boxes: Sequence[tuple[int, int, int, int] | None]) -> dict:
     """A video's entry of truth.json; every box and second follows from what was drawn."""
     actions, distractors, first = [], [], 0
     for act in plan.acts:
@@ -224,7 +226,7 @@ def _seconds(frame: int, rate: Fraction) -> float:
     return float(round(frame / rate, 6))
 
 
-def _labels(plans: Sequence[Plan]) -> str:
+def _labels(plans: Sequence[VideoPlan]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["path", "label", "subset", "group"])

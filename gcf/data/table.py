@@ -33,6 +33,7 @@ class GivenVideos:
 
     def row_types(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """Shape and type of one row of each of ROWS that there are."""
+        types: dict[str, tuple[tuple[int, ...], np.dtype]]
         types = {name: ((), values.dtype) for name, values in self.clips.items()}
         wanted, first = np.dtype(self.recipe.get("dtype", "float16")), self.videos[0] if self.ids else None
         types["descriptors"] = (

@@ -135,8 +135,9 @@ def _read(features: FeatureFile, *, progress: bool) -> _Values:
             if not is_intact(features, n, video):
                 values.damaged.append(video.id)
             _add_descriptors(values, video.id, video.descriptors, start)
-            for place, block in _blocks(() if video.logits is None else video.logits):
-                _add(values.logits, ~_finite(block), start + place)
+            if video.logits is not None:
+                for place, block in _blocks(video.logits):
+                    _add(values.logits, ~_finite(block), start + place)
             bar.update(len(video.descriptors))
     return values
 
@@ -172,7 +173,7 @@ def _finite(rows: np.ndarray) -> np.ndarray:
 
 def _zero(rows: np.ndarray) -> np.ndarray:
     """Which clips (c, V, D) have a view of zeros alone: (c,). Few pass the first look, so the second costs nothing."""
-    zero = ~rows[..., :PEEK].any(axis=-1).all(axis=-1)
+    zero = np.asarray(~rows[..., :PEEK].any(axis=-1).all(axis=-1))
     zero[zero] = ~rows[zero].any(axis=-1).all(axis=-1)
     return zero
 

@@ -5,6 +5,7 @@ file. Rows go through memory a piece at a time, also those of the clips' times, 
 videos and nothing that grows with their clips.
 """
 
+import io
 import math
 import os
 import zlib
@@ -19,7 +20,7 @@ from gcf.data.atomic import atomic_file
 from gcf.data.checksums import head_checksums
 from gcf.data.features import FeatureFile
 from gcf.data.gathered import GatheredVideos
-from gcf.data.image import ALIGNMENT, Plan, lay_out
+from gcf.data.image import ALIGNMENT, FileLayout, lay_out
 from gcf.data.recipe import canonical_json, recipe_sha256
 from gcf.data.schema import FORMAT, ROWS, SCHEMA, VIDEO_FIELDS, FeatureContent, encode, id_key
 from gcf.data.table import GivenVideos
@@ -65,7 +66,7 @@ def _no_rows(content: FeatureContent) -> dict[str, tuple[tuple[int, ...], np.dty
     return GivenVideos((), content.recipe).row_types()
 
 
-def _plan(columns: dict[str, np.ndarray], rows: dict, content: FeatureContent, *, num_clips: int) -> Plan:
+def _plan(columns: dict[str, np.ndarray], rows: dict, content: FeatureContent, *, num_clips: int) -> FileLayout:
     """Clips' facts first, then the columns, the rows last, so that maps of them reach to the end of the file."""
     last = ("descriptors", "logits")
     kinds = {name: ((num_clips, *shape), dtype) for name, (shape, dtype) in rows.items()}
@@ -80,7 +81,7 @@ def _plan(columns: dict[str, np.ndarray], rows: dict, content: FeatureContent, *
     shape, dtype = kinds["descriptors"]
     attributes = {"format": FORMAT, "schema": SCHEMA, "recipe": canonical_json(content.recipe)}
     attributes["recipe_sha256"] = recipe_sha256(content.recipe)
-    return Plan(datasets, attributes, align=max(1, min(ALIGNMENT, math.prod(shape) * dtype.itemsize)))
+    return FileLayout(datasets, attributes, align=max(1, min(ALIGNMENT, math.prod(shape) * dtype.itemsize)))
 
 
 def _columns(table: Table, content: FeatureContent) -> dict[str, np.ndarray]:
@@ -105,18 +106,19 @@ def _columns(table: Table, content: FeatureContent) -> dict[str, np.ndarray]:
     return found | {name: encode(values) for name, values in texts.items()}
 
 
-def _put(file: BinaryIO, offset: int | None, values: np.ndarray) -> None:
+def _put(file: BinaryIO | io.RawIOBase, offset: int | None, values: np.ndarray) -> None:
     if offset is not None:
         file.seek(offset)
-        file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+        file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 def _copy(file: BinaryIO, offset: int, table: Table, name: str, sums: array) -> None:
     """Put the rows of one dataset on the disk, and into the checksums of their videos."""
     file.seek(offset)
     for n, data in table.rows(name):
-        file.write(data)
-        sums[n] = zlib.crc32(data, sums[n])
+        stored = data if isinstance(data, bytes) else data.data
+        file.write(stored)
+        sums[n] = zlib.crc32(stored, sums[n])
 
 
 def require_output(path: Path) -> None:

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 
-from gcf.extract.backbones.registry import SPECS
+from gcf.extract.backbones.published import assumed_pixels
+from gcf.extract.backbones.registry import SPECS, BackboneSpec
 from gcf.extract.complexity import backbone_complexity
-from gcf.head.complexity import head_complexity
-from gcf.head.config import PRESETS
+from gcf.head.models.complexity import head_complexity
+from gcf.head.models.config import PRESETS
 
 NUM_FRAMES, NUM_CLIPS, KINETICS_600 = 16, 10, 600
-# pixels a side, as trained; 112 for all others
-SIZES = {"x3d_xs": 160, "x3d_s": 160, "x3d_l": 312} | dict.fromkeys(
-    ("x3d_m", "slow", "r2plus1d_r50", "s3d", "mvit", "swin"), 224
-)
 # Table 3 of the paper (doi 10.1007/978-3-030-68238-5_46): millions of parameters and of "FLOPs"
 PAPER = {
     "mobilenetv2": (3.12, 446),
@@ -70,7 +67,7 @@ def complexity_table() -> ComplexityTable:
     """Count every backbone and every preset of the head; shapes only, a few seconds."""
     rows = []
     for spec in SPECS:
-        size = next((size for prefix, size in SIZES.items() if spec.name.startswith(prefix)), 112)
+        size = _side(spec)
         for classes in sorted({spec.num_classes, KINETICS_600} if spec.name in PAPER else {spec.num_classes}):
             counted = backbone_complexity(spec.name, num_classes=classes, num_frames=NUM_FRAMES, size=size)
             paper = PAPER.get(spec.name, (None, None)) if classes == spec.num_classes else (None, None)
@@ -85,6 +82,12 @@ def complexity_table() -> ComplexityTable:
     }
     overhead = {name: head_macs[name] / (NUM_CLIPS * macs[name]) for name in head_macs}
     return ComplexityTable(rows, WHY, overhead)
+
+
+def _side(spec: BackboneSpec) -> int:
+    """Pixels a side of a clip, as its weights were trained."""
+    crop = assumed_pixels(spec.name, spec.num_classes).crop
+    return crop if isinstance(crop, int) else crop[0]
 
 
 def _widths() -> dict[str, int]:

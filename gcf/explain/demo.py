@@ -18,11 +18,11 @@ from gcf.errors import RecipeError, RefusedError, UsageError
 from gcf.explain.localize import localize_videos
 from gcf.explain.pages.write import write_pages
 from gcf.explain.predict import VideoPrediction, describe, predict_videos
-from gcf.extract.download import file_sha256
 from gcf.extract.extractor import ExtractSummary, extract_videos
+from gcf.extract.weights.download import file_sha256
 from gcf.head.ablation import ablate
 from gcf.head.runs import clear_run
-from gcf.head.summary import describe as describe_metrics
+from gcf.head.tables.summary import describe as describe_metrics
 from gcf.head.training import train_head
 
 BACKBONE, WEIGHTS = "shufflenetv2_0.25x", "primitives"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from gcf.errors import GcfError, UsageError
-from gcf.explain.described import Source, source_of, trained
 from gcf.explain.predict import (
     Pictures,
     VideoPrediction,
@@ -15,8 +14,9 @@ from gcf.explain.predict import (
     locked_pictures,
     predict_one,
 )
-from gcf.extract.find import VideoPath, search_folder
-from gcf.head.saved import SavedHead
+from gcf.explain.reading.described import Source, source_of, trained
+from gcf.extract.decoding.find import VideoPath, search_folder
+from gcf.head.models.saved import SavedHead
 
 log = logging.getLogger(__name__)
 

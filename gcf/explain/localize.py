@@ -13,18 +13,18 @@ from gcf.data.folder import locked_folder
 from gcf.data.looks import looks_notes, record_look
 from gcf.data.schema import VideoFeatures, id_key
 from gcf.errors import AnnotationError, UsageError
-from gcf.explain.described import Found, Source, find_sources, source_of, trained
-from gcf.explain.intervals import propose_intervals
-from gcf.explain.judged import Judged, judged_test_set, read_judged
-from gcf.explain.localization_files import video_entry
-from gcf.explain.localization_folder import LocalizationFolder
+from gcf.explain.files.localization_files import video_entry
+from gcf.explain.files.localization_folder import LocalizationFolder
 from gcf.explain.localizer import LocalizeConfig, Localizer, map_network
-from gcf.explain.measures import describe_measures, measure
-from gcf.explain.reading import Localization
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import Failed
-from gcf.extract.progress import Progress
-from gcf.head.saved import SavedHead
+from gcf.explain.measures.annotated_truth import AnnotatedTruth, judged_test_set, read_truth
+from gcf.explain.measures.measure import describe_measures, measure
+from gcf.explain.reading.clip_reading import Localization
+from gcf.explain.reading.described import Found, Source, find_sources, source_of, trained
+from gcf.explain.reading.intervals import propose_intervals
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.pool import Failed
+from gcf.extract.stream.progress import Progress
+from gcf.head.models.saved import SavedHead
 
 SHOWN = 4  # intervals of a video in its line
 
@@ -163,7 +163,7 @@ def _measure(
     )
 
 
-def _look_at_test(localized: Sequence[Localization], source: Source, judged: Judged) -> dict:
+def _look_at_test(localized: Sequence[Localization], source: Source, judged: AnnotatedTruth) -> dict:
     """For the metrics: how many looks there were at the test videos judged, this one counted."""
     read = [one.id for one in localized if one.reading is not None]
     test_set = judged_test_set(judged, read, source.features)
@@ -172,9 +172,9 @@ def _look_at_test(localized: Sequence[Localization], source: Source, judged: Jud
     return {"test_looks": looks, "notes": looks_notes(looks)}
 
 
-def _read_truth(truth: str | os.PathLike, found: Found, config: LocalizeConfig, subset: str | None) -> Judged:
+def _read_truth(truth: str | os.PathLike, found: Found, config: LocalizeConfig, subset: str | None) -> AnnotatedTruth:
     """What is annotated of the videos; what is wrong with it, boxes included, is said before the work."""
-    judged = read_judged(truth, _ids(found), subset)
+    judged = read_truth(truth, _ids(found), subset)
     if config.heat:
         read_boxes(truth, _ids(found))
     return judged
@@ -195,7 +195,7 @@ def _ids(found: Found) -> list[str]:
     return [one.id for one in found] if isinstance(found, list) else [*found.ids, *(name for name, _ in found.failures)]
 
 
-def _wanted(judged: Judged | None, subset: str | None, ids: Sequence[str]) -> set[str]:
+def _wanted(judged: AnnotatedTruth | None, subset: str | None, ids: Sequence[str]) -> set[str]:
     """The videos to localise: all, or those of the subset."""
     if subset is None:
         return set(ids)
@@ -204,7 +204,7 @@ def _wanted(judged: Judged | None, subset: str | None, ids: Sequence[str]) -> se
     raise AnnotationError(f"{judged.path}: none of the {len(ids)} videos is in its subset {subset!r}; name its videos")
 
 
-def _check_classes(classes: Sequence[str], config: LocalizeConfig, judged: Judged | None) -> None:
+def _check_classes(classes: Sequence[str], config: LocalizeConfig, judged: AnnotatedTruth | None) -> None:
     """Raise UsageError or AnnotationError unless the head has the class to show, and one of the truth's."""
     if config.label is not None and config.label not in classes:
         raise UsageError(f"class {config.label!r} is none of this head's: {', '.join(classes)}")

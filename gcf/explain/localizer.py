@@ -7,19 +7,19 @@ from gcf.data.recipe import misfits
 from gcf.data.schema import VideoFeatures
 from gcf.data.segments import Segment
 from gcf.errors import RecipeError, UsageError, VideoError
-from gcf.explain.contact_sheet import write_sheet
-from gcf.explain.described import Source, network_of
-from gcf.explain.evidence import read_video, rounds
-from gcf.explain.gradcam import THRESHOLD, passing_clips
-from gcf.explain.intervals import IntervalSettings, propose_intervals
-from gcf.explain.localization_files import file_name
-from gcf.explain.localization_folder import LocalizationFolder, Picture
-from gcf.explain.maps import video_heat
-from gcf.explain.overlay_video import write_overlay
-from gcf.explain.reading import Localization
-from gcf.extract.decoding import ClipJob
-from gcf.extract.network import ClipNetwork
-from gcf.extract.pool import Failed
+from gcf.explain.drawing.contact_sheet import write_sheet
+from gcf.explain.drawing.overlay_video import write_overlay
+from gcf.explain.files.localization_files import file_name
+from gcf.explain.files.localization_folder import DrawnFile, LocalizationFolder
+from gcf.explain.reading.clip_reading import Localization
+from gcf.explain.reading.described import Source, network_of
+from gcf.explain.reading.evidence import read_video, rounds
+from gcf.explain.reading.gradcam import THRESHOLD, passing_clips
+from gcf.explain.reading.intervals import IntervalSettings, propose_intervals
+from gcf.explain.reading.maps import video_heat
+from gcf.extract.decoding.jobs import ClipJob
+from gcf.extract.decoding.pool import Failed
+from gcf.extract.network.clip_network import ClipNetwork
 
 CHANNELS = ("all", "positive")
 
@@ -121,7 +121,7 @@ class Localizer:
             return _noted(found, f"no heat map: {error}", missing=True)
         return _noted(replace(found, heat=heat), note)
 
-    def _draw(self, found: Localization) -> tuple[Localization, dict[str, Picture]]:
+    def _draw(self, found: Localization) -> tuple[Localization, dict[str, DrawnFile]]:
         """The overlay video and the contact sheet, or those of an earlier run; a note where one could not be made."""
         path = self.paths.get(found.id)
         if found.reading is None or path is None:
@@ -138,7 +138,7 @@ class Localizer:
                 except VideoError as error:
                     found = _noted(found, f"no {kind}: {error}", missing=True)
                     continue
-                pictures[kind] = Picture(name, note or "")
+                pictures[kind] = DrawnFile(name, note or "")
             found = _noted(found, pictures[kind].note)
         return found, pictures
 

@@ -13,14 +13,14 @@ from gcf.data.folder import locked_folder
 from gcf.data.schema import Clips, VideoFeatures, id_key
 from gcf.data.segments import Segment, read_segments
 from gcf.errors import UsageError, VideoError
-from gcf.explain.described import Source, find_sources, source_of, trained
-from gcf.explain.evidence import check_finite
-from gcf.explain.pictures import Reading, draw_video
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import Failed
-from gcf.extract.progress import Progress
-from gcf.head.output import HeadOutput
-from gcf.head.saved import SavedHead
+from gcf.explain.drawing.pictures import Reading, draw_video
+from gcf.explain.reading.described import Source, find_sources, source_of, trained
+from gcf.explain.reading.evidence import check_finite
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.pool import Failed
+from gcf.extract.stream.progress import Progress
+from gcf.head.models.output import HeadOutput
+from gcf.head.models.saved import SavedHead
 
 LIKELY = 0.5  # where a video may have several classes: those above it are more likely there than not
 

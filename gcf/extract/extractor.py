@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from gcf.data.annotations import Annotations, Labelling, label_videos, read_annotations
 from gcf.data.digits import noted_losses
@@ -19,12 +20,12 @@ from gcf.data.text import named_classes
 from gcf.data.writer import require_output
 from gcf.errors import UsageError
 from gcf.extract.backbones.huggingface_names import is_huggingface, place_of
-from gcf.extract.config import ExtractConfig
+from gcf.extract.decoding.find import find_videos
 from gcf.extract.engines import open_engine
-from gcf.extract.find import find_videos
-from gcf.extract.progress import Progress
-from gcf.extract.run import Run, lacking
-from gcf.extract.weights_cache import FILE_SUFFIXES
+from gcf.extract.stream.config import ExtractConfig, ExtractOptions, extract_config
+from gcf.extract.stream.progress import Progress
+from gcf.extract.stream.run import ExtractionRun, lacking
+from gcf.extract.weights.cache import FILE_SUFFIXES
 
 log = logging.getLogger("gcf")
 PathLike = str | os.PathLike
@@ -84,7 +85,7 @@ def extract_videos(
     weights: PathLike = "default",
     annotations: PathLike | Annotations | None = None,
     progress: bool = False,
-    **options,
+    **options: Unpack[ExtractOptions],
 ) -> ExtractSummary:
     """Run a frozen backbone once over every clip of every video and keep the descriptors in one feature file.
 
@@ -93,7 +94,7 @@ def extract_videos(
     `failures` and costs nobody else anything. Raises GcfError children; see `gcf.errors` for what each means.
     """
     models = {Path(out): (os.fspath(backbone), os.fspath(weights))}
-    return _extract(videos, models, annotations=annotations, progress=progress, config=ExtractConfig(**options))[0]
+    return _extract(videos, models, annotations=annotations, progress=progress, config=extract_config(options))[0]
 
 
 def extract_together(
@@ -104,7 +105,7 @@ def extract_together(
     weights: PathLike | Sequence[PathLike] = "default",
     annotations: PathLike | Annotations | None = None,
     progress: bool = False,
-    **options,
+    **options: Unpack[ExtractOptions],
 ) -> list[ExtractSummary]:
     """The same for several backbones in one pass: every video is decoded once, every backbone has a file of its own.
 
@@ -121,7 +122,7 @@ def extract_together(
         )
     models = [(os.fspath(backbone), os.fspath(each)) for backbone, each in zip(backbones, weights, strict=True)]
     named = dict(zip(outputs_of(Path(out), models), models, strict=True))
-    return _extract(videos, named, annotations=annotations, progress=progress, config=ExtractConfig(**options))
+    return _extract(videos, named, annotations=annotations, progress=progress, config=extract_config(options))
 
 
 def outputs_of(out: Path, models: Sequence[tuple[str, str]]) -> list[Path]:
@@ -176,7 +177,7 @@ def _extract(
         folders = [stack.enter_context(PartFolder(out).locked()) for out in models]
         engine = stack.enter_context(open_engine(config))
         loaded = engine.load(list(models.values()))
-        runs = [Run(found, parts, config, *one) for parts, one in zip(folders, loaded, strict=True)]
+        runs = [ExtractionRun(found, parts, config, *one) for parts, one in zip(folders, loaded, strict=True)]
         for run in runs:
             run.begin()
         begun, todo = time.monotonic(), lacking(runs)
@@ -190,7 +191,7 @@ def _extract(
     return [_summary(run, labelling, notes, seconds) for run in runs]
 
 
-def _summary(run: Run, labelling: Labelling, notes: Sequence[str], seconds: float) -> ExtractSummary:
+def _summary(run: ExtractionRun, labelling: Labelling, notes: Sequence[str], seconds: float) -> ExtractSummary:
     features = FeatureFile(run.parts.out)
     return ExtractSummary(
         path=features.path,

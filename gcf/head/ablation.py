@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -13,24 +14,24 @@ from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
 from gcf.errors import GcfError, UsageError
 from gcf.head.ablation_files import write_ablation
-from gcf.head.arms import REFERENCE, Comparison, comparison, heads_comparison
-from gcf.head.backbone_clips import backbone_columns, whose_classifier
-from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
-from gcf.head.config import HeadConfig, Protocol, TrainConfig, split_options
-from gcf.head.crossval import Outcome, Trial
-from gcf.head.grid import grid_comparison, parse_grid
-from gcf.head.keeper import Keeper
-from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
-from gcf.head.results import ensemble
+from gcf.head.fitting.backbone_clips import backbone_columns, whose_classifier
+from gcf.head.fitting.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
+from gcf.head.fitting.start import DEFAULT_HEAD, Start
+from gcf.head.fitting.tensorboard import TensorBoardLog
+from gcf.head.models.config import HeadConfig, Protocol, TrainConfig, TrainOptions, split_options
 from gcf.head.runs import FORMAT, run_folder
-from gcf.head.store import open_store
-from gcf.head.summary import seed_entry, summarise
-from gcf.head.tables import markdown_table, table_rows
-from gcf.head.tensorboard import TensorBoardLog
+from gcf.head.tables.arm_table import markdown_table, table_rows
+from gcf.head.tables.calibration_report import calibration_of
+from gcf.head.tables.summary import seed_entry, summarise
+from gcf.head.tables.units import independent_units
 from gcf.head.training import PREDICTIONS
-from gcf.head.transfer import DEFAULT_HEAD, Start
-from gcf.head.units import independent_units
+from gcf.head.trials.arms import REFERENCE, Comparison, comparison, heads_comparison
+from gcf.head.trials.experiment import Experiment, Outcome
+from gcf.head.trials.grid import grid_comparison, parse_grid
+from gcf.head.trials.result_cache import ResultCache
+from gcf.head.trials.results import ensemble
+from gcf.head.trials.store import open_store
 from gcf.head.unplaced import write_run
 
 DEFAULT_SEEDS = 5
@@ -75,7 +76,7 @@ def ablate(
     audit: bool = True,
     tensorboard: str | os.PathLike | None = None,
     overwrite: bool = False,
-    **options,
+    **options: Unpack[TrainOptions],
 ) -> Ablation:
     """Train and judge every arm on the same splits with the same seeds (five unless `seeds` says), in one pass.
 
@@ -106,14 +107,14 @@ def ablate(
         run_folder(out, kind="ablate", overwrite=overwrite) as folder,
         nullcontext() if tensorboard is None else TensorBoardLog(tensorboard) as board,
     ):
-        keeper = None if store is None else Keeper(store, data, splits, train)
-        trial = Trial(data, splits, train, Start(), keeper=keeper, listener=board and board.add)
-        outcome = trial.run(compared.arms, seeds)
+        cache = None if store is None else ResultCache(store, data, splits, train)
+        experiment = Experiment(data, splits, train, Start(), cache=cache, listener=board and board.add)
+        outcome = experiment.run(compared.arms, seeds)
         if not outcome.results:
             raise GcfError(f"every arm failed; the first: {next(iter(outcome.failures.values()))}")
         metrics = {"format": FORMAT, "kind": "ablate", "preset": _shown(preset, heads, grid), "reference": reference}
-        metrics |= _metrics(trial, outcome, compared, reference)
-        around, about = circumstances(trial, "gcf ablate")
+        metrics |= _metrics(experiment, outcome, compared, reference)
+        around, about = circumstances(experiment, "gcf ablate")
         metrics |= around | {"audit": leaks}
         notes += _mean_of_splits(metrics["rows"]) if protocol.cv == "official" else []
         metrics["notes"] = [*notes, *metrics["notes"], *about, *found_leaks, *outcome.notes, *refusal]
@@ -126,16 +127,16 @@ def ablate(
                 metrics=metrics,
                 markdown=found.markdown,
                 settings=settings,
-                trial=trial,
+                experiment=experiment,
                 results=outcome.results,
             )
-            write_run(folder, write, out=found.path, kept_already=_kept(keeper))
+            write_run(folder, write, out=found.path, kept_already=_kept(cache))
     return found
 
 
-def _kept(keeper: Keeper | None) -> Path | None:
+def _kept(cache: ResultCache | None) -> Path | None:
     """Where all results are, for another run of the same comparison; None where some could not be kept."""
-    return None if keeper is None or keeper.refused else keeper.store.folder
+    return None if cache is None or cache.refused else cache.store.folder
 
 
 def _open_store(data: LabelledFeatures) -> tuple:
@@ -190,21 +191,21 @@ def _shown(preset: str | None, heads: Sequence[str | HeadConfig], grid: Mapping[
     return "grid" if grid else "heads given" if heads else preset or DEFAULT_PRESET
 
 
-def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: str) -> dict:
+def _metrics(experiment: Experiment, outcome: Outcome, compared: Comparison, reference: str) -> dict:
     """Rows and arms, and what lies behind them."""
-    units, about_units = independent_units(trial.data)
-    results, judged = outcome.results, trial.judged
-    rows = table_rows(results, judged, reference=reference, groups=units, failed=outcome.failures)
+    units, about_units = independent_units(experiment.data)
+    results, evaluated = outcome.results, experiment.evaluation_set
+    rows = table_rows(results, evaluated, reference=reference, groups=units, failed=outcome.failures)
     of_arm = {row["name"]: row for row in rows}
     rows = [of_arm[arm.name] for arm in compared.arms]
-    calibration = {name: calibration_of(found, judged) for name, found in results.items()}
-    ensembles = {name: ensemble(found, judged) for name, found in results.items()}
+    calibration = {name: calibration_of(found, evaluated) for name, found in results.items()}
+    ensembles = {name: ensemble(found, evaluated) for name, found in results.items()}
     for row in rows:
         measured, together = calibration.get(row["name"]), ensembles.get(row["name"])
         row["ensemble"] = None if together is None else together["top1"]
         row["temperature"], row["ece"] = (measured["temperature"], measured["ece_before"]) if measured else (None, None)
-    metrics = {"judged_on": judged.subset, "rows": rows, "precision": outcome.notes}
-    metrics["clip_classifier"] = "linear" if backbone_columns(trial.data) is None else "backbone"
+    metrics = {"judged_on": evaluated.subset, "rows": rows, "precision": outcome.notes}
+    metrics["clip_classifier"] = "linear" if backbone_columns(experiment.data) is None else "backbone"
     metrics["arms"] = {
         name: summarise(found)
         | {"ensemble": ensembles[name], "seeds": [seed_entry(result, PREDICTIONS) for result in found]}
@@ -213,8 +214,8 @@ def _metrics(trial: Trial, outcome: Outcome, compared: Comparison, reference: st
     metrics["calibration"] = {name: measured for name, measured in calibration.items() if measured}
     if compared.axis:
         metrics["sweep"] = {"axis": compared.axis, "values": compared.values, "lines": compared.lines}
-    about = _about(about_units, rows, trial.train.batch_order)
-    metrics["notes"] = [*_notes(trial.train, trial.data), about, *_sensitivity(rows)]
+    about = _about(about_units, rows, experiment.train.batch_order)
+    metrics["notes"] = [*_notes(experiment.train, experiment.data), about, *_sensitivity(rows)]
     return metrics
 
 

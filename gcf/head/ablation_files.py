@@ -5,27 +5,27 @@ from pathlib import Path
 
 import numpy as np
 
-from gcf.head.arms import CENTRAL_ARM
-from gcf.head.crossval import Trial
-from gcf.head.plots import plot_arms, plot_reliability, plot_training
-from gcf.head.results import SeedResult
 from gcf.head.runs import METRICS, write_csv, write_json
-from gcf.head.summary import history_rows
-from gcf.head.sweep_plot import plot_sweep
-from gcf.head.tables import latex_table
+from gcf.head.tables.arm_table import latex_table
+from gcf.head.tables.plots import plot_arms, plot_reliability, plot_training
+from gcf.head.tables.summary import history_rows
+from gcf.head.tables.sweep_plot import plot_sweep
 from gcf.head.training import PREDICTIONS, judged_arrays
+from gcf.head.trials.arms import CENTRAL_ARM
+from gcf.head.trials.experiment import Experiment
+from gcf.head.trials.results import SeedResult
 
 IN_TABLE = ("preset", "judged_on", "reference", "clip_classifier", "notes", "rows")
 Results = Mapping[str, Sequence[SeedResult]]
 
 
 def write_ablation(
-    folder: Path, metrics: dict, markdown: str, settings: dict, *, trial: Trial, results: Results
+    folder: Path, metrics: dict, markdown: str, settings: dict, *, experiment: Experiment, results: Results
 ) -> None:
     """Tables, predictions, history, settings and plots; metrics.json last."""
     write_json(folder / "config.json", settings)
-    _write_predictions(folder / PREDICTIONS, trial, results)
-    history = history_rows({name: r for name, r in results.items() if name != CENTRAL_ARM}, trial.splits)
+    _write_predictions(folder / PREDICTIONS, experiment, results)
+    history = history_rows({name: r for name, r in results.items() if name != CENTRAL_ARM}, experiment.splits)
     if history:  # D-Clips' stands for C-Clip's; neither has one where the backbone's own classifier speaks
         write_csv(folder / "history.csv", history)
         plot_training(folder / "training.png", history)
@@ -47,9 +47,9 @@ def write_ablation(
     write_json(folder / METRICS, metrics)
 
 
-def _write_predictions(path: Path, trial: Trial, results: Results) -> None:
+def _write_predictions(path: Path, experiment: Experiment, results: Results) -> None:
     """ids, labels, folds (n,), classes (K,), and ARM.predicted, .true_log_probability, .confidence (S, n) of each."""
-    arrays = judged_arrays(trial.data, trial.judged, next(iter(results.values())))
+    arrays = judged_arrays(experiment.data, experiment.evaluation_set, next(iter(results.values())))
     for name, found in results.items():
         for what in ("predicted", "true_log_probability", "confidence"):
             arrays[f"{name}.{what}"] = np.stack([getattr(result, what) for result in found])

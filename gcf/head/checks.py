@@ -10,13 +10,14 @@ from torch import Tensor
 
 from gcf.data.features import FeatureFile
 from gcf.data.plugin_files import PLUGIN_SUFFIX, line_in, told
+from gcf.data.protocol import Features
 from gcf.errors import UsageError
-from gcf.head.build import build_head
-from gcf.head.config import PRESETS, HeadConfig, head_config
-from gcf.head.head_file import refuse_head_file
-from gcf.head.invariance import CHECKS, Check, Subject
-from gcf.head.sampling import choose_clips
-from gcf.head.saved import SavedHead, load_head
+from gcf.head.models.build import build_head
+from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.head_file import refuse_head_file
+from gcf.head.models.invariance import CHECKS, Check, Subject
+from gcf.head.models.sampling import choose_clips
+from gcf.head.models.saved import SavedHead, load_head
 
 VIDEOS = 32
 WIDTH, CLASSES = 64, 7  # of a head that no data gives its widths
@@ -97,7 +98,7 @@ def _found(
     return head_config(text)
 
 
-def _subject(head: SavedHead | HeadConfig, features: FeatureFile | None, num_clips: int) -> Subject:
+def _subject(head: SavedHead | HeadConfig, features: Features | None, num_clips: int) -> Subject:
     """The head with its videos; one that is not trained gets the widths of the features."""
     if isinstance(head, SavedHead):
         if features is not None:
@@ -118,7 +119,7 @@ def _subject(head: SavedHead | HeadConfig, features: FeatureFile | None, num_cli
     return Subject(module, config, classes, descriptors, mask)
 
 
-def _real_clips(features: FeatureFile, clips: int) -> tuple[Tensor, np.ndarray]:
+def _real_clips(features: Features, clips: int) -> tuple[Tensor, np.ndarray]:
     """Descriptors (B, C, D) of videos from all over the file, centre view, and how many of the C are real (B,)."""
     if not features.num_videos:
         raise UsageError(f"{features.path}: holds no video to try a head on")

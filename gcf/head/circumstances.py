@@ -6,8 +6,8 @@ from dataclasses import asdict
 from gcf.data.leaks import audit_leaks
 from gcf.data.looks import looks_notes, record_look
 from gcf.data.splits import Split
-from gcf.head.crossval import Trial
-from gcf.head.labelled import LabelledFeatures, coverage, coverage_notes
+from gcf.head.fitting.labelled import LabelledFeatures, coverage, coverage_notes
+from gcf.head.trials.experiment import Experiment
 
 
 def audit_splits(data: LabelledFeatures, splits: Sequence[Split]) -> tuple[dict, list[str]]:
@@ -16,23 +16,23 @@ def audit_splits(data: LabelledFeatures, splits: Sequence[Split]) -> tuple[dict,
     return asdict(found), found.notes()
 
 
-def circumstances(trial: Trial, what: str) -> tuple[dict, list[str]]:
+def circumstances(experiment: Experiment, what: str) -> tuple[dict, list[str]]:
     """Coverage, recipe, residency and the count of looks at these test videos (this one counts), and sentences."""
-    data = trial.data
+    data = experiment.data
     found = {
-        "coverage": coverage(data, trial.splits),
-        "test_looks": _look_at_test(trial, what),
+        "coverage": coverage(data, experiment.splits),
+        "test_looks": _look_at_test(experiment, what),
         "recipe": data.features.recipe,
         "features": data.features.path.name,
-        "residency": trial.descriptors.residency.to_json(),
+        "residency": experiment.descriptors.residency.to_json(),
     }
     notes = [*coverage_notes(found["coverage"]), *looks_notes(found["test_looks"])]
     return found, [*data.notes, *notes]
 
 
-def _look_at_test(trial: Trial, what: str) -> int | None:
+def _look_at_test(experiment: Experiment, what: str) -> int | None:
     """None where no test videos are judged, or the count cannot be kept."""
-    if trial.judged.subset != "test":
+    if experiment.evaluation_set.subset != "test":
         return None
-    classes = trial.data.classes_of(trial.judged.videos.tolist())
-    return record_look(trial.data.features.path, classes, what=what)
+    classes = experiment.data.classes_of(experiment.evaluation_set.videos.tolist())
+    return record_look(experiment.data.features.path, classes, what=what)

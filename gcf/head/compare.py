@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -13,13 +14,13 @@ from gcf.data.annotations import read_annotations
 from gcf.data.features import FeatureFile
 from gcf.errors import GcfError, StoppedError, UsageError
 from gcf.head.ablation import Ablation, ablate
-from gcf.head.arms import CENTRAL_ARM, REFERENCE
-from gcf.head.backbones_table import backbones_markdown, comparison_notes
-from gcf.head.config import head_config, split_options
-from gcf.head.metrics import is_right
+from gcf.head.fitting.metrics import is_right
+from gcf.head.models.config import TrainOptions, head_config, split_options
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.statistics import holm, paired_difference
+from gcf.head.tables.backbones_table import backbones_markdown, comparison_notes
+from gcf.head.tables.statistics import holm, paired_difference
 from gcf.head.training import PREDICTIONS
+from gcf.head.trials.arms import CENTRAL_ARM, REFERENCE
 
 DIFFERENCE = ("delta", "low", "high", "p", "missing")
 PREFIXES = ("", "first_")  # against D-Clips of the same file, against the head of the first file
@@ -65,7 +66,7 @@ def compare_features(
     *,
     head: str = "gcf-256",
     overwrite: bool = False,
-    **options,
+    **options: Unpack[TrainOptions],
 ) -> BackboneComparison:
     """Compare backbones: C-Clip, D-Clips, `mean` and a head on each feature file, trained alike on the same splits.
 

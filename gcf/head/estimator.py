@@ -11,10 +11,10 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from gcf.data.arrays import ArrayFeatures
 from gcf.data.splits import VAL_FRACTION, holdout
 from gcf.errors import UsageError
-from gcf.head.config import HeadConfig
-from gcf.head.evaluate import ask
-from gcf.head.head_file import refuse_head_file
-from gcf.head.saved import SavedHead, given_or_loaded
+from gcf.head.evaluate import head_predictions
+from gcf.head.models.config import HeadConfig
+from gcf.head.models.head_file import refuse_head_file
+from gcf.head.models.saved import SavedHead, given_or_loaded
 from gcf.head.training import train_head
 
 KINDS = [np.float32, np.float16]  # what descriptors may be; anything else becomes the first
@@ -32,7 +32,8 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
     seed. Arrays do not say what made them: that those for `init` come from the head's own backbone is for the caller to
     see.
 
-    Fitted: classes_ (K,), n_features_in_ = D, and head_, the SavedHead, which `gcf.head.saved.save_head` puts on disk.
+    Fitted: classes_ (K,), n_features_in_ = D, and head_, the SavedHead, which `save_head` of
+    gcf.head.models.saved puts on disk.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         rows, counts = self._rows(X, reset=False)
         features = ArrayFeatures(rows, counts, recipe=self.head_.recipe)
-        said = ask(self.head_, features, np.arange(len(counts)))
+        said = head_predictions(self.head_, features, np.arange(len(counts)))
         return np.exp(said.log_probabilities)
 
     def predict(self, X) -> np.ndarray:  # noqa: N803

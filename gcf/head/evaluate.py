@@ -8,17 +8,18 @@ import numpy as np
 from gcf.data.annotations import Annotations
 from gcf.data.features import FeatureFile
 from gcf.data.looks import looks_notes, record_look
+from gcf.data.protocol import Features
 from gcf.data.spellings import places_of
 from gcf.errors import AnnotationError, UsageError
-from gcf.head.batches import ClipBatches, Descriptors
-from gcf.head.config import TrainConfig
-from gcf.head.ensemble import SavedEnsemble, load_trained
-from gcf.head.fit import evaluation_rng
-from gcf.head.labelled import LabelledFeatures, label_features
-from gcf.head.metrics import score
-from gcf.head.prediction import Prediction, predict
-from gcf.head.saved import SavedHead, given_or_loaded
-from gcf.head.stack import Stack
+from gcf.head.fitting.batches import ClipBatches, Descriptors
+from gcf.head.fitting.fit import evaluation_rng
+from gcf.head.fitting.labelled import LabelledFeatures, label_features
+from gcf.head.fitting.metrics import score
+from gcf.head.fitting.prediction import Prediction, predict
+from gcf.head.fitting.stack import Stack
+from gcf.head.models.config import TrainConfig
+from gcf.head.models.ensemble import SavedEnsemble, load_trained
+from gcf.head.models.saved import SavedHead, given_or_loaded
 
 SUBSETS = ("train", "val", "test", "all")
 
@@ -74,7 +75,7 @@ def evaluate_head(
         notes.append(f"Classes are judged as the head spells them: {', '.join(respelled)}.")
     if isinstance(head, SavedEnsemble):
         notes.append(f"The probabilities are the mean of {len(head.members)} heads'.")
-    said = ask(head, data.features, videos)
+    said = head_predictions(head, data.features, videos)
     test = data.test_videos(videos, judge=head.training.get("judge"))
     looks = record_look(data.features.path, data.classes_of(test.tolist()), what="gcf eval")
     return (
@@ -90,7 +91,7 @@ def evaluate_head(
     )
 
 
-def ask(head: SavedHead, features: FeatureFile, videos: np.ndarray) -> Prediction:
+def head_predictions(head: SavedHead, features: Features, videos: np.ndarray) -> Prediction:
     """What a head says of videos (n,) of a file, on the clips that its training would choose."""
     training = head.training
     descriptors = Descriptors(features, once=True)

@@ -20,9 +20,9 @@ from gcf.data.recipe import recipe_sha256
 from gcf.data.text import one_line
 from gcf.data.writer import require_output
 from gcf.errors import RefusedError, UsageError
-from gcf.head.dense import DenseHead, example
-from gcf.head.ensemble import load_trained
-from gcf.head.saved import SavedHead, given_or_loaded
+from gcf.head.models.dense import DenseHead, example
+from gcf.head.models.ensemble import load_trained
+from gcf.head.models.saved import SavedHead, given_or_loaded
 
 if TYPE_CHECKING:
     import onnx

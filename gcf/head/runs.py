@@ -13,9 +13,9 @@ from gcf.data.atomic import FULL
 from gcf.data.folder import clear_staging, entries, locked_folder, named, remove_files, staged
 from gcf.data.text import csv_cell
 from gcf.errors import RefusedError, StoppedError
+from gcf.head.models.head_json import METRICS
 
 FORMAT = "gcf-run"
-METRICS = "metrics.json"
 HEAD = ("head.safetensors", "head.json")
 TRAINED = (METRICS, "config.json", "predictions.npz", "history.csv", "training.png")
 TABLES = ("table.md", "table.csv", "table.json")

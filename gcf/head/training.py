@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from torch import nn
@@ -17,21 +18,21 @@ from gcf.data.features import FeatureFile
 from gcf.data.splits import Split
 from gcf.data.text import named_classes
 from gcf.errors import GcfError, UsageError
-from gcf.head.arms import Arm
-from gcf.head.calibration_report import calibration_of
 from gcf.head.circumstances import audit_splits, circumstances
-from gcf.head.config import HeadConfig, Protocol, head_config, split_options
-from gcf.head.crossval import Outcome, Trial
-from gcf.head.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
-from gcf.head.plots import plot_training
-from gcf.head.results import Judged, SeedResult, ensemble
+from gcf.head.fitting.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
+from gcf.head.fitting.start import DEFAULT_HEAD, Start, starting_point
+from gcf.head.fitting.tensorboard import TensorBoardLog
+from gcf.head.models.config import HeadConfig, Protocol, TrainOptions, head_config, split_options
+from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.saved import SavedHead, load_head, save_head
-from gcf.head.store import features_digest, split_digest
-from gcf.head.summary import describe, history_rows, seed_entry, summarise
-from gcf.head.tensorboard import TensorBoardLog
-from gcf.head.transfer import DEFAULT_HEAD, Start, starting_point
-from gcf.head.units import independent_units
+from gcf.head.tables.calibration_report import calibration_of
+from gcf.head.tables.plots import plot_training
+from gcf.head.tables.summary import describe, history_rows, seed_entry, summarise
+from gcf.head.tables.units import independent_units
+from gcf.head.trials.arms import Arm
+from gcf.head.trials.experiment import Experiment, Outcome
+from gcf.head.trials.results import EvaluationSet, SeedResult, ensemble
+from gcf.head.trials.store import features_digest, split_digest
 from gcf.head.unplaced import forgotten_at_the_end, is_there, take, unplaced_run, write_run
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def train_head(
     audit: bool = True,
     tensorboard: str | os.PathLike | None = None,
     overwrite: bool = False,
-    **options,
+    **options: Unpack[TrainOptions],
 ) -> TrainingRun:
     """Train a head on the labelled videos of a feature file, and judge it on the test videos, once, at the end.
 
@@ -100,15 +101,15 @@ def train_head(
             take(kept, folder, out=Path(out))
             return _read(kept, Path(out))
         listener = _Listener(board, tell=len(seeds) * len(splits) == 1)
-        trial = Trial(data, splits, train, start, keep_heads=True, listener=listener)
-        outcome = trial.run([Arm(config.name, config)], seeds)
+        experiment = Experiment(data, splits, train, start, keep_heads=True, listener=listener)
+        outcome = experiment.run([Arm(config.name, config)], seeds)
         if outcome.failures:
             raise GcfError(f"{config.name}: {outcome.failures[config.name]}")
         results = outcome.results[config.name]
-        heads = _heads(trial, config, results, outcome, judge=protocol.judge)
+        heads = _heads(experiment, config, results, outcome, judge=protocol.judge)
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
         metrics = {"format": FORMAT, "kind": "train-head"} | settings
-        metrics |= _figures(trial, outcome, protocol, found_leaks) | {"audit": leaks}
+        metrics |= _figures(experiment, outcome, protocol, found_leaks) | {"audit": leaks}
         metrics["seeds"] = [
             seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
             for result in results
@@ -118,7 +119,7 @@ def train_head(
             def write(place: Path) -> None:
                 for key, saved in heads.items():
                     save_head(place / places[key], saved)
-                _write(place, trial, config.name, results)
+                _write(place, experiment, config.name, results)
                 write_json(place / "config.json", settings)
                 write_json(place / METRICS, metrics)
 
@@ -126,17 +127,17 @@ def train_head(
     return TrainingRun(metrics, tuple(heads.values()), None if out is None else Path(out))
 
 
-def _figures(trial: Trial, outcome: Outcome, protocol: Protocol, found_leaks: Sequence[str]) -> dict:
+def _figures(experiment: Experiment, outcome: Outcome, protocol: Protocol, found_leaks: Sequence[str]) -> dict:
     """What the one head came to, and what has to be known to read it."""
     ((name, results),) = outcome.results.items()
-    data, splits, judged = trial.data, trial.splits, trial.judged
-    around, about = circumstances(trial, "gcf train-head")
-    metrics = {"judged_on": judged.subset} | summarise(results) | around
-    metrics["ensemble"] = ensemble(results, judged)
-    measured = calibration_of(results, judged)
+    data, splits, evaluated = experiment.data, experiment.splits, experiment.evaluation_set
+    around, about = circumstances(experiment, "gcf train-head")
+    metrics = {"judged_on": evaluated.subset} | summarise(results) | around
+    metrics["ensemble"] = ensemble(results, evaluated)
+    measured = calibration_of(results, evaluated)
     metrics["calibration"] = {name: measured} if measured else {}
     named = named_classes(metrics["coverage"]["class_counts"])
-    who = [f"{len(data.classes):,} classes: {named}.", *_notes(judged)]
+    who = [f"{len(data.classes):,} classes: {named}.", *_notes(evaluated)]
     who += [*judge_notes(data, protocol, splits), *film_notes(data, protocol, splits)]
     metrics["notes"] = [*who, *about, *found_leaks, *outcome.notes]
     return metrics
@@ -175,37 +176,37 @@ class _Listener:
 
 
 def _heads(
-    trial: Trial, config: HeadConfig, results: Sequence[SeedResult], outcome: Outcome, *, judge: str | None
+    experiment: Experiment, config: HeadConfig, results: Sequence[SeedResult], outcome: Outcome, *, judge: str | None
 ) -> dict[tuple[int, int], SavedHead]:
     """Every trained head, by seed and number of the split."""
     found = {}
     for result in results:
         for number, (run, temperature) in enumerate(zip(result.trained, result.temperatures, strict=True)):
             whose = {
-                "split": trial.splits[number].name,
+                "split": experiment.splits[number].name,
                 "seed": result.seed,
                 "temperature": temperature,
                 "judge": judge,
             }
             module = outcome.heads[config.name, result.seed, number]
-            found[result.seed, number] = _saved(trial, config, whose | run.record, module)
+            found[result.seed, number] = _saved(experiment, config, whose | run.record, module)
     return found
 
 
-def _write(folder: Path, trial: Trial, name: str, results: Sequence[SeedResult]) -> None:
+def _write(folder: Path, experiment: Experiment, name: str, results: Sequence[SeedResult]) -> None:
     """Predictions, history and plots."""
     probabilities = np.stack([np.exp(r.log_probabilities) for r in results])  # (S, n, K)
     confidence = np.stack([r.confidence for r in results])
-    arrays = judged_arrays(trial.data, trial.judged, results)
+    arrays = judged_arrays(experiment.data, experiment.evaluation_set, results)
     np.savez(folder / PREDICTIONS, probabilities=probabilities, confidence=confidence, **arrays)
-    rows = history_rows({name: results}, trial.splits)
+    rows = history_rows({name: results}, experiment.splits)
     if rows:  # logistic regression has none
         write_csv(folder / "history.csv", rows)
         plot_training(folder / "training.png", rows)
 
 
-def _notes(judged: Judged) -> list[str]:
-    if judged.subset == "test":
+def _notes(evaluated: EvaluationSet) -> list[str]:
+    if evaluated.subset == "test":
         return []
     return [
         "There is no test subset: the figures are of val, which also chose the weights. Cross-validate (cv) instead."
@@ -219,26 +220,28 @@ def _place(key: tuple[int, int], num_seeds: int, num_splits: int) -> str:
     return "-".join(parts) or "."
 
 
-def _saved(trial: Trial, config: HeadConfig, record: dict, module: nn.Module) -> SavedHead:
-    data, train = trial.data, trial.train
+def _saved(experiment: Experiment, config: HeadConfig, record: dict, module: nn.Module) -> SavedHead:
+    data, train = experiment.data, experiment.train
     record = {"gcf": __version__, "order_seed": train.seed} | record
     record |= {"num_clips": train.num_clips, "clip_policy": train.clip_policy}
     record |= {"padding": train.padding, "settings": train.to_json()}
     record["features_sha256"] = data.features.recipe_sha256
-    width = trial.descriptors.width
+    width = experiment.descriptors.width
     return SavedHead(module, config, width, data.classes, data.features.recipe, record)
 
 
-def judged_arrays(data: LabelledFeatures, judged: Judged, results: Sequence[SeedResult]) -> dict[str, np.ndarray]:
+def judged_arrays(
+    data: LabelledFeatures, evaluated: EvaluationSet, results: Sequence[SeedResult]
+) -> dict[str, np.ndarray]:
     """What every predictions.npz holds: ids, labels, folds and independent units of the judged videos (n,), classes
     (K,), seeds (S,).
     """
     units = independent_units(data)[0]
     return {
-        "units": np.array([units[n] for n in judged.videos]),
-        "ids": np.array([data.features.ids[n] for n in judged.videos]),
-        "labels": judged.labels,
-        "folds": judged.folds,
+        "units": np.array([units[n] for n in evaluated.videos]),
+        "ids": np.array([data.features.ids[n] for n in evaluated.videos]),
+        "labels": evaluated.labels,
+        "folds": evaluated.folds,
         "classes": np.array(data.classes),
         "seeds": np.array([r.seed for r in results]),
     }

@@ -28,7 +28,7 @@ def read_database(path: Path, text: str, *, split: str | None = None, multi_labe
             several.append(name)
         only = labels[0] if len(set(labels)) == 1 else None
         collector.add(name, Annotation.of_classes(labels, subset) if multi_label else Annotation(only, subset), place)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if several:
         shown = ", ".join(several[:5]) + (", ..." if len(several) > 5 else "")
         notes = (f"{path}: {len(several)} videos show several classes and are left unlabelled: {shown}",)

@@ -26,8 +26,8 @@ def read_folders(ids: Sequence[str], *, level: str | int | None = None) -> Annot
     if level is None:
         _require_one_reading(ids, folders)
     labels = _labels(folders, str(level or "last"))
-    videos = {video: Annotation(*said) for video, *said in zip(ids, labels, subsets, strict=True)}
-    return Annotations("folder names", tuple(sorted(set(labels) - {None})), videos)
+    videos = {video: Annotation(label, subset) for video, label, subset in zip(ids, labels, subsets, strict=True)}
+    return Annotations("folder names", tuple(sorted({label for label in labels if label is not None})), videos)
 
 
 def _parted(ids: Sequence[str]) -> tuple[list[str], list[list[str]]]:

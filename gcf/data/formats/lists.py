@@ -44,7 +44,8 @@ def read_ucf101(folder: Path, files: Sequence[Path], *, split: str | None, defau
             lists.setdefault(int(match[2]), {})[match[1].lower()] = file
     if not lists:
         raise AnnotationError(f"{folder}: holds classInd.txt but no trainlist01.txt and testlist01.txt")
-    labels, splits = Collector(folder), {}
+    labels = Collector(folder)
+    splits: dict[str, dict[str, str]] = {}
     for number, pair in sorted(lists.items()):
         if missing := {"train", "test"} - pair.keys():
             raise AnnotationError(f"{folder}: split {number} has no {missing.pop()}list{number:02d}.txt")
@@ -93,7 +94,7 @@ def _ucf101_entry(line: str, classes: dict[str, str], place: str) -> tuple[str, 
 def read_hmdb51(folder: Path, files: Sequence[Path], *, split: str | None, default: str) -> Annotations:
     """CLASS_test_splitN.txt, one per class and split, of lines `name.avi 1`: 1 train, 2 test, 0 left out."""
     lists = {(m[1], int(m[2])): file for file in files if (m := HMDB51_LIST.fullmatch(file.name))}
-    classes, numbers = (sorted({key[i] for key in lists}) for i in (0, 1))
+    classes, numbers = sorted({label for label, _ in lists}), sorted({number for _, number in lists})
     labels = Collector(folder)
     splits: dict[str, dict[str, str]] = {str(n): {} for n in numbers}
     for number in numbers:
@@ -123,7 +124,7 @@ def _with_splits(
     videos = {name: Annotation(a.label, subsets.get(name, "")) for name, a in labels.videos.items()}
     unused = Counter(a.subset for a in videos.values())[""]
     notes = [f"split {chosen} leaves out {unused} of {len(videos)} videos"] if unused else []
-    films = [(film_of(name, a.label), a.label, a.subset) for name, a in videos.items()]
+    films = [(film_of(name, a.label), a.label or "", a.subset) for name, a in videos.items()]
     notes += shared_films_note(chosen, films)
     told = tuple(f"{labels.source}: {note}" for note in notes)
     return Annotations(str(labels.source), classes, videos, splits, told)

@@ -9,14 +9,14 @@ from gcf.data.formats.common import Annotation, Annotations, Collector, read_tex
 from gcf.errors import AnnotationError
 
 # Each of our columns and the header words for it.
-PLAIN_COLUMNS = {
+PLAIN_COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "video", "id", "name"),
     "label": ("label",),
     "subset": ("subset", "split"),
     "group": ("group",),
 }
 # DeepMind's header; the test file of Kinetics-400 has no label column.
-KINETICS_COLUMNS = {
+KINETICS_COLUMNS: dict[str, tuple[str, ...]] = {
     "label": ("label",),
     "youtube_id": ("youtube_id",),
     "time_start": ("time_start",),

@@ -10,9 +10,9 @@ from tqdm import tqdm
 from gcf.data.annotations import Labelling
 from gcf.data.text import class_key
 from gcf.errors import GcfError
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import DecoderPool, Failed
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.pool import DecoderPool, Failed
 
 CLIPS_OF_A_VIDEO = (2, 8)  # at least and at most; two are what agreement needs
 

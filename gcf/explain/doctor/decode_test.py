@@ -8,10 +8,10 @@ import numpy as np
 
 from gcf.data.schema import VideoInfo
 from gcf.explain.doctor.finding import FAULT, OK, WARNING, Finding
-from gcf.extract.decoding import Clip, ClipJob
-from gcf.extract.find import VideoPath
-from gcf.extract.pool import DecoderPool
-from gcf.extract.preprocess import Geometry
+from gcf.extract.decoding.find import VideoPath
+from gcf.extract.decoding.jobs import Clip, ClipJob
+from gcf.extract.decoding.pool import DecoderPool
+from gcf.extract.decoding.preprocess import Geometry
 
 SIDE, RATE = 64, 25  # pixels, frames a second
 NUM_FRAMES, CLIP_FRAMES = 18, 16  # two clips, the second of two frames

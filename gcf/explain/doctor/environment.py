@@ -7,7 +7,7 @@ from pathlib import Path
 from gcf.explain.doctor import folders, libraries, machine
 from gcf.explain.doctor.decode_test import check_decoding
 from gcf.explain.doctor.finding import Finding, run_checks
-from gcf.extract.weights_cache import weights_folder
+from gcf.extract.weights.cache import weights_folder
 
 
 def check_environment(folder: Path) -> Iterator[Finding]:

@@ -34,8 +34,8 @@ def check_precision() -> Finding:
     """What `--precision auto` means here, as extraction chooses it, and whether the device can run it."""
     import torch
 
-    from gcf.extract.network import HALF, choose_device
-    from gcf.extract.precision import natural_precision
+    from gcf.extract.network.clip_network import HALF, choose_device
+    from gcf.extract.network.precision import natural_precision
 
     device = choose_device("auto")
     precision = natural_precision(device)
@@ -54,7 +54,7 @@ def check_precision() -> Finding:
 
 def check_runtime() -> Finding:
     """Who computes convolutional networks on processors."""
-    from gcf.extract.openvino_map import openvino_fault, openvino_version
+    from gcf.extract.network.openvino_map import openvino_fault, openvino_version
 
     if fault := openvino_fault():
         return Finding("runtime", WARNING, f"torch alone, which is slower: of OpenVINO, {fault}", "install openvino")

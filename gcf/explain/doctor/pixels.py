@@ -9,8 +9,8 @@ from gcf.explain.doctor.clips import TrialClips
 from gcf.explain.doctor.evidence import Answers, answers
 from gcf.explain.doctor.settings import CLIP_ORDERS, Setting, altered_settings, declared_setting
 from gcf.explain.doctor.trial import Trial
-from gcf.explain.doctor.verdict import BETTER, WORSE, Compared, choose_evidence, compare
-from gcf.extract.network import ClipNetwork
+from gcf.explain.doctor.verdict import BETTER, WORSE, PairedVerdict, choose_evidence, compare
+from gcf.extract.network.clip_network import ClipNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Reaction:
 
     setting: Setting
     answers: Answers
-    compared: Compared | None
+    compared: PairedVerdict | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from gcf.errors import UsageError
 from gcf.explain.doctor.environment import check_environment, environment_checks
 from gcf.explain.doctor.finding import FAULT, Finding
-from gcf.extract.config import ExtractConfig
+from gcf.extract.stream.config import ExtractConfig
 
 if TYPE_CHECKING:
     from gcf.explain.doctor.pixels import PixelTrial
@@ -99,9 +99,9 @@ def _pixels(backbone, weights, videos, annotations, *, config, num_clips: int, p
     from gcf.data.annotations import label_videos, read_annotations
     from gcf.explain.doctor.clips import decode_trial, true_classes
     from gcf.explain.doctor.pixels import try_pixels
-    from gcf.extract.decoding import ClipJob
-    from gcf.extract.find import find_videos
-    from gcf.extract.pipeline import load_network
+    from gcf.extract.decoding.find import find_videos
+    from gcf.extract.decoding.jobs import ClipJob
+    from gcf.extract.stream.pipeline import load_network
 
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
     annotations = read_annotations(annotations) if annotations else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcf.extract.weights import PUBLISHED, TORCHVISION, Pixels, find_weights
+from gcf.extract.backbones.published import PUBLISHED, TORCHVISION, Pixels, find_weights
 
 DECLARED = "as declared"
 PIXEL_KEYS = ("channel_order", "pixel_max", "mean", "std")

@@ -6,8 +6,8 @@ from tqdm import tqdm
 
 from gcf.errors import UsageError
 from gcf.explain.doctor.settings import Setting
-from gcf.extract.lanes import Lanes
-from gcf.extract.network import ClipNetwork
+from gcf.extract.network.clip_network import ClipNetwork
+from gcf.extract.network.network_pool import NetworkPool
 
 
 class Trial:
@@ -23,9 +23,9 @@ class Trial:
         clips = self.clips if clips is None else clips
         network = self.network.fed_by(setting.pixels)
         starts = range(0, len(clips), network.batch_size)
-        with Lanes([network]) as lanes:
+        with NetworkPool([network]) as networks:
             batches = (np.ascontiguousarray(clips[start : start + network.batch_size]) for start in starts)
-            rows = [lanes.submit(batch) for batch in batches]
+            rows = [networks.submit(batch) for batch in batches]
             bar = tqdm(rows, desc=setting.name, unit="batch", disable=not self.progress, leave=False)
             return softmax(np.concatenate([row.result()[1] for row in bar]))
 

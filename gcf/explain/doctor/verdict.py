@@ -39,9 +39,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from gcf.explain.bootstrap import mean_interval
 from gcf.explain.doctor.evidence import Answers
-from gcf.head.statistics import sign_flip_p
+from gcf.explain.measures.bootstrap import mean_interval
+from gcf.head.tables.statistics import sign_flip_p
 
 LEAST_VIDEOS = 7  # fewer cannot reach LEVEL: 2 / 2^6 = 0.031
 LEVEL = 0.02
@@ -51,7 +51,7 @@ BETTER, WORSE, UNCLEAR = "clearly better", "clearly worse", "cannot be told apar
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairedVerdict:
     """One setting against another over the same videos, in nats a video.
 
     delta and its 95 % bootstrap interval low to high (positive: the first is better); p: exact signed-rank test,
@@ -75,7 +75,7 @@ def choose_evidence(declared: Answers) -> str:
     return ""
 
 
-def compare(first: Answers, second: Answers, evidence: str) -> Compared:
+def compare(first: Answers, second: Answers, evidence: str) -> PairedVerdict:
     """How much better the first is, by the rule above."""
     differences = values(first, evidence) - values(second, evidence)
     differences = differences[np.isfinite(differences)]
@@ -85,7 +85,7 @@ def compare(first: Answers, second: Answers, evidence: str) -> Compared:
     verdict = UNCLEAR
     if abs(delta) >= MARGIN[evidence] and p <= LEVEL and len(differences) >= LEAST_VIDEOS:
         verdict = BETTER if delta > 0 else WORSE
-    return Compared(verdict, delta, low, high, p, int((differences > 0).sum()), len(differences))
+    return PairedVerdict(verdict, delta, low, high, p, int((differences > 0).sum()), len(differences))
 
 
 def values(found: Answers, evidence: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gcf.explain.doctor.evidence import Answers
 from gcf.explain.doctor.pixels import PixelTrial, Reaction
-from gcf.explain.doctor.verdict import BETTER, LABELS, LEAST_VIDEOS, UNCLEAR, WORSE, Compared
+from gcf.explain.doctor.verdict import BETTER, LABELS, LEAST_VIDEOS, UNCLEAR, WORSE, PairedVerdict
 
 KIND = {
     LABELS: "the log probability of each video's true class",
@@ -86,7 +86,7 @@ def motion_lines(trial: PixelTrial) -> list[str]:
     return lines
 
 
-def numbers(compared: Compared) -> str:
+def numbers(compared: PairedVerdict) -> str:
     """A comparison in figures."""
     interval = f"{compared.low:+.2f} to {compared.high:+.2f}"
     in_words = f"higher in {compared.higher} of {compared.videos} videos"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gcf.errors import RefusedError
-from gcf.explain.intervals import Interval
-from gcf.explain.localization_folder import FACTS, FORMAT, VERSION
+from gcf.explain.files.localization_folder import FACTS, FORMAT, VERSION
+from gcf.explain.reading.intervals import Interval
 
 GALLERY = "index.html"
 LONGEST_NAME = 220  # bytes; file systems end names at 255, and a suffix and a temporary name are to come

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from gcf.explain.intervals import Interval
 from gcf.explain.pages.content import VideoPage, address
 from gcf.explain.pages.timeline import Bar
+from gcf.explain.reading.intervals import Interval
 
 MOST_TIMES = 3
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gcf.errors import VideoError
 from gcf.explain.pages.folder import LocalizedVideo
-from gcf.extract.video import Video
+from gcf.extract.decoding.video import Video
 
 MOST_BYTES = 12_000_000  # of a video or sheet inside a page; base64 makes 16 million of it, which browsers open at once
 BESIDE_PLAYER, ALONE = 24, 60  # frames at most

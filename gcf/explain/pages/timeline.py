@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from gcf.explain.intervals import Interval
+from gcf.explain.reading.intervals import Interval
 
 WIDTH, HEIGHT = 10_000, 200  # of a drawing's own units: whole numbers are fine enough, and short
 MOST_ROWS = 4

@@ -8,7 +8,7 @@ from gcf.data.atomic import atomic_file
 from gcf.data.disk import disk_faults
 from gcf.data.folder import locked_folder
 from gcf.errors import RefusedError, UsageError
-from gcf.explain.localization_folder import FACTS
+from gcf.explain.files.localization_folder import FACTS
 from gcf.explain.pages.content import VideoPage, address, build_page
 from gcf.explain.pages.folder import GALLERY, Localizations, is_localization, read_localizations
 from gcf.explain.pages.gallery import Card, card, filtered

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from gcf.errors import GcfError, WeightsError
-from gcf.extract.backbones.huggingface_names import Place
+from gcf.extract.backbones.huggingface_names import ModelPlace
 
 NO_CONFIG = "has no config.json; name a model's repository, or a folder made by save_pretrained"
 # Of huggingface_hub.errors, by name, from the narrowest: transformers raises OSErrors of many words around them
@@ -47,7 +47,7 @@ def quiet(library: ModuleType) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_plainly(place: Place, weights: object) -> Iterator[None]:
+def told_plainly(place: ModelPlace, weights: object) -> Iterator[None]:
     """Make one line of whatever goes wrong with a place's files."""
     try:
         yield

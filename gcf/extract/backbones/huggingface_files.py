@@ -11,7 +11,7 @@ import torch
 
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones.huggingface_faults import NO_CONFIG
-from gcf.extract.backbones.huggingface_names import Place
+from gcf.extract.backbones.huggingface_names import ModelPlace
 from gcf.extract.backbones.huggingface_pixels import Run
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -28,7 +28,7 @@ class Files:
     """The files of a place at one revision: a repository's commit, None for a folder."""
 
     library: ModuleType
-    place: Place
+    place: ModelPlace
     revision: str | None
 
     @property
@@ -69,7 +69,7 @@ def transformers_library() -> ModuleType:
     return transformers
 
 
-def open_files(library: ModuleType, place: Place, weights: str) -> Files:
+def open_files(library: ModuleType, place: ModelPlace, weights: str) -> Files:
     """The files of the revision that `weights` means, pinned to its commit, so that all are of one state.
 
     Raises UsageError for a revision of a folder, WeightsError where there is no configuration.

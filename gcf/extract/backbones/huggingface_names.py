@@ -13,7 +13,7 @@ REPOSITORY = re.compile(r"(?!.*\.\.)(?!.{97})[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelPlace:
     """Where a network's files are: `source` is what transformers takes, a repository's id or a folder's path.
 
     name: what recipes call it. A repository's is "hf:owner/name", with which it can be loaded again. A folder's is
@@ -44,7 +44,7 @@ def is_repository(name: str) -> bool:
     return name.startswith(PREFIX) and REPOSITORY.fullmatch(name.removeprefix(PREFIX)) is not None
 
 
-def place_of(name: str | os.PathLike) -> Place:
+def place_of(name: str | os.PathLike) -> ModelPlace:
     """The place that a name means; a folder that is there comes before a repository of that name.
 
     >>> place_of("hf:MCG-NJU/videomae-base").name
@@ -54,9 +54,9 @@ def place_of(name: str | os.PathLike) -> Place:
     """
     given = os.fspath(name).removeprefix(PREFIX)
     if given and (path := _folder(given)):
-        return Place(f"{PREFIX}./{path.name}", str(path), is_folder=True)
+        return ModelPlace(f"{PREFIX}./{path.name}", str(path), is_folder=True)
     if REPOSITORY.fullmatch(given):
-        return Place(PREFIX + given, given, is_folder=False)
+        return ModelPlace(PREFIX + given, given, is_folder=False)
     raise UsageError(
         f"{os.fspath(name)}: no such folder, and no repository's name; give hf:OWNER/NAME as on the Hugging Face hub, "
         "or hf: and the folder that save_pretrained has made"

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gcf.errors import UsageError
-from gcf.extract.normalise import Normalise
-from gcf.extract.preprocess import Geometry, centre_view
+from gcf.extract.backbones.normalise import Normalise
+from gcf.extract.decoding.preprocess import Geometry, centre_view
 
 BILINEAR, BICUBIC = 2, 3  # PIL.Image.Resampling, which the files of processors write as numbers
 RULES = {

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from gcf.errors import WeightsError
 from gcf.extract.backbones.huggingface_files import Files
 from gcf.extract.backbones.huggingface_models import FAMILIES
-from gcf.extract.backbones.huggingface_names import Place
-from gcf.extract.checkpoints import read_state_dict
+from gcf.extract.backbones.huggingface_names import ModelPlace
+from gcf.extract.weights.checkpoints import read_state_dict
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
 INDEX, SHARDS = ".index.json", "weight_map"  # what tells the files of a large model's weights
@@ -63,7 +63,7 @@ def named_tensors(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tenso
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in kept.items()}
 
 
-def check_filled(model: nn.Module, found: dict, place: Place, *, architecture: str) -> None:
+def check_filled(model: nn.Module, found: dict, place: ModelPlace, *, architecture: str) -> None:
     """Refuse a checkpoint that leaves parameters to chance, or whose tensors have no place in the model.
 
     found: what transformers says of its loading. architecture: what the configuration calls the checkpoint, "" where it

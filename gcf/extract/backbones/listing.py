@@ -3,8 +3,8 @@
 import importlib.metadata
 from dataclasses import dataclass
 
+from gcf.extract.backbones.published import WeightsInfo, default_listed, weights_ids
 from gcf.extract.backbones.registry import SPECS, BackboneSpec
-from gcf.extract.weights import WeightsInfo, default_listed, weights_ids
 
 ENTRY_POINTS = "gcf.backbones"  # the group under which installed packages register theirs
 

@@ -13,12 +13,7 @@ from torch import Tensor, nn
 from gcf.errors import UsageError, WeightsError
 from gcf.extract.backbones.huggingface_names import is_huggingface
 from gcf.extract.backbones.plugin import build_plugin, find_plugin
-from gcf.extract.backbones.random_weights import SEED, fill_randomly
-from gcf.extract.backbones.registry import BACKBONES, FULL_NAMES, BackboneSpec, find_backbone, widths_of
-from gcf.extract.backbones.temporal import remove_temporal_stride
-from gcf.extract.checkpoints import load_strictly, read_state_dict
-from gcf.extract.download import file_sha256
-from gcf.extract.weights import (
+from gcf.extract.backbones.published import (
     Pixels,
     WeightsSpec,
     assumed_pixels,
@@ -27,7 +22,12 @@ from gcf.extract.weights import (
     weights_ids,
     weights_of_file,
 )
-from gcf.extract.weights_cache import FILE_SUFFIXES, obtain
+from gcf.extract.backbones.random_weights import SEED, fill_randomly
+from gcf.extract.backbones.registry import BACKBONES, FULL_NAMES, BackboneSpec, find_backbone, widths_of
+from gcf.extract.backbones.temporal import remove_temporal_stride
+from gcf.extract.weights.cache import FILE_SUFFIXES, obtain
+from gcf.extract.weights.checkpoints import load_strictly, read_state_dict
+from gcf.extract.weights.download import file_sha256
 
 log = logging.getLogger("gcf")
 TEMPORAL_STRIDES = ("trained", "none")

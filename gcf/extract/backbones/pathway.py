@@ -50,7 +50,7 @@ def convolution(width_in: int, width_out: int, *, kernel, stride=1) -> nn.Conv3d
     return nn.Conv3d(width_in, width_out, kernel, stride, tuple(size // 2 for size in kernel), bias=False)
 
 
-class Stem(nn.Module):
+class PathwayStem(nn.Module):
     """A wide convolution, and a pool where the pathway has one."""
 
     def __init__(self, pathway: Pathway):
@@ -80,7 +80,7 @@ class FactoredConvolution(nn.Module):
         return self.conv_xy(self.activation(self.norm(self.conv_t(x))))
 
 
-class Bottleneck(nn.Module):
+class PathwayBottleneck(nn.Module):
     """Narrow, perhaps looking along time; look around; widen."""
 
     def __init__(self, width_in: int, pathway: Pathway, stage: int, *, stride: tuple[int, int, int]):
@@ -106,7 +106,7 @@ class Bottleneck(nn.Module):
         return self.norm_c(self.conv_c(x))
 
 
-class Block(nn.Module):
+class PathwayBlock(nn.Module):
     """A bottleneck beside a shortcut, which is projected where the size or the width changes."""
 
     def __init__(self, width_in: int, pathway: Pathway, stage: int, *, stride: tuple[int, int, int]):
@@ -116,7 +116,7 @@ class Block(nn.Module):
         if self.projects:
             self.branch1_conv = convolution(width_in, width_out, kernel=(1, 1, 1), stride=stride)
             self.branch1_norm = nn.BatchNorm3d(width_out)
-        self.branch2 = Bottleneck(width_in, pathway, stage, stride=stride)
+        self.branch2 = PathwayBottleneck(width_in, pathway, stage, stride=stride)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,16 +125,16 @@ class Block(nn.Module):
         return self.activation(shortcut + self.branch2(x))
 
 
-class Stage(nn.Module):
+class PathwayStage(nn.Module):
     """Blocks in a row, the first of which may step; joined: channels that come in beside the pathway's own."""
 
     def __init__(self, pathway: Pathway, stage: int, *, joined: int = 0):
         super().__init__()
         side = 1 if pathway.pooled and stage == 0 else 2
         stride = (pathway.time_strides[stage], side, side)
-        first = Block(pathway.width_out(stage - 1) + joined, pathway, stage, stride=stride)
+        first = PathwayBlock(pathway.width_out(stage - 1) + joined, pathway, stage, stride=stride)
         width = pathway.width_out(stage)
-        others = (Block(width, pathway, stage, stride=(1, 1, 1)) for _ in range(DEPTHS[stage] - 1))
+        others = (PathwayBlock(width, pathway, stage, stride=(1, 1, 1)) for _ in range(DEPTHS[stage] - 1))
         self.res_blocks = nn.Sequential(first, *others)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class Stage(nn.Module):
         return self.res_blocks(x)
 
 
-class Head(nn.Module):
+class PathwayHead(nn.Module):
     """Dropout and classifier, under their published names."""
 
     def __init__(self, width: int, num_classes: int):
@@ -164,8 +164,10 @@ class PathwayNetwork(Backbone):
 
     def __init__(self, pathway: Pathway, *, num_classes: int):
         super().__init__()
-        stages = [Stage(pathway, stage) for stage in range(len(DEPTHS))]
-        self.blocks = nn.ModuleList([Stem(pathway), *stages, Head(pathway.width_out(len(DEPTHS) - 1), num_classes)])
+        stages = [PathwayStage(pathway, stage) for stage in range(len(DEPTHS))]
+        self.blocks = nn.ModuleList(
+            [PathwayStem(pathway), *stages, PathwayHead(pathway.width_out(len(DEPTHS) - 1), num_classes)]
+        )
 
     def feature_map(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) -> (B, 2048, T', H', W')."""

@@ -10,7 +10,7 @@ from torch import nn
 from gcf.data.plugin_files import PLUGIN_SUFFIX, code_sha256, run_plugin_file, told
 from gcf.errors import UsageError
 from gcf.extract.backbones.listing import ENTRY_POINTS
-from gcf.extract.preprocess import CROP_RULES, RESIZE_RULES
+from gcf.extract.decoding.preprocess import CROP_RULES, RESIZE_RULES
 
 METHODS = ("feature_map", "descriptor", "classify")
 REQUIRED = ("num_frames", "resize", "crop", "channel_order", "pixel_max", "mean", "std")

@@ -48,7 +48,7 @@ def matched_width(width: int) -> int:
     return 27 * width * width // (9 * width + 3 * width)
 
 
-class Bottleneck(nn.Module):
+class ResNetBottleneck(nn.Module):
     """1x1x1 down, a 3x3x3, 1x1x1 up, added to the input or to its projection (shortcut type B)."""
 
     def __init__(self, width_in: int, width: int, *, layout: ResNetLayout, stride: int):
@@ -81,7 +81,7 @@ class Bottleneck(nn.Module):
         return F.relu(y + shortcut, inplace=True)
 
 
-class FactoredBottleneck(Bottleneck):
+class FactoredBottleneck(ResNetBottleneck):
     """A bottleneck that looks around in space first (1x3x3), then in time (3x1x1)."""
 
     def add_middle(self, width: int, *, layout: ResNetLayout, stride: int) -> None:
@@ -105,7 +105,7 @@ class ResNet(Backbone):
         super().__init__()
         self.add_stem()
         self.maxpool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
-        block = Bottleneck if layout.split == "no" else FactoredBottleneck
+        block = ResNetBottleneck if layout.split == "no" else FactoredBottleneck
         width_in = STEM_WIDTH
         for stage, (depth, width) in enumerate(zip(DEPTHS[layout.depth], layout.widths, strict=True), start=1):
             blocks = []

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from gcf.errors import UsageError
 from gcf.extract.backbones.base import Backbone
-from gcf.extract.backbones.pathway import DEPTHS, SLOW, Head, Pathway, Stage, Stem, convolution
+from gcf.extract.backbones.pathway import DEPTHS, SLOW, Pathway, PathwayHead, PathwayStage, PathwayStem, convolution
 
 FAST = Pathway(width=8, stem_frames=5, frames=(3, 3, 3, 3))
 ALPHA = 4  # fast frames for each slow one
@@ -82,11 +82,11 @@ class SlowFast(Backbone):
     def __init__(self, *, num_classes: int):
         super().__init__()
         last = len(DEPTHS) - 1
-        joints = [Joint(Stem(SLOW), Stem(FAST), width=FAST.width)]
+        joints = [Joint(PathwayStem(SLOW), PathwayStem(FAST), width=FAST.width)]
         for stage in range(len(DEPTHS)):
-            slow = Stage(SLOW, stage, joined=LATERAL_FACTOR * FAST.width_out(stage - 1))
-            joints.append(Joint(slow, Stage(FAST, stage), width=FAST.width_out(stage) if stage < last else None))
-        head = Head(SLOW.width_out(last) + FAST.width_out(last), num_classes)
+            slow = PathwayStage(SLOW, stage, joined=LATERAL_FACTOR * FAST.width_out(stage - 1))
+            joints.append(Joint(slow, PathwayStage(FAST, stage), width=FAST.width_out(stage) if stage < last else None))
+        head = PathwayHead(SLOW.width_out(last) + FAST.width_out(last), num_classes)
         self.blocks = nn.ModuleList([*joints, nn.Identity(), head])  # in between, the original has its pools
 
     def feature_map(self, clips: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def rounded_width(width: float) -> int:
     return rounded + DIVISOR if rounded < 0.9 * width else rounded
 
 
-class Stem(nn.Module):
+class X3DStem(nn.Module):
     """3x3 over space, then 5 over time, each channel by itself; the published names have xy and t changed over."""
 
     def __init__(self, width: int):
@@ -59,7 +59,7 @@ class SqueezeExcite(nn.Module):
         return x * self.block(x.mean(dim=(2, 3, 4), keepdim=True))
 
 
-class Bottleneck(nn.Module):
+class X3DBottleneck(nn.Module):
     """Widen, convolve every channel by itself, perhaps squeeze and excite, narrow."""
 
     def __init__(self, width_in: int, width_out: int, *, stride: int, excites: bool):
@@ -81,7 +81,7 @@ class Bottleneck(nn.Module):
         return self.norm_c(self.conv_c(x))
 
 
-class Block(nn.Module):
+class X3DBlock(nn.Module):
     """A bottleneck beside a shortcut: a convolution where the size changes, with a norm where the width does."""
 
     def __init__(self, width_in: int, width_out: int, *, stride: int, excites: bool):
@@ -90,7 +90,7 @@ class Block(nn.Module):
             self.branch1_conv = nn.Conv3d(width_in, width_out, 1, (1, stride, stride), bias=False)
         if width_in != width_out:
             self.branch1_norm = nn.BatchNorm3d(width_out)
-        self.branch2 = Bottleneck(width_in, width_out, stride=stride, excites=excites)
+        self.branch2 = X3DBottleneck(width_in, width_out, stride=stride, excites=excites)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,14 +102,14 @@ class Block(nn.Module):
         return self.branch1_norm(x) if hasattr(self, "branch1_norm") else x
 
 
-class Stage(nn.Module):
+class X3DStage(nn.Module):
     """Blocks in a row: the first halves the frames' size, every second one squeezes and excites, from the first on."""
 
     def __init__(self, width_in: int, width_out: int, depth: int):
         super().__init__()
         self.res_blocks = nn.Sequential(
             *(
-                Block(width_out if n else width_in, width_out, stride=1 if n else 2, excites=n % 2 == 0)
+                X3DBlock(width_out if n else width_in, width_out, stride=1 if n else 2, excites=n % 2 == 0)
                 for n in range(depth)
             )
         )
@@ -131,7 +131,7 @@ class ProjectedPool(nn.Module):
         self.post_act = nn.ReLU(inplace=True)
 
 
-class Head(nn.Module):
+class X3DHead(nn.Module):
     """Pool, dropout, classifier."""
 
     def __init__(self, width_in: int, inner: int, num_classes: int):
@@ -154,9 +154,9 @@ class X3D(Backbone):
         widths = [rounded_width(width * WIDTH_FACTOR) for width in WIDTHS]
         entries = [widths[0], *widths]  # the stem is as wide as the first stage
         depths = [math.ceil(depth * depth_factor) for depth in DEPTHS]
-        stages = [Stage(*sizes) for sizes in zip(entries[:-1], widths, depths, strict=True)]
-        head = Head(widths[-1], int(INNER_FACTOR * widths[-1]), num_classes)
-        self.blocks = nn.ModuleList([Stem(widths[0]), *stages, head])
+        stages = [X3DStage(*sizes) for sizes in zip(entries[:-1], widths, depths, strict=True)]
+        head = X3DHead(widths[-1], int(INNER_FACTOR * widths[-1]), num_classes)
+        self.blocks = nn.ModuleList([X3DStem(widths[0]), *stages, head])
 
     def feature_map(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) -> (B, 432, T, ceil(H/32), ceil(W/32))."""

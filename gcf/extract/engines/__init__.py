@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gcf.extract.config import ExtractConfig
 from gcf.extract.engines.local import LocalEngine
+from gcf.extract.stream.config import ExtractConfig
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gcf.extract.find import VideoPath
+from gcf.extract.decoding.find import VideoPath
 
 MAX_VIDEOS = 256  # of a chunk, as of a part
 SHARES = 4  # a chunk is at most this fraction of a worker's fair share of what is left: nobody waits long at the end

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from gcf.extract.config import ExtractConfig
-from gcf.extract.find import VideoPath, size_on_disk
-from gcf.extract.pipeline import load_network
-from gcf.extract.run import Run, work
+from gcf.extract.decoding.find import VideoPath, size_on_disk
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network
+from gcf.extract.stream.run import ExtractionRun, work
 
 
 class LocalEngine:
@@ -20,7 +20,7 @@ class LocalEngine:
         self.networks = [network for network, _ in loaded]
         return [(recipe, network.backbone.recipe.get("classes")) for network, recipe in loaded]
 
-    def work(self, runs: Sequence[Run], todo: list[VideoPath], bar) -> None:
+    def work(self, runs: Sequence[ExtractionRun], todo: list[VideoPath], bar) -> None:
         """Extract and commit `todo`; over several devices the largest files first, so that none ends alone."""
         if len(self.config.devices) > 1:
             todo = sorted(todo, key=lambda video: -size_on_disk(video.path))

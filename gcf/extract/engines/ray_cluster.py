@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from gcf.errors import GcfError, UsageError
-from gcf.extract.config import ExtractConfig
+from gcf.extract.stream.config import ExtractConfig
 
 CONNECT_SECONDS = 5.0  # for a head node to answer at all; Ray itself would try for two minutes
 OBJECT_STORE = 128 << 20  # bytes: nothing but names and counts passes through Ray

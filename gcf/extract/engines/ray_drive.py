@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from gcf.data.features import FeatureFile
 from gcf.data.parts import PartFolder
 from gcf.errors import FeatureFileError, GcfError, StoppedError
+from gcf.extract.decoding.find import VideoPath, size_on_disk
 from gcf.extract.engines.chunks import Chunk, ChunkQueue
 from gcf.extract.engines.ray_cluster import Cluster, nodes
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
-from gcf.extract.find import VideoPath, size_on_disk
-from gcf.extract.run import Run
+from gcf.extract.stream.run import ExtractionRun
 
 POLL_SECONDS, NODES_SECONDS, STOP_SECONDS = 0.5, 5.0, 20.0
 LISTING_SECONDS = 90.0  # NFS keeps the listing of a folder for up to a minute
@@ -41,7 +41,7 @@ class Drive:
     """One run over the cluster: workers, what each has, what is left."""
 
     cluster: Cluster
-    runs: Sequence[Run]
+    runs: Sequence[ExtractionRun]
     todo: list[VideoPath]  # what at least one of the runs lacks
     bar: object
     start: Callable[[str], Worker]  # one more worker, given a video that every node must see

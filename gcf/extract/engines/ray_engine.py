@@ -11,14 +11,14 @@ from gcf.data.parts import PartFolder
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import GcfError
 from gcf.extract.backbones.huggingface_names import absolute_name, is_huggingface
-from gcf.extract.config import PRECISIONS, ExtractConfig
+from gcf.extract.decoding.find import VideoPath
 from gcf.extract.engines.ray_cluster import Cluster, signals_held
 from gcf.extract.engines.ray_drive import POLL_SECONDS, Drive, Worker
 from gcf.extract.engines.ray_faults import Fault, as_error, check_same, last_line
 from gcf.extract.engines.ray_worker import MARKER, Model, RayWorker, WorkerJob, recipe_on_node
-from gcf.extract.find import VideoPath
-from gcf.extract.pipeline import load_network
-from gcf.extract.run import Run
+from gcf.extract.stream.config import PRECISIONS, ExtractConfig
+from gcf.extract.stream.pipeline import load_network
+from gcf.extract.stream.run import ExtractionRun
 
 
 class RayEngine:
@@ -70,7 +70,7 @@ class RayEngine:
         check_same("a node with a GPU", theirs, {key: value for key, value in ours.items() if key in shared})
         return made
 
-    def work(self, runs: Sequence[Run], todo: list[VideoPath], bar) -> None:
+    def work(self, runs: Sequence[ExtractionRun], todo: list[VideoPath], bar) -> None:
         """Bring `todo` to a committed state on the cluster; stopped, the workers commit what they have."""
         token = secrets.token_hex(8)
         with contextlib.ExitStack() as stack:
@@ -88,7 +88,7 @@ class RayEngine:
                 drive.end()
             drive.await_parts()
 
-    def _start(self, runs: Sequence[Run], token: str, sample: str) -> Worker:
+    def _start(self, runs: Sequence[ExtractionRun], token: str, sample: str) -> Worker:
         """Ask Ray for one more worker; it is placed when there is room."""
         writer = secrets.token_hex(4)
         job = WorkerJob(

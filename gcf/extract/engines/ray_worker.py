@@ -9,11 +9,11 @@ from pathlib import Path
 
 from gcf.data.parts import PartFolder
 from gcf.errors import RefusedError, StoppedError
-from gcf.extract.config import ExtractConfig
+from gcf.extract.decoding.find import VideoPath
 from gcf.extract.engines.ray_faults import Fault, WorkEnded, told
-from gcf.extract.find import VideoPath
-from gcf.extract.pipeline import load_network
-from gcf.extract.run import Run, work
+from gcf.extract.stream.config import ExtractConfig
+from gcf.extract.stream.pipeline import load_network
+from gcf.extract.stream.run import ExtractionRun, work
 
 MARKER = "ray-"  # a file in the parts' folder, of one run: workers of a run that is over see that it is gone
 
@@ -104,7 +104,7 @@ class RayWorker:
         return (parts.folder / f"{MARKER}{self.job.run}").exists()
 
 
-class Share(Run):
+class Share(ExtractionRun):
     """A worker's share of a run, as the local engine does it whole, that can be stopped."""
 
     def __init__(self, worker: RayWorker, index: int, videos: Sequence[VideoPath]):

@@ -16,7 +16,7 @@ from gcf.head.report.classes import (
     surest_misses,
 )
 from gcf.head.report.picture import Picture
-from gcf.head.report.run import Run
+from gcf.head.report.run import ReportedRun
 from gcf.head.report.tables import (
     Chart,
     Table,
@@ -106,7 +106,7 @@ class Report:
         return [*filter(None, [self.sweep]), *matrices, *self.reliability, *self.training]
 
 
-def build_report(run: Run) -> Report:
+def build_report(run: ReportedRun) -> Report:
     """Put together what there is to show of a run."""
     panels = _panels(run)
     headline, evidence = words.verdict(run)
@@ -140,7 +140,7 @@ def build_report(run: Run) -> Report:
     )
 
 
-def _facts(run: Run) -> str:
+def _facts(run: ReportedRun) -> str:
     """What was done, in a line."""
     splits = len((run.metrics.get("coverage") or {}).get("splits") or [None])
     found = [
@@ -153,7 +153,7 @@ def _facts(run: Run) -> str:
     return " · ".join(filter(None, found))
 
 
-def _reasons(run: Run) -> list[tuple[str, str]]:
+def _reasons(run: ReportedRun) -> list[tuple[str, str]]:
     """Arms that failed or cannot be compared, and why."""
     told = [(row["name"], row.get("failed") or row.get("not_compared")) for row in run.rows]
     return [(name, str(reason)) for name, reason in told if reason]
@@ -209,7 +209,7 @@ def _shared(entry: object) -> list[str]:
     ]
 
 
-def _panels(run: Run) -> list[Panel]:
+def _panels(run: ReportedRun) -> list[Panel]:
     found = run.predictions
     if found is None:
         return []
@@ -226,13 +226,13 @@ def _panels(run: Run) -> list[Panel]:
     return panels
 
 
-def _chosen(run: Run, names: list[str]) -> int:
+def _chosen(run: ReportedRun, names: list[str]) -> int:
     """The panel to show first: of the best arm that is not the reference."""
     others = [row for row in run.judged_rows if row is not run.reference and row["name"] in names]
     return names.index(max(others, key=run.figure)["name"]) if others else 0
 
 
-def _recipe(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+def _recipe(run: ReportedRun) -> list[tuple[str, list[tuple[str, str]]]]:
     """What decided the numbers, under headings."""
     protocol = run.config.get("protocol") or {
         name: run.config[name] for name in ("preset", "annotations", "multi_label", "cv", "seeds") if name in run.config

@@ -11,9 +11,9 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from gcf.data.text import printable
 from gcf.head.report.picture import ACCENT, INK, LINE, MUTED, OTHER, PAPER, Picture, tip
-from gcf.head.report.run import Run
+from gcf.head.report.run import ReportedRun
 from gcf.head.report.tables import difference_keys
-from gcf.head.tables import has_map
+from gcf.head.tables.arm_table import has_map
 
 SMALL = (3.3, 2.5)  # inches; several stand side by side
 MOST_POINTS = 120  # of a curve: more cannot be seen
@@ -119,7 +119,7 @@ def _draw_reliability(axes: Axes, *, arm: str, found: Mapping) -> None:
     axes.figure.legend(loc="outside lower center", ncols=2, fontsize=8)
 
 
-def sweep_curve(run: Run) -> Picture | None:
+def sweep_curve(run: ReportedRun) -> Picture | None:
     """Top-1 over what was varied, with the spread over seeds, like the paper's Fig. 3; None where nothing was."""
     sweep = run.metrics.get("sweep")
     rows = [row for row in run.judged_rows if sweep and row["name"] in sweep["values"]]
@@ -134,7 +134,7 @@ def sweep_curve(run: Run) -> Picture | None:
     return Picture("sweep", alt, partial(_draw_sweep, run=run, rows=rows, values=values, axis=sweep["axis"]), 4.8, 3.0)
 
 
-def _draw_sweep(axes: Axes, *, run: Run, rows: Sequence[dict], values: Sequence, axis: str) -> None:
+def _draw_sweep(axes: Axes, *, run: ReportedRun, rows: Sequence[dict], values: Sequence, axis: str) -> None:
     numbers = all(isinstance(value, float | int) for value in values)
     places = values if numbers else list(range(len(values)))
     means, spreads = ([100 * (row.get(key) or 0) for row in rows] for key in ("mean", "std"))

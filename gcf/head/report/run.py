@@ -12,9 +12,9 @@ import numpy as np
 
 from gcf.data.text import cell_text
 from gcf.errors import RefusedError
+from gcf.head.models.saved import FACTS
 from gcf.head.runs import FORMAT, METRICS
-from gcf.head.saved import FACTS
-from gcf.head.tables import REFERENCE, has_map
+from gcf.head.tables.arm_table import REFERENCE, has_map
 from gcf.head.training import PREDICTIONS
 
 # What a row of a comparison has, taken from the metrics of a single training.
@@ -36,7 +36,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class ReportedRun:
     """What a run folder holds. rows: one per arm, as in table.json; arms: by name, with one entry per seed.
 
     predictions is None and history empty where the folder has none; recipe {} where the features' is not known.
@@ -83,7 +83,7 @@ class Run:
         return row["map"] if self.multi_label else row["mean"]
 
 
-def read_run(folder: str | os.PathLike) -> Run:
+def read_run(folder: str | os.PathLike) -> ReportedRun:
     """Read a run folder; RefusedError where it is none, or where what is there is damaged."""
     folder = Path(folder)
     metrics, config = _read_metrics(folder), _read_json(folder / "config.json", missing={})
@@ -93,7 +93,9 @@ def read_run(folder: str | os.PathLike) -> Run:
         raise RefusedError(f"{folder / METRICS}: damaged ({error!r}); make the run again") from error
     recipe = metrics.get("recipe") or config.get("recipe") or _recipe_of_head(folder, metrics)
     predictions = _read_predictions(folder / PREDICTIONS, [row["name"] for row in rows])
-    return Run(metrics["kind"], metrics, config, recipe, rows, arms, predictions, _read_history(folder / "history.csv"))
+    return ReportedRun(
+        metrics["kind"], metrics, config, recipe, rows, arms, predictions, _read_history(folder / "history.csv")
+    )
 
 
 def _read_metrics(folder: Path) -> dict:

@@ -1,14 +1,15 @@
 """The tables of a report as columns and text cells: only columns that say something are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 from matplotlib.ticker import MaxNLocator
 
-from gcf.head.report.run import Run
+from gcf.head.report.run import ReportedRun
 from gcf.head.report.words import MINUS, p_value, percent, points
-from gcf.head.tables import has_map
+from gcf.head.tables.arm_table import has_map
+from gcf.head.tables.column import Column, judged
 
 GATE_WORDS = {
     "mean_alpha": "mean alpha",
@@ -30,7 +31,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Interval:
+class IntervalBar:
     """A difference and its interval as places between 0 and 100 on the common axis of the chart."""
 
     low: float
@@ -42,44 +43,43 @@ class Interval:
 class Chart:
     """The dots and intervals beside the table: one per row, None where there is none; ticks as (place, text)."""
 
-    intervals: list[Interval | None]
+    intervals: list[IntervalBar | None]
     ticks: list[tuple[float, str]]
     zero: float
 
 
-Column = tuple[str, Callable[[dict], str]]
 MAIN: tuple[Column, ...] = (
-    ("top-1, %", lambda r: percent(r["mean"])),
-    ("± seeds", lambda r: percent(r.get("std"))),
-    ("difference", lambda r: points(r.get("delta"))),
-    ("95 % interval", lambda r: _interval(r)),
-    ("p", lambda r: "" if r.get("p_holm") is not None else p_value(r.get("p"))),
-    ("p, Holm", lambda r: p_value(r.get("p_holm"))),
-    ("right / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
+    Column("top-1, %", lambda r: percent(r["mean"])),
+    Column("± seeds", lambda r: percent(r.get("std"))),
+    Column("difference", lambda r: points(r.get("delta"))),
+    Column("95 % interval", lambda r: _interval(r)),
+    Column("p", lambda r: "" if r.get("p_holm") is not None else p_value(r.get("p"))),
+    Column("p, Holm", lambda r: p_value(r.get("p_holm"))),
+    Column("right / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
 )
 # The same where a video may have several classes.
 MAIN_MAP: tuple[Column, ...] = (
-    ("mAP, %", lambda r: percent(r["map"])),
-    ("± seeds", lambda r: percent(r.get("map_std"))),
-    ("difference", lambda r: points(r.get("map_delta"))),
-    ("95 % interval", lambda r: _interval(r, "map_")),
-    ("hit@1, %", lambda r: percent(r["mean"])),
-    ("hit@1 difference", lambda r: points(r.get("delta"))),
-    ("hit@1 p", lambda r: p_value(r.get("p"))),
-    ("hit@1 p, Holm", lambda r: p_value(r.get("p_holm"))),
-    ("hits / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
+    Column("mAP, %", lambda r: percent(r["map"])),
+    Column("± seeds", lambda r: percent(r.get("map_std"))),
+    Column("difference", lambda r: points(r.get("map_delta"))),
+    Column("95 % interval", lambda r: _interval(r, "map_")),
+    Column("hit@1, %", lambda r: percent(r["mean"])),
+    Column("hit@1 difference", lambda r: points(r.get("delta"))),
+    Column("hit@1 p", lambda r: p_value(r.get("p"))),
+    Column("hit@1 p, Holm", lambda r: p_value(r.get("p_holm"))),
+    Column("hits / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
 )
 HIT_WORDS = {"folds, %": "hit@1 of folds, %", "top-5, %": "hit@5, %"}
 FURTHER: tuple[Column, ...] = (
-    ("folds, %", lambda r: _range(r)),
-    ("top-5, %", lambda r: percent(r.get("top5"))),
-    ("mean class, %", lambda r: percent(r.get("mean_class"))),
-    ("loss", lambda r: "" if r.get("loss") is None else f"{r['loss']:.3f}"),
-    ("ECE, %", lambda r: percent(r.get("ece"))),
-    ("temperature", lambda r: "" if r.get("temperature") is None else f"{r['temperature']:.2f}"),
-    ("videos gained / lost", lambda r: "" if r.get("gained") is None else f"{r['gained']} / {r['lost']}"),
-    ("p of this arm alone", lambda r: "" if r.get("p_holm") is None else p_value(r.get("p"))),
-    ("p, McNemar", lambda r: p_value(r.get("mcnemar_p"))),
+    Column("folds, %", lambda r: _range(r)),
+    Column("top-5, %", lambda r: percent(r.get("top5"))),
+    Column("mean class, %", lambda r: percent(r.get("mean_class"))),
+    Column("loss", lambda r: "" if r.get("loss") is None else f"{r['loss']:.3f}"),
+    Column("ECE, %", lambda r: percent(r.get("ece"))),
+    Column("temperature", lambda r: "" if r.get("temperature") is None else f"{r['temperature']:.2f}"),
+    Column("videos gained / lost", lambda r: "" if r.get("gained") is None else f"{r['gained']} / {r['lost']}"),
+    Column("p of this arm alone", lambda r: "" if r.get("p_holm") is None else p_value(r.get("p"))),
+    Column("p, McNemar", lambda r: p_value(r.get("mcnemar_p"))),
 )
 
 
@@ -100,16 +100,16 @@ def _range(row: dict) -> str:
     return f"{percent(row['fold_min'])} to {percent(row['fold_max'])}"
 
 
-def result_table(run: Run) -> Table:
+def result_table(run: ReportedRun) -> Table:
     """How good each arm is, and its difference to the reference; "failed" where there is no figure."""
     return _table(run.rows, MAIN_MAP if run.multi_label else MAIN)
 
 
-def further_table(run: Run) -> Table | None:
+def further_table(run: ReportedRun) -> Table | None:
     """The other figures of each arm; None where there are none."""
     columns: Sequence[Column] = FURTHER
     if run.multi_label:
-        columns = [(HIT_WORDS.get(title, title), text) for title, text in FURTHER if title != "mean class, %"]
+        columns = [Column(HIT_WORDS.get(c.title, c.title), c.text) for c in FURTHER if c.title != "mean class, %"]
     table = _table(run.judged_rows, columns)
     return table if len(table.headers) > 1 else None
 
@@ -117,14 +117,14 @@ def further_table(run: Run) -> Table | None:
 def _table(rows: Sequence[dict], columns: Sequence[Column]) -> Table:
     """One row per arm, with the columns that have a cell in any of them."""
     if all(row.get("top5") in (1, None) for row in rows):  # five classes or fewer: it says nothing
-        columns = [column for column in columns if not column[0].startswith(("top-5", "hit@5"))]
-    cells = [["" if row["mean"] is None else text(row) for _, text in columns] for row in rows]
+        columns = [column for column in columns if not column.title.startswith(("top-5", "hit@5"))]
+    cells = [[judged(column.text)(row) for column in columns] for row in rows]
     kept = [place for place in range(len(columns)) if any(own[place] for own in cells)]
     lines = [[row["name"], *[own[place] for place in kept]] for row, own in zip(rows, cells, strict=True)]
     for row, line in zip(rows, lines, strict=True):
         if row["mean"] is None:
             line[1:2] = ["failed"]
-    return Table(["arm", *[columns[place][0] for place in kept]], lines)
+    return Table(["arm", *[columns[place].title for place in kept]], lines)
 
 
 def interval_chart(rows: Sequence[dict]) -> Chart | None:
@@ -141,13 +141,15 @@ def interval_chart(rows: Sequence[dict]) -> Chart | None:
         return round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
 
     intervals = [
-        None if row.get(both[0]) is None else Interval(*(place(100 * row[name]) for name in (both[0], delta, both[1])))
+        None
+        if row.get(both[0]) is None
+        else IntervalBar(*(place(100 * row[name]) for name in (both[0], delta, both[1])))
         for row in rows
     ]
     return Chart(intervals, [(place(t), f"{t:+g}".replace("-", MINUS).replace("+0", "0")) for t in ticks], place(0))
 
 
-def gate_table(run: Run) -> Table | None:
+def gate_table(run: ReportedRun) -> Table | None:
     """How each gate behaves, seeds averaged; None where no arm has one."""
     found = {}
     for name, arm in run.arms.items():
@@ -166,7 +168,7 @@ def _gate_figure(key: str, value: float | None) -> str:
     return percent(value) if GATE_WORDS.get(key, "").endswith("%") else f"{value:.3f}"
 
 
-def calibration_table(run: Run) -> Table | None:
+def calibration_table(run: ReportedRun) -> Table | None:
     """Temperature and expected calibration error before and after it; None where nothing was calibrated."""
     found = run.metrics.get("calibration") or {}
     rows = [

@@ -7,10 +7,10 @@ from dataclasses import fields
 
 from scipy.stats import binomtest
 
-from gcf.head.arms import REFERENCE
-from gcf.head.config import Protocol, TrainConfig
-from gcf.head.report.run import Run
-from gcf.head.tables import has_map
+from gcf.head.models.config import Protocol, TrainConfig
+from gcf.head.report.run import ReportedRun
+from gcf.head.tables.arm_table import has_map
+from gcf.head.trials.arms import REFERENCE
 
 PERCENT = "\u00a0%"  # which never begins a line
 MINUS = "\u2212"
@@ -54,7 +54,7 @@ def p_value(p: float | None) -> str:
     return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def verdict(run: Run) -> tuple[str, str]:
+def verdict(run: ReportedRun) -> tuple[str, str]:
     """The outcome in a sentence, the best arm and whether a difference to the reference is shown; and its evidence."""
     if run.multi_label:
         return _map_verdict(run)
@@ -75,7 +75,7 @@ def verdict(run: Run) -> tuple[str, str]:
     return headline, f"{nearest['name']} is {_apart(nearest)} it; {_claim(nearest)}. {evidence(nearest)}"
 
 
-def _map_verdict(run: Run) -> tuple[str, str]:
+def _map_verdict(run: ReportedRun) -> tuple[str, str]:
     """The same where a video may have several classes: by mAP, of whose difference there is an interval and no p."""
     best, reference = run.best, run.reference
     on = f"on the {run.metrics.get('judged_on', 'judged')} videos"
@@ -188,7 +188,7 @@ def settings(found: object) -> list[tuple[str, str]]:
     return lines
 
 
-def command(run: Run) -> str:
+def command(run: ReportedRun) -> str:
     """The command that makes the run again, or the Python call where a setting is no option of the command."""
     changed = _changed(run)
     features = run.metrics.get("features") or run.config.get("features") or "FEATS.h5"
@@ -204,7 +204,7 @@ def command(run: Run) -> str:
     return f"gcf.{run.kind.replace('-', '_')}({str(features)!r}, 'RUN_DIR'{given})"
 
 
-def _compared(run: Run) -> dict:
+def _compared(run: ReportedRun) -> dict:
     """What a comparison was asked to compare; older runs knew presets alone."""
     asked = {name: run.config.get(name) or None for name in ("preset", "heads", "grid", "reference")}
     if asked["reference"] == REFERENCE:
@@ -227,7 +227,7 @@ def _option(name: str, value: object) -> str:
     return f"{flag} {shlex.quote(str(value))}"
 
 
-def _changed(run: Run) -> dict:
+def _changed(run: ReportedRun) -> dict:
     """The settings that are not the default ones."""
     train = run.config.get("train", {})
     frozen = train.get("freeze", "none") != "none"

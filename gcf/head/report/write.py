@@ -11,12 +11,12 @@ from gcf.data.disk import disk_faults
 from gcf.data.folder import entries, locked_folder
 from gcf.data.text import csv_cell
 from gcf.errors import RefusedError, UsageError
-from gcf.head import tables
 from gcf.head.report.content import Report, build_report
 from gcf.head.report.figures import differences
 from gcf.head.report.page import render
-from gcf.head.report.run import Run, read_run
+from gcf.head.report.run import ReportedRun, read_run
 from gcf.head.report.tables import markdown
+from gcf.head.tables import arm_table as tables
 
 PAGE = "report.html"
 MARK = b'<meta name="generator" content="gcf'  # by it an earlier report is told from somebody's page
@@ -59,7 +59,7 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _files(run: Run, report: Report) -> Iterator[tuple[str, bytes]]:
+def _files(run: ReportedRun, report: Report) -> Iterator[tuple[str, bytes]]:
     """Names and contents of what lies beside the page."""
     for picture in report.pictures:
         yield f"{picture.name}.png", picture.png()

@@ -1,0 +1,1 @@
+"""Pictures and overlay videos of what was read. Knows no measure."""

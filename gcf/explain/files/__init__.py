@@ -1,0 +1,1 @@
+"""What localisations leave on disk: arrays, tables, folders. Draws nothing itself."""

@@ -1,0 +1,1 @@
+"""Measures of localisation against annotated truth: mAP, pointing, faithfulness, and their baselines."""

@@ -1,0 +1,43 @@
+"""A head from its config, with weights that a seed decides."""
+
+import torch
+from torch import nn
+
+from gcf.head.models.config import HeadConfig
+from gcf.head.models.initial import initialise
+from gcf.head.models.kinds import KINDS
+from gcf.head.models.plugin import build_plugin
+from gcf.head.models.standard import Standardised
+
+
+def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, seed: int = 0) -> nn.Module:
+    """A head on the CPU, in training mode: the same seed gives the same weights, and no global state is touched.
+
+    A plug-in draws its own weights. Raises HeadError where it is not what it was, UsageError where it does not work.
+    """
+    if config.kind == "plugin":
+        head = build_plugin(config, descriptor_width, num_classes, seed=seed)
+    else:
+        head = _shape(config, descriptor_width, num_classes).to_empty(device="cpu")
+        initialise(head, torch.Generator().manual_seed(seed))
+    return Standardised(head, descriptor_width) if config.standardised else head
+
+
+def build_shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:
+    """A head without storage, on the meta device: names and shapes only. A plug-in's is built as it is."""
+    if config.kind == "plugin":  # whether a stranger's code can do without storage is not known
+        head = build_plugin(config, descriptor_width, num_classes, seed=0)
+    else:
+        head = _shape(config, descriptor_width, num_classes)
+    with torch.device("meta"):
+        return Standardised(head, descriptor_width) if config.standardised else head
+
+
+def _shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:
+    """One of gcf's own heads without storage."""
+    kind = KINDS[config.kind]
+    with torch.device("meta"):
+        if kind.reads:
+            return kind.cls(config, descriptor_width, num_classes)
+        keywords = {name: getattr(config, name) for name in kind.keywords}
+        return kind.cls(descriptor_width, num_classes, **keywords)

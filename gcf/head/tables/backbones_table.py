@@ -1,0 +1,58 @@
+"""The comparison of backbones for people: the table of `gcf compare`, and the notes below it."""
+
+from collections.abc import Mapping, Sequence
+
+from gcf.head.trials.arms import CENTRAL_ARM, REFERENCE
+
+
+def backbones_markdown(rows: Sequence[dict], head: str) -> str:
+    """One line per feature file, in percent, as GitHub draws it."""
+    arms = list(dict.fromkeys((CENTRAL_ARM, REFERENCE, "mean", head)))
+    first = rows[0]["file"]
+    titles = ["features", "backbone", "videos", *(f"{arm} % (k/n)" for arm in arms)]
+    titles += [f"{head} against {REFERENCE}", "95 % interval", "p (Holm)"]
+    titles += [f"{head} against that of {first}", "95 % interval", "p (Holm)"]
+    lines = [titles, ["---"] * len(titles)]
+    for row in rows:
+        cells = [row["file"], row["backbone"], None if row["present"] is None else str(row["present"])]
+        cells += [_accuracy(row, arm) for arm in arms]
+        cells += [*_difference(row, ""), *_difference(row, "first_")]
+        lines.append(["" if cell is None else cell.replace("|", r"\|") for cell in cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def comparison_notes(rows: Sequence[dict], notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a reader must know: why files failed or are not compared, and the notes of each file's comparison.
+
+    notes: those of each file that gave figures; what holds for all of them is said once.
+    """
+    first, said = rows[0], []
+    for row in rows:
+        if row["error"] is not None:
+            said.append(f"{row['file']} failed: {row['error']}")
+        elif row["head_failed"] is not None:
+            said.append(f"{row['file']}: the head failed: {row['head_failed']}")
+        elif row["not_compared"] is not None:
+            counts = "; ".join(_counts(r) for r in (first, row)) if first["expected"] is not None else _counts(row)
+            said.append(f"{row['file']} is not compared with {first['file']}: {row['not_compared']}. {counts}.")
+    everyone = [note for note in next(iter(notes.values()), ()) if all(note in own for own in notes.values())]
+    own = [f"{file}: {note}" for file, found in notes.items() for note in found if note not in everyone]
+    return [*said, *everyone, *own]
+
+
+def _counts(row: dict) -> str:
+    return f"{row['file']}: {row['expected']} videos expected, {row['present']} present, {row['failed']} failed"
+
+
+def _accuracy(row: dict, arm: str) -> str:
+    return "" if row[arm] is None else f"{100 * row[arm]:.1f} ({row[f'{arm}_k']}/{row[f'{arm}_n']})"
+
+
+def _difference(row: dict, prefix: str) -> list[str]:
+    """Difference, interval and p, adjusted for all of the table; empty where there is none."""
+    delta, low, high, p = (row[f"{prefix}{name}"] for name in ("delta", "low", "high", "p_holm"))
+    if delta is None:
+        return ["", "", ""]
+    if p is None:  # the notes say why
+        return [f"{100 * delta:+.1f}", "-", "-"]
+    return [f"{100 * delta:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", "< 0.001" if p < 0.001 else f"{p:.3f}"]
