@@ -25,12 +25,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork does not take threads al
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from caches import easy_cache
+from forked import KILLED, run_forked
 
-import gcf.cli
 from gcf.explain import localize  # noqa: F401  torch and what the commands need is loaded once, here
 from gcf.head import ablation_files, training  # noqa: F401
 
-COUNTED = ("test_looks", "notes")  # of metrics.json: what a look at the test set adds to
+LOOKED = b"These test videos have been judged on"  # each run that reached the figures is a look
 COMMANDS = {
     "train-head": ["train-head", "{features}", "-o", "{out}", "--epochs", "8"],
     "ablate": ["ablate", "{features}", "-o", "{out}", "--head", "mean", "--head", "max", "--seeds", "3"]
@@ -51,36 +51,29 @@ class Place:
         os.environ["GCF_HOME"] = str(folder / "home")
 
     def run(self, until: float = float("inf")) -> int:
-        """The exit code, or -9 where it was killed after `until` seconds."""
-        pid, ends = os.fork(), time.monotonic() + until
-        if not pid:
-            for number, name in ((1, os.devnull), (2, str(self.said))):
-                os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-            code = 70
-            try:
-                code = gcf.cli.run(self.command)
-            finally:
-                os._exit(code)
-        while not (done := os.waitpid(pid, os.WNOHANG))[0]:
-            if time.monotonic() > ends:
-                os.kill(pid, 9)
-                done = os.waitpid(pid, 0)
-                break
-            time.sleep(0.0005)
-        return os.waitstatus_to_exitcode(done[1])
+        """The exit code, KILLED where it was after `until` seconds."""
+        return run_forked(self.command, self.said, seconds=until).code
 
     def contents(self) -> dict[str, str]:
-        """What lies here, by name; of metrics.json what does not count looks, of others a digest."""
-        names = [p for p in sorted(self.folder.rglob("*")) if p.is_file()]
-        kept = (p for p in names if "looks" not in p.name and p.parent.name != "looks")
-        return {str(p.relative_to(self.folder)): self._content(p) for p in kept}
+        """A digest of each file that lies here, by name, but for the ledgers of looks."""
+        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        kept = (path for path in files if "looks" not in path.name and path.parent.name != "looks")
+        return {str(path.relative_to(self.folder)): self._digest(path) for path in kept}
 
-    def _content(self, path: Path) -> str:
-        data = path.read_bytes()
-        if path.name == "metrics.json":
-            found = json.loads(data.replace(str(self.folder).encode(), b""))
-            data = json.dumps({k: v for k, v in found.items() if k not in COUNTED}).encode()
-        return hashlib.sha256(data.replace(str(self.folder).encode(), b"")).hexdigest()
+    def _digest(self, path: Path) -> str:
+        """The sha256 of a file without this folder's name, and without how often the test set was looked at."""
+        data = path.read_bytes().replace(str(self.folder).encode(), b"")
+        if path.suffix == ".json":
+            data = json.dumps(without_looks(json.loads(data))).encode()
+        if path.suffix == ".md":
+            data = b"".join(line for line in data.splitlines(True) if line.strip() and LOOKED not in line)
+        return hashlib.sha256(data).hexdigest()
+
+
+def without_looks(document: dict) -> dict:
+    """A JSON document without the count of looks and the note that says it."""
+    notes = [note for note in document.get("notes") or [] if LOOKED.decode() not in note]
+    return {name: value for name, value in document.items() if name != "test_looks"} | {"notes": notes}
 
 
 def different(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
@@ -114,11 +107,11 @@ def main() -> None:
             place, kills = Place(root / "killed", source, head, command), 0
             for _ in range(rng.randint(1, 4)):
                 code = place.run(rng.uniform(0, lengths[command]))
-                lengths[command] *= 1.03 if code == -9 else 0.9  # however busy the machine is
-                kills += code == -9
-                if code != -9:
+                lengths[command] *= 1.03 if code == KILLED else 0.9  # however busy the machine is
+                kills += code == KILLED
+                if code != KILLED:
                     break
-            code = place.run() if code == -9 else code
+            code = place.run() if code == KILLED else code
             if code:
                 problems.append(f"{command} after {kills} kills ended with {code}")
             left = different(place.contents(), wanted[command])

@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from forked import KILLED, run_forked
 from mutations import KINDS
 from opened import OPENED, can_trace, traced
 from safetensors.torch import load_file, save_file
@@ -32,36 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from caches import easy_cache
 
-import gcf.cli
 from gcf.head.trials import experiment  # noqa: F401  torch and the heads are loaded once, here
 
 DEADLINE = 60.0  # seconds for a command that takes one
 MEMORY = 1 << 30  # bytes beside what a command takes on the undamaged file
 WELL, REFUSED = (0, 3), 4
 OFFSETS = "videos/offset"
-
-
-def run(command: Sequence[str], said: Path) -> tuple[int | str, int]:
-    """A command's exit code, or what became of it, and the most memory that it held."""
-    pid = os.fork()
-    if not pid:
-        for number, name in ((1, os.devnull), (2, str(said))):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        code = 70
-        try:
-            code = gcf.cli.run(command)
-        finally:
-            os._exit(code)
-    ends = time.monotonic() + DEADLINE
-    while True:
-        done, status, used = os.wait4(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status), used.ru_maxrss * 1024
-        if time.monotonic() > ends:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            return "hung", 0
-        time.sleep(0.002)
 
 
 def odd_values(decoy: Path) -> list:
@@ -175,10 +151,12 @@ class Trial:
         self.heads = {name: folder / name for name in ("gcf-256", "mean", "transformer")}
         for name, head in self.heads.items():
             command = ["train-head", str(self.good), "-o", str(head), "--head", name, "--epochs", "1"]
-            if run(command, self.said)[0]:
+            if run_forked(command, self.said).code:
                 raise SystemExit(self.said.read_text())
         self.outcomes, self.problems, self.most = Counter(), [], 0
-        self.usual = max(run(command, self.said)[1] for command in self.commands(self.good, next(iter(self.heads))))
+        self.usual = max(
+            run_forked(command, self.said).memory for command in self.commands(self.good, next(iter(self.heads)))
+        )
 
     def features(self, number: int) -> tuple[Path, str]:
         """A mutant of the feature file, and what was done to it."""
@@ -212,7 +190,8 @@ class Trial:
 
     def judge(self, command: Sequence[str], what: str) -> None:
         """Run one command on a mutant and sort what became of it."""
-        code, memory = run(command, self.said)
+        ended = run_forked(command, self.said, seconds=DEADLINE)
+        code, memory = ("hung" if ended.code == KILLED else ended.code), ended.memory
         text = self.said.read_text(errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("gcf: ")]
         self.outcomes[f"{command[0]}: exit code {code}"] += 1

@@ -5,7 +5,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,11 +32,11 @@ def signals_raised() -> Iterator[None]:
     dropped by Python. Here such a signal is sent again, until its exception arrives.
     """
     again: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    inside = threading.Event()  # set while Python reports what it drops: no exception gets out of there
-    hook = sys.unraisablehook
+    hook, ended = sys.unraisablehook, threading.Event()
+    inside = False  # whether Python reports what it drops: no exception gets out of there
 
     def raise_it(number: int, _frame) -> None:
-        if inside.is_set():
+        if inside:
             again.put(number)
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -45,22 +44,21 @@ def signals_raised() -> Iterator[None]:
             raise TerminatedError(number)
 
     def dropped(unraisable) -> None:
-        inside.set()
+        nonlocal inside
+        inside = True
         try:
             if isinstance(unraisable.exc_value, KeyboardInterrupt | TerminatedError):
                 again.put(getattr(unraisable.exc_value, "number", signal.SIGINT))
             else:
                 hook(unraisable)
         finally:
-            inside.clear()
+            inside = False
 
     def send_again() -> None:
         while (number := again.get()) is not None:
-            time.sleep(AGAIN)
-            if not ended.is_set():
+            if not ended.wait(AGAIN):
                 os.kill(os.getpid(), number)
 
-    ended = threading.Event()
     threading.Thread(target=send_again, daemon=True).start()
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

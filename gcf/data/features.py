@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -223,8 +224,8 @@ class FeatureFile:
             raise FeatureFileError(f"{self.path}: a name occurs twice in videos/id; {REMEDY}")
 
     @staticmethod
-    def _attribute(h5: h5py.File, name: str) -> str:
-        """A text attribute; of fixed length it comes as bytes. Anything else as it is, for the message."""
+    def _attribute(h5: h5py.File, name: str) -> Any:
+        """An attribute; text of fixed length, which comes as bytes, as text."""
         value = h5.attrs.get(name)
         return value.decode() if isinstance(value, bytes) else value
 

@@ -3,6 +3,7 @@
 import ctypes
 import resource
 import signal
+import subprocess
 import sys
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -28,3 +29,12 @@ def confine(memory: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+
+
+def end_of(process: subprocess.Popen, *, seconds: float) -> str:
+    """How a process has ended, which has that many seconds left to do so."""
+    try:
+        code = process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return "closed its pipe"
+    return f"crashed (signal {-code})" if code < 0 else f"ended with exit code {code}"

@@ -15,7 +15,7 @@ from gcf.data.text import printable
 from gcf.errors import GcfError, StoppedError, VideoError
 from gcf.extract.decoding import messages
 from gcf.extract.decoding.attempts import Attempts
-from gcf.extract.decoding.child import command
+from gcf.extract.decoding.child import command, end_of
 from gcf.extract.decoding.decoder_messages import Failed, MessageCheck
 from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.input_disk import InputDisk
@@ -265,11 +265,7 @@ class _Decoder:
 
     def cause_of_death(self) -> str:
         """Why the process is gone, as a reason for the video it was at."""
-        try:
-            code = self.process.wait(timeout=KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            return "decoder closed its pipe"
-        return f"decoder crashed (signal {-code})" if code < 0 else f"decoder ended with exit code {code}"
+        return f"decoder {end_of(self.process, seconds=KILL_SECONDS)}"
 
     def kill(self) -> None:
         """End it; one that cannot be killed (a dead network disk) is left behind, not waited for."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from gcf.data.text import cut
 from gcf.errors import GcfError, WeightsError
 from gcf.extract.decoding import messages
-from gcf.extract.decoding.child import command
+from gcf.extract.decoding.child import command, end_of
 
 ADVICE = "download it again, or have its tensors saved as safetensors"
 CHILD = "gcf.extract.weights.unpickle"
@@ -45,7 +45,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         except messages.StalledError:
             raise WeightsError(f"refused: reading it takes more than {deadline:.0f} s; {ADVICE}") from None
         except (messages.ClosedError, BrokenPipeError):
-            raise WeightsError(f"refused: the process that read it {_end_of(child)}; {ADVICE}") from None
+            raise WeightsError(
+                f"refused: the process that read it {end_of(child, seconds=END_SECONDS)}; {ADVICE}"
+            ) from None
         except ValueError as error:
             raise WeightsError(f"refused: the process that read it sent nonsense; {ADVICE}") from error
         finally:
@@ -84,11 +86,3 @@ def _tensor(head: dict, payload: bytearray) -> Tensor:
     if not payload:
         return torch.empty(shape, dtype=dtype, device="cpu")
     return torch.frombuffer(payload, dtype=dtype).reshape(shape).clone()  # in memory that is aligned as torch's is
-
-
-def _end_of(child: subprocess.Popen) -> str:
-    try:
-        code = child.wait(timeout=END_SECONDS)
-    except subprocess.TimeoutExpired:
-        return "closed its pipe"
-    return f"crashed (signal {-code})" if code < 0 else f"ended with exit code {code}"

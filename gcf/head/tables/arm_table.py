@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gcf.head.tables.column import Column, compared, judged
+from gcf.head.tables.column import Column, compared, interval_text, judged, p_text, points_text
 from gcf.head.tables.map_difference import map_difference, resampled_map
 from gcf.head.tables.statistics import PairedDifference, holm, paired_difference, unit_numbers
 from gcf.head.tables.summary import summarise
@@ -168,33 +168,22 @@ def _columns(reference: str, *, several: bool) -> list[Column]:
         Column("mAP %" if several else "mean class %", judged(lambda row: f"{100 * row['mean_class']:.1f}")),
         Column("k/n", judged(lambda row: f"{row['k']}/{row['n']}")),
         Column(f"hit@1 against {reference}" if several else f"against {reference}", judged(_delta)),
-        Column("95 % interval", compared(_interval)),
-        Column("p (Holm)", compared(lambda row: _p(row["p_holm"]))),
+        Column("95 % interval", compared(interval_text)),
+        Column("p (Holm)", compared(lambda row: p_text(row["p_holm"]))),
         Column("gained/lost", compared(lambda row: f"{row['gained']}/{row['lost']}")),
     ]
     if several:
         columns += [
-            Column(f"mAP against {reference}", compared(lambda row: f"{100 * row['map_delta']:+.1f}")),
-            Column("95 % interval", compared(lambda row: _interval(row, "map_"))),
+            Column(f"mAP against {reference}", compared(lambda row: points_text(row["map_delta"]))),
+            Column("95 % interval", compared(lambda row: interval_text(row, "map_"))),
         ]
     return columns
 
 
 def _delta(row: Mapping) -> str:
     if row["delta"] is not None:
-        return f"{100 * row['delta']:+.1f}"
+        return points_text(row["delta"])
     return "not compared" if row.get("not_compared") else ""
-
-
-def _interval(row: Mapping, prefix: str = "") -> str:
-    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-    return "-" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "-"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _reasons(rows: Sequence[dict]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from gcf.head.tables.column import interval_text, p_text, points_text
 from gcf.head.trials.arms import CENTRAL_ARM, REFERENCE
 
 
@@ -50,9 +51,9 @@ def _accuracy(row: dict, arm: str) -> str:
 
 def _difference(row: dict, prefix: str) -> list[str]:
     """Difference, interval and p, adjusted for all of the table; empty where there is none."""
-    delta, low, high, p = (row[f"{prefix}{name}"] for name in ("delta", "low", "high", "p_holm"))
+    delta, p = row[f"{prefix}delta"], row[f"{prefix}p_holm"]
     if delta is None:
         return ["", "", ""]
     if p is None:  # the notes say why
-        return [f"{100 * delta:+.1f}", "-", "-"]
-    return [f"{100 * delta:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", "< 0.001" if p < 0.001 else f"{p:.3f}"]
+        return [points_text(delta), "-", "-"]
+    return [points_text(delta), interval_text(row, prefix), p_text(p)]

@@ -304,7 +304,8 @@ class Experiment:
         """Passes the validations of a group's trainings on: name of the arm, member, row."""
         if self.listener is None:
             return None
-        seeds_of = {name: group.needed[training] for training, name in group.names.items() if training.head}
+        names = group.names
+        seeds_of = {names[training]: seeds for training, seeds in group.needed.items()}
         return lambda arm, member, row: self.listener(arm, seeds_of[arm][member], split, row)
 
     def _workers(self) -> int:
