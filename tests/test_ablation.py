@@ -223,3 +223,32 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     (tmp_path / "mine" / "x").touch()
     with pytest.raises(RefusedError, match="not a run of gcf"):
         ablate(features, tmp_path / "mine", epochs=1)
+
+
+@pytest.mark.parametrize("kept", range(1, 12))
+def test_a_comparison_killed_while_it_keeps_results_ends_in_the_same_digits(tmp_path, kept):
+    """Four arms of three seeds; c-clip and d-clips read one training."""
+    features = easy_cache(tmp_path / "f.h5")
+    options = {"heads": ["mean", "max"], "reference": "mean", "seeds": 3, "epochs": 8, "audit": False}
+    ablate(features, tmp_path / "whole", **options)
+    in_order = sorted((tmp_path / "f.h5.results").glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    assert len(in_order) == 12
+    for path in in_order[kept:]:
+        path.unlink()
+    ablate(features, tmp_path / "resumed", **options)
+    for name in ("history.csv", "table.csv"):
+        assert (tmp_path / "resumed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_fewer_seeds_than_were_kept_and_more_of_them_are_not_trained_again(tmp_path, monkeypatch):
+    features = easy_cache(tmp_path / "f.h5")
+    options = {"heads": ["mean"], "reference": "mean", "epochs": 2, "audit": False}
+    ablate(features, tmp_path / "three", seeds=3, **options)
+    built, plain = [], Stack.__init__
+    monkeypatch.setattr(
+        Stack, "__init__", lambda self, heads, *a, **k: built.append(len(heads)) or plain(self, heads, *a, **k)
+    )
+    ablate(features, tmp_path / "two", seeds=2, **options)
+    assert built == []
+    ablate(features, tmp_path / "four", seeds=4, **options)
+    assert set(built) == {1}

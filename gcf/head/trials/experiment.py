@@ -141,14 +141,33 @@ class Experiment:
         ]
 
     def _earlier(self, arms: Sequence[Arm], seeds: Sequence[int], number: int) -> SplitOutcome:
-        """What earlier runs found on one split."""
+        """What earlier runs found on one split.
+
+        Of a stack that was not kept whole nothing counts: the run was killed meanwhile, and a part of
+        the stack, trained alone, would have other last digits.
+        """
         results = {}
         for arm in arms:
-            for seed in seeds:
-                result = self.cache.get(arm, seed, number)
-                if result is not None:
+            found = {seed: self.cache.get(arm, seed, number) for seed in seeds}
+            for seed, result in found.items():
+                if result is not None and self._is_whole(arm, number, result.stack, found):
                     results[arm.name, seed] = result
         return SplitOutcome(results=results)
+
+    def _is_whole(
+        self,
+        arm: Arm,
+        number: int,
+        stack: Sequence[int],
+        found: Mapping[int, SplitResult | None],
+    ) -> bool:
+        """Whether the results of all heads of a stack are there; found: those of the seeds asked for."""
+
+        def is_there(seed: int) -> bool:
+            result = found[seed] if seed in found else self.cache.get(arm, seed, number)
+            return result is not None
+
+        return all(map(is_there, stack))
 
     def _report_earlier(self, earlier: Sequence[SplitOutcome], *, wanted: int) -> None:
         """Say how much is there already, and tell the listener of its validations."""
@@ -270,6 +289,7 @@ class Experiment:
                         labels,
                         temperature=temperature,
                         whole=self.keep_heads,
+                        stack=seeds,
                     )
                 except ValueError as error:
                     failures.append(Failure(arm.name, str(error)))

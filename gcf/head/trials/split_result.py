@@ -1,5 +1,6 @@
 """The result of one arm on one split with one seed: enough for every figure, without the head."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from gcf.head.fitting.prediction import Prediction
 MOST_VALUES = 5_000_000  # log probabilities (n, K) beyond 20 MB are not kept: 30,000 videos of 600 classes are 72 MB
 ARRAYS = ("predicted", "true_log_probability", "confidence")
 OPTIONAL_ARRAYS = ("calibrated", "log_probabilities")
-FACTS = ("metrics", "gate", "training", "temperature")  # what JSON takes
+FACTS = ("metrics", "gate", "training", "temperature", "stack")  # what JSON takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class SplitResult:
     classes); confidence (n,), the probability of the predicted class, and calibrated (n,), the same
     after the temperature; log_probabilities (n, K) float32, None where they are too many to keep
     and nothing needs them: mAP does. metrics are those of the whole (n, K). training: the record
-    and the history, None for the backbone's own classifier.
+    and the history, None for the backbone's own classifier. stack: the seeds of all heads that were
+    trained as one with it; last digits depend on how many they are.
     """
 
     metrics: dict
@@ -35,6 +37,7 @@ class SplitResult:
     confidence: np.ndarray
     calibrated: np.ndarray | None = None
     log_probabilities: np.ndarray | None = None
+    stack: Sequence[int] = ()
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class SplitResult:
         *,
         temperature: float | None = None,
         whole: bool = False,
+        stack: Sequence[int] = (),
     ) -> "SplitResult":
         """From a training and its prediction of the videos with these labels (n,) or (n, K).
 
@@ -69,6 +73,7 @@ class SplitResult:
             confidence=np.exp(logs.max(axis=1)),
             calibrated=calibrated,
             log_probabilities=logs if kept else None,
+            stack=list(stack),
         )
 
     @property
