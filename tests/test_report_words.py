@@ -7,7 +7,7 @@ from pages import Page
 from gcf.head.report.classes import class_changes, confused_pairs, confusion, surest_misses
 from gcf.head.report.content import build_report
 from gcf.head.report.page import render
-from gcf.head.report.run import Predictions, Run
+from gcf.head.report.run import Predictions, ReportedRun
 from gcf.head.report.tables import interval_chart
 from gcf.head.report.words import MINUS, is_shown, verdict
 
@@ -73,7 +73,7 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("rows", "headline", "evidence"), VERDICTS)
 def test_the_verdict_claims_no_more_than_was_found(rows, headline, evidence):
-    run = Run("ablate", {"judged_on": "test"}, {}, {}, rows, {}, None, [])
+    run = ReportedRun("ablate", {"judged_on": "test"}, {}, {}, rows, {}, None, [])
     said, grounds = verdict(run)
     assert headline in said
     assert evidence in grounds
