@@ -121,6 +121,14 @@ def openvino_bf16():
         pytest.skip(f"no bfloat16 by OpenVINO on this processor: {fault}")
 
 
+@pytest.fixture(scope="session")
+def gpu() -> str:
+    """The name of the GPU; where there is none, the test skips, or fails where GCF_REQUIRE_GPU is set."""
+    from gpu import require_gpu
+
+    return require_gpu()
+
+
 @pytest.fixture
 def invoke(capfd):
     """A run in this process: code, standard output, standard error."""

@@ -175,6 +175,5 @@ def test_a_control_group_above_the_process_bounds_its_memory(tmp_path, line, pla
     assert not list(memory._group_rooms(tmp_path / "absent", tmp_path))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_small_descriptors_are_copied_to_it(tmp_path):
-    assert Descriptors(easy_cache(tmp_path / "f.h5"), device="cuda").copy.device.type == "cuda"
+def test_on_a_gpu_small_descriptors_are_copied_to_it(tmp_path, gpu):
+    assert Descriptors(easy_cache(tmp_path / "f.h5"), device=gpu).copy.device.type == "cuda"
