@@ -102,6 +102,13 @@ def columns(rows: Iterable[Sequence]) -> str:
     name        width
     resnext101  2,048
     """
-    cells = [["" if c is None else f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    cells = [list(map(_cell, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -72,7 +72,8 @@ def weightsshow(backbone, weights_id, as_json):
     from gcf.extract.backbones.published import describe_weights
 
     facts = describe_weights(backbone, weights_id)
-    shown = {k: v if k != "classes" else f"{len(v)} names" if v else "names unknown" for k, v in facts.items()}
+    count = len(facts["classes"] or ())
+    shown = facts | {"classes": f"{count} names" if count else "names unknown"}
     show(facts, columns((k, json.dumps(v) if v is not None else "-") for k, v in shown.items()), as_json)
 
 

@@ -27,14 +27,18 @@ def run_predict(
         raise UsageError("--json prints one object at the end; --jsonl prints one for each video, also with --watch")
     if out is not None:
         require_table(out)
-    said = json_line if jsonl else (lambda p: describe([p])) if watch else None
-    found = _Found(keep=out is not None or said is None)
+    line_of = None
+    if jsonl:
+        line_of = json_line
+    elif watch:
+        line_of = _description
+    found = _Found(keep=out is not None or line_of is None)
     # between lines on a terminal a bar would only be in the way
     progress = not watch and not (jsonl and sys.stdout.isatty())
     stream = _stream(head, videos, watch=watch, progress=progress, **options)
     code = 0
     try:
-        found.take_all(stream, said, needed=out is not None)
+        found.take_all(stream, line_of, needed=out is not None)
     except (KeyboardInterrupt, TerminatedError) as stop:
         if not watch:  # a watch has no other end than this
             raise
@@ -42,10 +46,14 @@ def run_predict(
         click.echo(f"gcf: stopped watching; {found.describe()}", err=True)
     if out is not None:
         write_table(out, found.last.values())
-    if said is None:
+    if line_of is None:
         kept = sorted(found.last.values(), key=lambda p: id_key(p.id))
         show({"videos": kept}, describe(kept), as_json)
     return code or (INCOMPLETE if found.incomplete else 0)
+
+
+def _description(prediction: VideoPrediction) -> str:
+    return describe([prediction])
 
 
 def _stream(

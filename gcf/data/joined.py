@@ -49,11 +49,11 @@ class JoinedFeatures:
         self.path: Path = parts[0].path
         self.recipe = {JOINED: [part.recipe for part in parts]}
         self.recipe_sha256 = recipe_sha256(self.recipe)
-        places = [{name: n for n, name in enumerate(part.ids)} for part in parts]
-        self.ids = [name for name in parts[0].ids if all(name in place for place in places)]
+        shared = set(parts[0].ids).intersection(*(part.ids for part in parts[1:]))
+        self.ids = [name for name in parts[0].ids if name in shared]
         if not self.ids:
             raise RefusedError(f"{_names(parts)}: no video is in all of them; join files of the same videos")
-        self._places = [np.array([place[name] for name in self.ids]) for place in places]  # (N,) in each part
+        self._places = [_places(part.ids, self.ids) for part in parts]  # (N,) in each part
         self._check_views()
         for part, videos in zip(parts[1:], self._places[1:], strict=True):
             self._check_clips(part, videos)
@@ -178,3 +178,9 @@ def _chosen(values: Sequence, places: np.ndarray) -> Sequence:
 
 def _names(parts: Sequence[FeatureFile]) -> str:
     return ", ".join(str(part.path) for part in parts)
+
+
+def _places(ids: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Where names are among ids (N,)."""
+    numbers = {name: number for number, name in enumerate(ids)}
+    return np.array([numbers[name] for name in names])

@@ -84,13 +84,17 @@ def audit_leaks(
     alike, num_alike = _most_alike(cast, near, threshold)
     return LeakAudit(
         shared_groups=cast.shared_groups([groups[int(n)] for n in used])[:SHOWN],
-        shared_ids=[{key: pair[key] for key in ("a", "b", "split", "subsets")} for pair in cast.records(files)],
+        shared_ids=list(map(_without_similarity, cast.records(files))),
         near_duplicates=cast.records(alike),
         num_shared_ids=num_files,
         num_near_duplicates=num_alike,
         threshold=threshold,
         checked_pairs=0 if threshold is None else num_pairs,
     )
+
+
+def _without_similarity(pair: dict) -> dict:
+    return {key: pair[key] for key in ("a", "b", "split", "subsets")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +137,12 @@ class _Cast:
 
     def shared_groups(self, groups: Sequence[str]) -> list[dict]:
         """The groups (n,) that lie in several subsets of a split."""
-        return [
-            {"group": group, "split": split, "subsets": list(subsets)}
-            for split, row in zip(self.splits, self.roles, strict=True)
-            for group, subsets in straddling_groups(groups, [ROLES[role] for role in row]).items()
-        ]
+        shared = []
+        for split, row in zip(self.splits, self.roles, strict=True):
+            subsets_of = straddling_groups(groups, [ROLES[role] for role in row])
+            for group, subsets in subsets_of.items():
+                shared.append({"group": group, "split": split, "subsets": list(subsets)})
+        return shared
 
 
 def _same_files(cast: _Cast, sizes: np.ndarray, num_frames: np.ndarray) -> tuple[Pairs, int]:

@@ -50,8 +50,12 @@ def _require_disjoint(files: Sequence[FeatureFile]) -> None:
 
 def _recipe(files: Sequence[FeatureFile]) -> dict:
     """The recipe that all have; of what each machine measured for itself, the worst."""
-    seen = {key: [f.recipe[key] for f in files if f.recipe.get(key) is not None] for key in MEASURED}
-    return files[0].recipe | {key: min(values) for key, values in seen.items() if values}
+    worst = {}
+    for key in MEASURED:
+        values = [file.recipe[key] for file in files if file.recipe.get(key) is not None]
+        if values:
+            worst[key] = min(values)
+    return files[0].recipe | worst
 
 
 def _content(files: Sequence[FeatureFile]) -> FeatureContent:

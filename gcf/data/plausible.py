@@ -121,9 +121,10 @@ def where(features: FeatureFile, rows: np.ndarray) -> str:
     """Which clips these rows are, counted from 0 in their video: 2 clips of 1 video: 'a.mp4' (0, 3)."""
     videos = np.searchsorted(features.offsets, rows, side="right") - 1
     named = np.unique(videos)
-    places = [
-        f"{features.ids[n]!r} ({_some([str(r - features.offsets[n]) for r in rows[videos == n]])})" for n in named[:FEW]
-    ]
+    places = []
+    for n in named[:FEW]:
+        clips_of_video = rows[videos == n] - features.offsets[n]
+        places.append(f"{features.ids[n]!r} ({_some(list(map(str, clips_of_video)))})")
     clips, more = _plural(len(rows), "clip"), len(named) - FEW
     return f"{clips} of {_plural(len(named), 'video')}: {', '.join(places)}{f' and {more:,} more' * (more > 0)}"
 

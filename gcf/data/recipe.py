@@ -80,10 +80,13 @@ def other_runtime(ours: dict, theirs: dict) -> list[str]:
     """Where two recipes differ in who computed the network; as `differences`."""
 
     def compare(ours: dict, theirs: dict) -> list[str]:
-        ours, theirs = ({key: recipe[key] for key in recipe.keys() & {"runtime"}} for recipe in (ours, theirs))
-        return differences(ours, theirs)
+        return differences(_runtime_alone(ours), _runtime_alone(theirs))
 
     return _file_by_file(ours, theirs, compare)
+
+
+def _runtime_alone(recipe: dict) -> dict:
+    return {key: recipe[key] for key in ("runtime",) if key in recipe}
 
 
 def _file_by_file(ours: dict, theirs: dict, compare: Callable[[dict, dict], list[str]]) -> list[str]:

@@ -37,6 +37,10 @@ class Units:
         """How many there are."""
         return len(self.contents)
 
+    def has_class_elsewhere(self, unit: int) -> bool:
+        """Whether some class of a unit occurs in others, too."""
+        return any(self.class_units[label] > 1 for label, _ in self.contents[unit])
+
 
 def find_units(labels: np.ndarray, groups: Sequence[str]) -> Units:
     """The units of labels (N,) and groups (N,), '' for a video that is its own unit."""
@@ -58,7 +62,7 @@ def spread(units: Units, num_folds: int, *, rng: np.random.Generator) -> np.ndar
     Units go one by one, the largest first, to the fold that has the smallest share of their classes; none stays empty
     while there are units enough. A class is not gathered in one fold where that can be seen in time.
     """
-    sizes = [sum(count for _, count in content) for content in units.contents]
+    sizes = np.bincount(units.of_video, minlength=units.num)
     order = sorted(rng.permutation(units.num).tolist(), key=lambda unit: -sizes[unit])
     held = [[0] * num_folds for _ in units.class_sizes]  # videos of each class in each fold
     filled = [0] * num_folds
@@ -95,7 +99,7 @@ def carve(units: Units, fraction: float, *, rng: np.random.Generator) -> np.ndar
             if gains and unit not in aside.chosen and not aside.emptied(unit):
                 aside.take(unit)
     if not aside.chosen:
-        useful = [unit for unit in order if any(units.class_units[c] > 1 for c, _ in units.contents[unit])]
+        useful = [unit for unit in order if units.has_class_elsewhere(unit)]
         if not useful:
             return None
         aside.take(min(useful, key=lambda unit: (aside.emptied(unit), sum(aside.changes(unit)))))

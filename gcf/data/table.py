@@ -23,13 +23,13 @@ class GivenVideos:
             infos.append(video.info)
             clips.append(video.clips)
         self.counts = np.array([len(c.start_frame) for c in clips], np.int64)
-        self.facts = {
-            name: np.array([getattr(info, name) for info in infos], dtype) for name, dtype in VIDEO_FIELDS.items()
-        }
-        self.clips = {
-            f"clips/{name}": np.concatenate([np.zeros(0, dtype), *(getattr(c, name) for c in clips)]).astype(dtype)
-            for name, dtype in CLIP_FIELDS.items()
-        }
+        self.facts = {}
+        for name, dtype in VIDEO_FIELDS.items():
+            self.facts[name] = np.array([getattr(info, name) for info in infos], dtype)
+        self.clips = {}
+        for name, dtype in CLIP_FIELDS.items():
+            parts = [getattr(of_video, name) for of_video in clips]
+            self.clips[f"clips/{name}"] = np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
 
     def row_types(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """Shape and type of one row of each of ROWS that there are."""

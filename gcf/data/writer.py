@@ -91,12 +91,13 @@ def _columns(table: Table, content: FeatureContent) -> dict[str, np.ndarray]:
     found["videos/offset"] = np.concatenate([[0], np.cumsum(table.counts, dtype="<i8")]).astype("<i8")
     labels = [-1] * count if content.labels is None else content.labels
     found["videos/label"] = np.array(labels, dtype="<i4")
+    none = [""] * count
     texts = {
         "videos/id": table.ids,
         "videos/status": table.status,
         "videos/note": table.note,
-        "videos/subset": [""] * count if content.subsets is None else content.subsets,
-        "videos/group": [""] * count if content.groups is None else content.groups,
+        "videos/subset": content.subsets or none,
+        "videos/group": content.groups or none,
         "classes": content.classes,
         "failures/id": [f[0] for f in content.failures],
         "failures/error": [f[1] for f in content.failures],

@@ -210,7 +210,9 @@ class _Steps:
         self.count += 1
         words = ["gcf", command, *map(str, places)]
         for name, value in options.items():
-            words += ["-o" if name == "output" else f"--{name}"] + ([] if value is True else [str(value)])
+            words.append("-o" if name == "output" else f"--{name}")
+            if value is not True:
+                words.append(str(value))
         self.say(f"\n[{self.count}] {title}\n$ {shlex.join(words)}")
 
     def step_or_reuse(self, title: str, command: str, work: _Work) -> None:

@@ -188,7 +188,9 @@ def _asked(
 
 def _shown(preset: str | None, heads: Sequence[str | HeadConfig], grid: Mapping[str, Sequence] | Sequence[str]) -> str:
     """What was compared, in a word."""
-    return "grid" if grid else "heads given" if heads else preset or DEFAULT_PRESET
+    if grid:
+        return "grid"
+    return "heads given" if heads else preset or DEFAULT_PRESET
 
 
 def _metrics(experiment: Experiment, outcome: Outcome, compared: Comparison, reference: str) -> dict:
@@ -206,11 +208,10 @@ def _metrics(experiment: Experiment, outcome: Outcome, compared: Comparison, ref
         row["temperature"], row["ece"] = (measured["temperature"], measured["ece_before"]) if measured else (None, None)
     metrics = {"judged_on": evaluated.subset, "rows": rows, "precision": outcome.notes}
     metrics["clip_classifier"] = "linear" if backbone_columns(experiment.data) is None else "backbone"
-    metrics["arms"] = {
-        name: summarise(found)
-        | {"ensemble": ensembles[name], "seeds": [seed_entry(result, PREDICTIONS) for result in found]}
-        for name, found in results.items()
-    }
+    metrics["arms"] = {}
+    for name, of_arm in results.items():
+        seeds = [seed_entry(result, PREDICTIONS) for result in of_arm]
+        metrics["arms"][name] = summarise(of_arm) | {"ensemble": ensembles[name], "seeds": seeds}
     metrics["calibration"] = {name: measured for name, measured in calibration.items() if measured}
     if compared.axis:
         metrics["sweep"] = {"axis": compared.axis, "values": compared.values, "lines": compared.lines}

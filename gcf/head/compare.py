@@ -59,6 +59,14 @@ class _Judged:
     predictions: dict[str, np.ndarray] | None = None
     error: str | None = None
 
+    def right(self, head: str) -> np.ndarray:
+        """Which videos a head has right with each seed (S, n)."""
+        return is_right(self.predictions[f"{head}.predicted"], self.predictions["labels"])
+
+    def by_chance(self, head: str) -> bool:
+        """Whether there is chance in a head's training."""
+        return next(row["by_chance"] for row in self.found.rows if row["name"] == head)
+
 
 def compare_features(
     files: Sequence[FeatureFile | str | os.PathLike],
@@ -202,9 +210,13 @@ def why_other_videos(ours: FeatureFile, theirs: FeatureFile, *, annotated: bool)
 
 def _against_first(one: _Judged, first: _Judged, head: str) -> dict[str, float]:
     """The head's accuracy less that of the first file's, over the same videos."""
-    ours, theirs = (is_right(j.predictions[f"{head}.predicted"], j.predictions["labels"]) for j in (one, first))
-    chance = tuple(next(row["by_chance"] for row in j.found.rows if row["name"] == head) for j in (one, first))
-    found = paired_difference(ours, theirs, one.predictions["ids"], one.predictions["units"], by_chance=chance)
+    found = paired_difference(
+        one.right(head),
+        first.right(head),
+        one.predictions["ids"],
+        one.predictions["units"],
+        by_chance=(one.by_chance(head), first.by_chance(head)),
+    )
     return {name: vars(found)[name] for name in DIFFERENCE}
 
 

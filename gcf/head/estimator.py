@@ -104,12 +104,13 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise UsageError(f"y has 1 class in {len(y)} sample{'s' * (len(y) != 1)}; two classes are the least")
         init = self._start()
+        group_names = [""] * len(y) if groups is None else [str(group) for group in groups]
         features = ArrayFeatures(
             rows,
             counts,
             labels=labels,
             classes=[str(name) for name in self.classes_],
-            subsets=self._subsets(labels, [""] * len(y) if groups is None else [str(group) for group in groups]),
+            subsets=self._subsets(labels, group_names),
             recipe=None if init is None else init.recipe,
         )
         params = {name: value for name, value in self.get_params(deep=False).items() if name not in NOT_TRAINING}

@@ -110,10 +110,10 @@ def train_head(
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
         metrics = {"format": FORMAT, "kind": "train-head"} | settings
         metrics |= _figures(experiment, outcome, protocol, found_leaks) | {"audit": leaks}
-        metrics["seeds"] = [
-            seed_entry(result, PREDICTIONS) | {"heads": [places[result.seed, n] for n in range(len(splits))]}
-            for result in results
-        ]
+        metrics["seeds"] = []
+        for result in results:
+            heads = [places[result.seed, n] for n in range(len(splits))]
+            metrics["seeds"].append(seed_entry(result, PREDICTIONS) | {"heads": heads})
         if folder is not None:
 
             def write(place: Path) -> None:
@@ -216,7 +216,11 @@ def _notes(evaluated: EvaluationSet) -> list[str]:
 def _place(key: tuple[int, int], num_seeds: int, num_splits: int) -> str:
     """The head's folder inside the run: the run's own where there is one head."""
     seed, number = key
-    parts = ([f"seed-{seed}"] if num_seeds > 1 else []) + ([f"fold-{number:02d}"] if num_splits > 1 else [])
+    parts = []
+    if num_seeds > 1:
+        parts.append(f"seed-{seed}")
+    if num_splits > 1:
+        parts.append(f"fold-{number:02d}")
     return "-".join(parts) or "."
 
 

@@ -107,7 +107,9 @@ def read_hmdb51(folder: Path, files: Sequence[Path], *, split: str | None, defau
                     raise AnnotationError(f"{place}: {line!r}; expected a name and 0, 1 or 2")
                 labels.add(name, Annotation(label), place)
                 _put(splits[str(number)], name, HMDB51_SUBSETS[code[0]], place)
-    used = {number: {v: s for v, s in subsets.items() if s} for number, subsets in splits.items()}
+    used = {}
+    for number, subsets in splits.items():
+        used[number] = {video: subset for video, subset in subsets.items() if subset}
     return _with_splits(labels, tuple(classes), used, split=split, default=default)
 
 

@@ -1,6 +1,6 @@
 """Which ways of feeding a network are tried: its declared recipe, altered in one thing at a time, and clip orders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,12 @@ class Setting:
 
     def describe(self) -> str:
         """The four entries in words."""
-        mean, std = (" ".join(f"{value:g}" for value in self.pixels[key]) for key in ("mean", "std"))
+        mean, std = _numbers(self.pixels["mean"]), _numbers(self.pixels["std"])
         return f"{self.pixels['channel_order']}, 0..{self.pixels['pixel_max']:g}, mean {mean}, std {std}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def declared_setting(recipe: dict) -> Setting:

@@ -138,14 +138,14 @@ def _known_mean(values) -> float | None:
 
 
 def _reaction_json(each: Reaction, known) -> dict:
-    found: Answers = each.answers
+    answers: Answers = each.answers
     return {
         "name": each.setting.name,
         **each.setting.pixels,
-        "top_probability": found.top,
-        "entropy": found.entropy,
-        "top1": float(found.right[known].mean()) if known.any() else None,
-        "true_log_probability": _known_mean(found.true_log_probability),
-        "agreement": _known_mean(found.agreement),
+        "top_probability": answers.top,
+        "entropy": answers.entropy,
+        "top1": _known_mean(answers.right[known]),
+        "true_log_probability": _known_mean(answers.true_log_probability),
+        "agreement": _known_mean(answers.agreement),
         "compared": vars(each.compared) if each.compared else None,
     }

@@ -57,7 +57,7 @@ def write_tables(folder: str | os.PathLike, localizations: Iterable[Localization
     RefusedError where the folder cannot be written.
     """
     folder, localizations = Path(folder), list(localizations)
-    results = {one.id: [_result(interval) for interval in one.intervals] for one in localizations}
+    results = {one.id: list(map(_result, one.intervals)) for one in localizations}
     document = {"version": VERSION, "results": results, "external_data": {}}
     _write(folder / INTERVALS_JSON, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
     rows = [
@@ -123,10 +123,7 @@ def _clip_rows(localization: Localization) -> list[tuple]:
     if reading is None:
         return []
     count = len(reading.evidence)
-    gate, attention = (
-        [""] * count if part is None else [f"{value:.6g}" for value in part]
-        for part in (reading.gate, reading.attention)
-    )
+    gate, attention = _cells(reading.gate, count), _cells(reading.attention, count)
     return [
         (
             *(csv_cell(localization.id), clip, f"{reading.starts[clip]:.6f}", f"{reading.ends[clip]:.6f}"),
@@ -150,3 +147,8 @@ def _write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(data)
+
+
+def _cells(values: np.ndarray | None, count: int) -> list[str]:
+    """One text for each clip, empty where there are no values."""
+    return [""] * count if values is None else [f"{value:.6g}" for value in values]

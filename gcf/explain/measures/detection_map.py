@@ -88,7 +88,7 @@ def _hits(predicted: dict[str, list], truth: dict[str, list], thresholds: np.nda
         ((video, one) for video, own in predicted.items() for one in own),
         key=lambda pair: (-pair[1].score, pair[0], pair[1].start, pair[1].end),
     )
-    places = {video: np.array(sorted((s.start, s.end) for s in own)).T for video, own in truth.items()}
+    places = {video: np.array(sorted(map(_ends, segments))).T for video, segments in truth.items()}
     free = {video: np.ones((len(thresholds), len(own)), bool) for video, own in truth.items()}
     hits = np.zeros((len(thresholds), len(ordered)), bool)
     rows = np.arange(len(thresholds))
@@ -101,3 +101,7 @@ def _hits(predicted: dict[str, list], truth: dict[str, list], thresholds: np.nda
         hits[:, number] = open_to[rows, best]
         free[video][rows, best] &= ~hits[:, number]
     return hits
+
+
+def _ends(segment: Segment) -> tuple[float, float]:
+    return segment.start, segment.end

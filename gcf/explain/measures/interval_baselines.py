@@ -24,10 +24,11 @@ def grid_ceiling(readings: Mapping[str, ClipReading], truth: Mapping[str, Sequen
     Scored so, those that miss a threshold come after those that reach it: the average precision at a threshold is the
     share of segments whose best interval reaches it, and no intervals on the grid have a higher one.
     """
-    return {
-        video: [best_on_grid(reading.starts, reading.ends, segment) for segment in truth.get(video, ())]
-        for video, reading in readings.items()
-    }
+    best = {}
+    for video, reading in readings.items():
+        segments = truth.get(video, ())
+        best[video] = [best_on_grid(reading.starts, reading.ends, segment) for segment in segments]
+    return best
 
 
 def best_on_grid(starts: np.ndarray, ends: np.ndarray, segment: Segment) -> Interval:
@@ -102,7 +103,10 @@ def random_map(
     """The mean over repeats of the average precisions of random intervals."""
     rng = np.random.default_rng(seed)
     drawn = [detection_map(random_intervals(readings, predictions, rng), truth, tious).classes for _ in range(repeats)]
-    return DetectionMap(tuple(tious), {label: np.mean([one[label] for one in drawn], axis=0) for label in drawn[0]})
+    means = {}
+    for label in drawn[0]:
+        means[label] = np.mean([classes[label] for classes in drawn], axis=0)
+    return DetectionMap(tuple(tious), means)
 
 
 def _duration(reading: ClipReading) -> float:

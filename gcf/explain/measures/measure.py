@@ -49,29 +49,29 @@ def measure(
     classes = _classes(readings, head)
     judged.check_classes(classes)
     intervals = {one.id: list(one.intervals) for one in counted if one.reading is not None}
-    boxes = read_boxes(truth_path, [one.id for one in counted]) if any(one.heat is not None for one in counted) else {}
+    boxes, faded, unknown = {}, None, []
+    if any(one.heat is not None for one in counted):
+        boxes = read_boxes(truth_path, [one.id for one in counted])
+    if classes:
+        unknown = sorted(set(judged.labels) - set(classes))
+    if head is not None:
+        scores = {video: clip_scores(reading) for video, reading in readings.items()}
+        groups = read_groups(truth_path, list(readings))
+        faded = faithfulness(head, videos, scores, groups=groups, seed=seed)
     return {
         "truth": str(truth_path),
         "subset": subset,
         "videos": len(judged.segments),
         "segments": judged.num_segments,
         "classes": len(judged.labels),
-        "unknown_classes": sorted(set(judged.labels) - set(classes)) if classes else [],
+        "unknown_classes": unknown,
         "failed": len(counted) - len(readings),
         "missed": judged.missed,
         "unannotated": judged.unannotated,
         "not_judged": judged.elsewhere,
         "temporal": temporal(readings, intervals, judged.segments, propose=propose, seed=seed),
         "pointing": pointing(counted, judged.segments, boxes),
-        "faithfulness": None
-        if head is None
-        else faithfulness(
-            head,
-            videos,
-            {video: clip_scores(reading) for video, reading in readings.items()},
-            groups=read_groups(truth_path, list(readings)),
-            seed=seed,
-        ),
+        "faithfulness": faded,
     }
 
 

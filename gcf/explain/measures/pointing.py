@@ -197,8 +197,10 @@ def _central_box(boxes: Sequence[Box]) -> Box:
 
 def _most_in_one_point(frames: Sequence[FramePointing]) -> int:
     """How many frames of a video have their box hit when each clip has a single point, the best there is."""
-    clips = {frame.clip for frame in frames}
-    return sum(most_shared(np.array([frame.box for frame in frames if frame.clip == clip])) for clip in clips)
+    boxes: dict[int, list] = {}
+    for frame in frames:
+        boxes.setdefault(frame.clip, []).append(frame.box)
+    return sum(most_shared(np.array(of_clip)) for of_clip in boxes.values())
 
 
 def most_shared(boxes: np.ndarray) -> int:

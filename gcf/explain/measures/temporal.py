@@ -35,13 +35,15 @@ def temporal(
     best = grid_ceiling(readings, truth)
     ceiling = as_json(detection_map(best, truth, EVERY))
     reached = [one.score for own in best.values() for one in own]
-    predicted = {video: sorted({one.label for one in own}) for video, own in intervals.items()}
+    predicted = {video: _labels(of_video) for video, of_video in intervals.items()}
     found = _kinds(readings, intervals, predicted, truth, length=length, seed=seed)
-    annotated = {video: sorted({s.label for s in truth.get(video, ())}) for video in readings}
-    proposed = propose and {
-        video: list(propose(reading, [label for label in annotated[video] if label in reading.classes]))
-        for video, reading in readings.items()
-    }
+    annotated = {video: _labels(truth.get(video, ())) for video in readings}
+    proposed = None
+    if propose:
+        proposed = {}
+        for video, reading in readings.items():
+            known = [label for label in annotated[video] if label in reading.classes]
+            proposed[video] = list(propose(reading, known))
     return {
         "tious": list(TIOUS),
         "mean_segment": length,
@@ -87,3 +89,8 @@ def _ratio(one: dict, other: dict) -> float | None:
     """Of the mAPs at AT; None where the other is 0."""
     at = TIOUS.index(AT)
     return one["map"][at] / other["map"][at] if other["map"][at] > 0 else None
+
+
+def _labels(of_video: Sequence[Segment | Interval]) -> list[str]:
+    """The classes of a video's intervals, each once."""
+    return sorted({interval.label for interval in of_video})

@@ -149,7 +149,8 @@ def _line(video: LocalizedVideo, clips: ClipValues | None, chosen: list[int], sp
             top = 1.0 if name == "gate" else max(float(values.max()), 1e-6)
             path = timeline.steps(clips.start, clips.end, values, span=span, low=0.0, high=top)
             lanes.append((title, path, top))
-    predicted = [bar for label in {one.label: 0 for one in video.intervals} for bar in _bars(video, label, span)]
+    labels = dict.fromkeys(interval.label for interval in video.intervals)
+    predicted = [bar for label in labels for bar in _bars(video, label, span)]
     return Line(span, timeline.ticks(span), low, high, lanes, predicted, timeline.bars(video.annotated, span))
 
 
@@ -209,5 +210,7 @@ def _facts(video: LocalizedVideo, clips: ClipValues | None) -> str:
     facts = [f"{video.duration:.1f} s" if video.duration else ""]
     facts += [f"{video.width} \u00d7 {video.height}" if video.width and video.height else ""]
     facts += [f"{video.fps:.4g} frames per second" if video.fps else ""]
-    facts += [f"{len(clips.start)} clip{'s' if len(clips.start) != 1 else ''}" if clips else ""]
+    if clips:
+        plural = "" if len(clips.start) == 1 else "s"
+        facts.append(f"{len(clips.start)} clip{plural}")
     return " · ".join(filter(None, facts))

@@ -44,19 +44,24 @@ class Filtered:
 def card(page: VideoPage) -> Card:
     """What of a video's page stands in the gallery."""
     video = page.video
-    first = page.classes[0] if page.classes else None
-    name = first.name if first else ""
-    labels = dict.fromkeys(filter(None, [name, *[one.label for one in video.intervals]]))
+    name, probability, path = "", None, None
+    if page.classes:
+        first = page.classes[0]
+        name, probability, path = first.name, first.probability, first.path
+    labels: dict[str, None] = {}
+    if not video.error:
+        names = [name, *[interval.label for interval in video.intervals]]
+        labels = dict.fromkeys(filter(None, names))
     return Card(
         id=video.id,
         address=address(video.page),
         thumbnail=page.media.thumbnail,
         name=name,
-        probability=first.probability if first else None,
-        path=first.path if first else None,
+        probability=probability,
+        path=path,
         bars=page.line.predicted if page.line else [],
         said=_said(video.intervals, name),
-        labels=[] if video.error else list(labels),
+        labels=list(labels),
         error=video.error,
         note=" ".join(filter(None, [video.note, *page.faults])),
     )
@@ -79,5 +84,6 @@ def filtered(cards: Sequence[Card]) -> Filtered:
     """By which classes cards can be filtered, in the order of the alphabet."""
     counts = Counter(label for one in cards for label in one.labels)
     classes = sorted(counts.items())
-    place = {name: number for number, (name, _) in enumerate(classes)}
-    return Filtered(classes, [[place[label] for label in one.labels] for one in cards])
+    numbers = {name: number for number, (name, _) in enumerate(classes)}
+    of_cards = [list(map(numbers.get, one.labels)) for one in cards]
+    return Filtered(classes, of_cards)

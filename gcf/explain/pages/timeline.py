@@ -63,8 +63,14 @@ def ticks(span: float) -> list[tuple[float, str]]:
     """
     step = next((step for step in STEPS if span / step < MOST_TICKS), 3600 * math.ceil(span / 3600 / MOST_TICKS))
     times = [round(number * step, 1) for number in range(int(span / step + 1e-9) + 1)]
-    texts = [clock(time) if span >= 120 else f"{time:g}{'' if time else ' s'}" for time in times]
+    text_of = clock if span >= 120 else _seconds
+    texts = map(text_of, times)
     return [(round(100 * time / span, 2), text) for time, text in zip(times, texts, strict=True)]
+
+
+def _seconds(time: float) -> str:
+    """The unit stands at the beginning alone."""
+    return f"{time:g}" if time else "0 s"
 
 
 def clock(seconds: float) -> str:

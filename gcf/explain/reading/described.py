@@ -230,9 +230,11 @@ def _in_float32(recipe: dict, config: ExtractConfig) -> ExtractConfig:
 def _of_features(head: SavedHead, features: FeatureFile | JoinedFeatures) -> Source:
     wanted, given = len(head.recipe.get(JOINED, [None])), len(features.parts)
     if wanted != given:
+        files = "1 feature file" if wanted == 1 else f"{wanted} feature files"
+        were_given = "1 was" if given == 1 else f"{given} were"
         raise RecipeError(
-            f"{features.path}: this head reads {wanted} feature file{'s' if wanted > 1 else ''} at a time, "
-            f"{given} {'were' if given > 1 else 'was'} given; name as many, in the order of its training"
+            f"{features.path}: this head reads {files} at a time, {were_given} given; name as many, in the order of "
+            "its training"
         )
     # a file in which every video failed has rows of no width; its failures are worth naming
     width = head.descriptor_width if features.num_clips else features.descriptors.shape[2]

@@ -128,12 +128,12 @@ def _ask(head: SavedHead, shown: _Rounds) -> _Answer:
             kind, evidence = TRACED, head.module.traced_evidence(shown.descriptors, shown.mask)
     else:
         kind, evidence = (OCCLUSION if said.evidence is None else SHARE), said.evidence
-    return _Answer(
-        kind,
-        None if evidence is None else shown.collect(evidence) / len(shown.indices),
-        None if said.gate is None else shown.collect(said.gate) / shown.repeats,
-        _received(said, shown),
-    )
+    of_clips, gate = None, None
+    if evidence is not None:
+        of_clips = shown.collect(evidence) / len(shown.indices)
+    if said.gate is not None:
+        gate = shown.collect(said.gate) / shown.repeats
+    return _Answer(kind, of_clips, gate, _received(said, shown))
 
 
 def _received(said: HeadOutput, shown: _Rounds) -> np.ndarray | None:

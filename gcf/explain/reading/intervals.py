@@ -119,12 +119,12 @@ class TimeLine:
             borders = starts[:, None] + (ends - starts)[:, None] * np.linspace(0, 1, steps + 1)  # (C, steps + 1)
             borders[:, -1] = ends  # not a rounding beside it
             middles = (borders[:, :-1] + borders[:, 1:]) / 2
-            values = np.concatenate(
-                [
-                    np.interp(middles[own].ravel(), (starts[own] + ends[own]) / 2, values[own])
-                    for own in (section == n for n in range(section[-1] + 1))
-                ]
-            )
+            parts = []
+            for number in range(section[-1] + 1):
+                inside = section == number
+                clip_middles = (starts[inside] + ends[inside]) / 2
+                parts.append(np.interp(middles[inside].ravel(), clip_middles, values[inside]))
+            values = np.concatenate(parts)
             starts, ends, section = borders[:, :-1].ravel(), borders[:, 1:].ravel(), np.repeat(section, steps)
         return cls(starts, ends, values, section)
 

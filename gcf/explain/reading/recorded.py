@@ -72,7 +72,8 @@ def check_plugin(recipe: dict, backbone: str) -> None:
         return
     found |= _spelled_recipe(code)
     shared = found.keys() & recipe.keys() - {"num_frames"}  # extraction may have asked for others
-    ours, theirs = ({name: one[name] for name in shared} for one in (found, recipe))
+    ours = {name: found[name] for name in shared}
+    theirs = {name: recipe[name] for name in shared}
     raise RecipeError(
         f"not what this head was trained on: {'; '.join(misfits(ours, theirs))}; name its --backbone and --weights"
     )

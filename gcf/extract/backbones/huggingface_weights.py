@@ -16,7 +16,6 @@ SAFETENSORS = (WEIGHTS[0], WEIGHTS[0] + INDEX)
 SHOWN = 3  # keys that an error names before it only counts
 CLASSIFIER = "ForVideoClassification"  # how the names of transformers' classifiers end
 CLASSIFIER_PARTS = ("classifier", "fc_norm")  # modules that only they have
-FAULTS = ("missing", "unexpected")  # as transformers calls them
 
 
 def read_weights(files: Files) -> dict[str, Tensor]:
@@ -70,7 +69,8 @@ def check_filled(model: nn.Module, found: dict, place: ModelPlace, *, architectu
     does not say. One of pretraining has parts around the encoder, which may be there; a classifier's are never dropped.
     """
     kind, unused = type(model).__name__, FAMILIES[model.config.model_type].unused
-    missing, extra = ([key for key in found[f"{what}_keys"] if _part(key, model) not in unused] for what in FAULTS)
+    missing = [key for key in found["missing_keys"] if _part(key, model) not in unused]
+    extra = [key for key in found["unexpected_keys"] if _part(key, model) not in unused]
     if architecture.endswith("ForPreTraining"):
         known = {*dict(model.base_model.named_children()), *CLASSIFIER_PARTS}
         extra = [key for key in extra if _part(key, model) in known]

@@ -320,7 +320,9 @@ def _listed(
     top1: tuple[float | None, str],
 ) -> WeightsInfo:
     path = cached_path(source)
-    origin = "packaged" if source.packaged else "direct" if source.urls else "by hand"
+    origin = "direct" if source.urls else "by hand"
+    if source.packaged:
+        origin = "packaged"
     cached = path if path.exists() else None
     known = (backbone, weights_id, num_classes, names_known, origin, source.file, cached)
     return WeightsInfo(*known, dataset_of(weights_id), *top1)
@@ -330,10 +332,11 @@ def describe_weights(backbone: str, weights_id: str) -> dict:
     """All that is known of published weights, JSON-able; `cached` is the path of the file or None."""
     spec = find_weights(backbone, weights_id)
     path = cached_path(spec.source)
+    source = asdict(spec.source) | {"urls": list(spec.source.urls)}
     return {
         "backbone": spec.backbone,
         "id": spec.id,
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(spec.source).items()},
+        **source,
         "num_classes": spec.num_classes,
         "classes": spec.class_names(),
         **spec.pixels.recipe(),

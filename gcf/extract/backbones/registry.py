@@ -53,10 +53,13 @@ def _mobilenet(width: float, width_rows: int, parameters: int) -> BackboneSpec:
 
 
 def _shufflenet(width: float, width_rows: int, parameters: int) -> BackboneSpec:
+    name, descriptor_width = f"shufflenetv2_{width}x", 1024
+    if width == 2.0:
+        name, descriptor_width = "shufflenetv2", 2048
     return BackboneSpec(
-        name="shufflenetv2" if width == 2.0 else f"shufflenetv2_{width}x",
+        name=name,
         module="shufflenetv2",
-        descriptor_width=2048 if width == 2.0 else 1024,
+        descriptor_width=descriptor_width,
         classifier="classifier.1.weight",
         num_classes=600,
         parameters=parameters,

@@ -107,12 +107,9 @@ class X3DStage(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, depth: int):
         super().__init__()
-        self.res_blocks = nn.Sequential(
-            *(
-                X3DBlock(width_out if n else width_in, width_out, stride=1 if n else 2, excites=n % 2 == 0)
-                for n in range(depth)
-            )
-        )
+        first = X3DBlock(width_in, width_out, stride=2, excites=True)
+        further = [X3DBlock(width_out, width_out, stride=1, excites=n % 2 == 0) for n in range(1, depth)]
+        self.res_blocks = nn.Sequential(first, *further)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width_in, T, H, W) -> (B, width_out, T, ceil(H/2), ceil(W/2))."""

@@ -157,7 +157,9 @@ def _listed(path: str) -> tuple[str, list[VideoPath]]:
             raise GcfError(f"{path}, line {line}: names no video; expected its path in column {column + 1}")
         if any("\0" in cell for cell in row):
             raise GcfError(f"{path}, line {line}: has a null character; is it a list of videos?")
-    rows = [row for row in (rows[1:] if "path" in names else rows) if any(cell.strip() for cell in row)]
+    if "path" in names:
+        rows = rows[1:]
+    rows = [row for row in rows if "".join(row).strip()]
     root = os.path.dirname(os.path.abspath(path))
     paths = [os.path.abspath(os.path.join(root, row[column])) for row in rows]
     if any(os.path.relpath(p, root).startswith("..") for p in paths):

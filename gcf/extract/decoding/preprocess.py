@@ -33,8 +33,10 @@ class Geometry:
     def from_recipe(cls, recipe: dict) -> "Geometry":
         """The geometry that a backbone's recipe asks for; sizes may be an int or an [H, W] pair."""
         resize, crop = recipe["resize"], recipe["crop"]
+        if not isinstance(resize, int):
+            resize = tuple(resize)
         return cls(
-            resize=resize if isinstance(resize, int) else tuple(resize),
+            resize=resize,
             crop=(crop, crop) if isinstance(crop, int) else tuple(crop),
             rule=recipe.get("resize_rule", "pillow"),
             crop_rule=recipe.get("crop_rule", "round"),

@@ -31,9 +31,9 @@ def _upright(frame):
     """
     a, b, c, d = _turn(frame)
     if a and d and not b and not c:
-        return lambda pixels: pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1]
+        return lambda pixels: pixels[::d, ::a]
     if b and c and not a and not d:
-        return lambda pixels: pixels.transpose(1, 0, 2)[:: 1 if b > 0 else -1, :: 1 if c > 0 else -1]
+        return lambda pixels: pixels.transpose(1, 0, 2)[::b, ::c]
     return lambda pixels: pixels
 
 

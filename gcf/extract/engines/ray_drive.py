@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gcf.data.features import FeatureFile
@@ -56,7 +56,7 @@ class Drive:
         self.ray = self.cluster.ray
         self.queue = ChunkQueue([(v, size_on_disk(v.path)) for v in self.todo], least=self.least)
         self.sample = next((v.path for v in self.todo if os.path.lexists(v.path)), self.runs[0].parts.folder)
-        self.lacked = [{v.id for v in run.todo} for run in self.runs]
+        self.lacked = [_ids(run.todo) for run in self.runs]
 
     def loop(self) -> None:
         """Until nothing is queued and nobody is at work."""
@@ -68,7 +68,7 @@ class Drive:
             for worker in self.workers:
                 if worker.waiting is None and (chunk := self.queue.take(max(1, self.places))):
                     worker.chunk, worker.seen, worker.asked = chunk, 0, None
-                    lacked = [ids & {v.id for v in chunk.videos} for ids in self.lacked]
+                    lacked = [ids & _ids(chunk.videos) for ids in self.lacked]
                     worker.waiting = worker.actor.extract.remote(chunk.videos, lacked)
             self._hear()
 
@@ -134,7 +134,8 @@ class Drive:
 
     def _requeue(self, worker: Worker) -> None:
         left_of = self._left(worker.chunk.videos, worker.writer)
-        left = [v for v in worker.chunk.videos if any(v.id in ids for ids in left_of)]
+        ids_left = set().union(*left_of)
+        left = [video for video in worker.chunk.videos if video.id in ids_left]
         self.bar.bar.update(len(worker.chunk.videos) - len(left) - worker.seen)
         self.deaths *= len(left) == len(worker.chunk.videos)
         hopeless = self.queue.lost(worker.chunk, left)
@@ -211,3 +212,7 @@ def committed_by(parts: PartFolder, writer: str) -> set[str]:
             part = FeatureFile(path)
             settled |= {*part.ids, *(video_id for video_id, _ in part.failures)}
     return settled
+
+
+def _ids(videos: Iterable[VideoPath]) -> set[str]:
+    return {video.id for video in videos}

@@ -41,11 +41,16 @@ class RayEngine:
             recipe = self._recipe_of_a_node(model, recipe, {*network.backbone.recipe, "versions"})
         if is_huggingface(backbone):
             weights = recipe["weights"]  # the commit, so that all nodes have it, even if the repository moves on
+        precision, runtime = self.config.precision, self.config.runtime  # of the runtime a node says why not
+        if recipe["precision"] in PRECISIONS:
+            precision = recipe["precision"]
+        if recipe["runtime"] == "torch":
+            runtime = "torch"
         pinned = replace(
             self.config,
             device=device,
-            precision=recipe["precision"] if recipe["precision"] in PRECISIONS else self.config.precision,
-            runtime="torch" if recipe["runtime"] == "torch" else self.config.runtime,  # else a node says why not
+            precision=precision,
+            runtime=runtime,
             batch_size=recipe["batch_size"],
             workers=self.config.workers or self.cluster.cpus,
         )

@@ -90,9 +90,9 @@ class RayWorker:
 
     def _extract(self, videos: Sequence[VideoPath], lacked: Sequence[Collection[str]]) -> None:
         self.clips = []
-        shares = [
-            Share(self, index, [video for video in videos if video.id in ids]) for index, ids in enumerate(lacked)
-        ]
+        shares = []
+        for index, ids in enumerate(lacked):
+            shares.append(Share(self, index, [video for video in videos if video.id in ids]))
         work(shares, self.networks, videos, self)
 
     def advance(self, *, clips: int) -> None:

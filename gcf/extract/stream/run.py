@@ -113,7 +113,9 @@ def work(runs: Sequence[ExtractionRun], networks: "Sequence[ClipNetwork]", video
 
     Part by part; what is complete is committed even when stopped.
     """
-    network_jobs = [NetworkJob(n, run.recipe, {v.id for v in run.todo}) for run, n in zip(runs, networks, strict=True)]
+    network_jobs = []
+    for run, network in zip(runs, networks, strict=True):
+        network_jobs.append(NetworkJob(network, run.recipe, {video.id for video in run.todo}))
     # How many networks have yet to see a video.
     left = Counter(video_id for network_job in network_jobs for video_id in network_job.ids)
     num_clips = Counter()

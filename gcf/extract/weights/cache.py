@@ -81,7 +81,9 @@ def _check_published(source: DownloadSource, path: Path, digest: str) -> None:
 def _check_seen(path: Path, digest: str, address: str) -> None:
     """Compare with what came from the same address before, or for a file found there, with anything seen."""
     seen = seen_digests(path)
-    known = {seen[address]} if address in seen else set() if address else set(seen.values())
+    known = set() if address else set(seen.values())
+    if address in seen:
+        known = {seen[address]}
     if known and digest not in known:
         if address:
             path.unlink()

@@ -175,14 +175,9 @@ def _opened(url: str, have: int, before: PartialDownload | None) -> Iterator[htt
 
 def _chunks(response: http.client.HTTPResponse, name: str, start: int, total_bytes: int) -> Iterator[bytes]:
     """The body in pieces, with a progress bar; refuses at once what cannot be weights."""
-    bar = tqdm(
-        desc=name,
-        initial=start,
-        total=None if total_bytes < 0 else total_bytes,
-        unit="B",
-        unit_scale=True,
-        mininterval=0.2 if sys.stderr.isatty() else 30.0,  # a log file wants few lines
-    )
+    seconds = 0.2 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+    total = None if total_bytes < 0 else total_bytes
+    bar = tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True, mininterval=seconds)
     with bar:
         position = start
         while True:

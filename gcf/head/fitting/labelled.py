@@ -125,7 +125,7 @@ def _other_names(data: LabelledFeatures) -> str:
 def _annotated(features: Features, annotations: Annotations, *, merge_labels: bool) -> LabelledFeatures:
     """Labels by annotations; the videos that failed at extraction are looked up too, so as not to count as missing."""
     n, known = features.num_videos, set(features.ids)
-    failed = [name for name in dict.fromkeys(name for name, _ in features.failures) if name not in known]
+    failed = [name for name in dict(features.failures) if name not in known]
     by = label_videos([*features.ids, *failed], annotations, merge_labels=merge_labels)
     splits = {name: subsets[:n] for name, subsets in by.splits.items()}
     targets = None if by.targets is None else by.targets[:n]

@@ -78,11 +78,12 @@ def precision_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
     """What was tried, in sentences, from the records of each arm's trainings; none where nothing had to be."""
     said = []
     for used, meant in (("bf16", "bfloat16"), ("fp32", "float32")):
-        tried = {
-            name: [record["precision_difference"] for record in of_arm if record.get("precision") == used]
-            for name, of_arm in records.items()
-        }
-        worst = {name: max(found) for name, found in tried.items() if found and None not in found}
+        worst = {}
+        for name, of_arm in records.items():
+            tried = [record for record in of_arm if record.get("precision") == used]
+            differences = [record["precision_difference"] for record in tried]
+            if differences and None not in differences:
+                worst[name] = max(differences)
         if worst:
             said.append(
                 f"Linear layers of {', '.join(worst)} multiplied in {meant} while training: in {TRIAL_STEPS} steps in "

@@ -36,7 +36,10 @@ def predict(
 
     The same state of `rng` draws the same random clips.
     """
-    buffers = [_PredictionBuffer(stack, [], [GateHealth() for _ in stack.active]) for stack in stacks]
+    buffers = []
+    for stack in stacks:
+        health = [GateHealth() for _ in stack.active]
+        buffers.append(_PredictionBuffer(stack, [], health))
     threads = threads or ThreadPool(1)
     for batch in batches.in_order(videos, BATCH_SIZE, rng=rng, policy=policy):
         threads.map(lambda buffer, batch=batch: buffer.add(batch), buffers)

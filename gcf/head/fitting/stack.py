@@ -50,18 +50,19 @@ class Stack:
         self.active = list(range(len(heads)))
         self.shortened = torch.zeros(len(heads), device=next(heads[0].parameters()).device)  # steps, of each head
         trained = {name for name, p in heads[0].named_parameters() if p.requires_grad}
-        own = [dict(head.named_parameters()) | dict(head.named_buffers()) for head in heads]
+        of_heads = [dict(head.named_parameters()) | dict(head.named_buffers()) for head in heads]
         # Buffers that all heads have in common stay one tensor: what it is applied to is still computed once for all.
-        self.common = {
-            name: value
-            for name, value in heads[0].named_buffers()
-            if all(torch.equal(values[name], value) for values in own)
-        }
-        stacked = {
-            name: torch.stack([values[name].detach() for values in own]) for name in own[0] if name not in self.common
-        }
-        self.fixed = {name: value for name, value in stacked.items() if name not in trained}
-        self.weights = {name: value for name, value in stacked.items() if name in trained}
+        self.common = {}
+        for name, value in heads[0].named_buffers():
+            if all(torch.equal(values[name], value) for values in of_heads):
+                self.common[name] = value
+        self.fixed, self.weights = {}, {}
+        for name in of_heads[0]:
+            if name in self.common:
+                continue
+            stacked = torch.stack([values[name].detach() for values in of_heads])
+            kind = self.weights if name in trained else self.fixed
+            kind[name] = stacked
         self.best = {name: value.clone() for name, value in self.weights.items()}
         self._all_fixed = self.fixed
         self.each = self._one_by_one
@@ -169,7 +170,7 @@ class Stack:
         if not places:
             self.active = []
             return
-        momenta = {name: [self.optimiser.state.get(v, {}) for v in views] for name, views in self._views.items()}
+        momenta = {name: list(map(self._momentum, views)) for name, views in self._views.items()}
         rates = self.rates()
         self.active = [self.active[place] for place in places]
         self.weights = {name: value.detach()[list(places)] for name, value in self.weights.items()}
@@ -178,6 +179,10 @@ class Stack:
         for name, views in self._views.items():
             for view, place in zip(views, places, strict=True):
                 self.optimiser.state[view].update(momenta[name][place])
+
+    def _momentum(self, view: Tensor) -> dict:
+        """What the optimiser remembers of a weight."""
+        return self.optimiser.state.get(view, {})
 
     def restore(self) -> None:
         """All S heads again, with the weights that were remembered."""
@@ -200,8 +205,12 @@ class Stack:
         self.weights = {name: value.requires_grad_() for name, value in self.weights.items()}
         self._views = {name: list(value.detach().unbind()) for name, value in self.weights.items()}
         settings = self.settings
+        groups = []
+        for place, rate in enumerate(rates):
+            weights = [views[place] for views in self._views.values()]
+            groups.append({"params": weights, "lr": rate})
         return torch.optim.SGD(
-            [{"params": [v[n] for v in self._views.values()], "lr": rate} for n, rate in enumerate(rates)],
+            groups,
             lr=settings.rate,
             momentum=settings.momentum,
             dampening=settings.dampening,

@@ -226,7 +226,9 @@ class TrainConfig:
     @property
     def rate(self) -> float:
         """The initial learning rate."""
-        return self.lr if self.lr is not None else 0.1 if self.freeze == "none" else 0.01
+        if self.lr is not None:
+            return self.lr
+        return 0.1 if self.freeze == "none" else 0.01
 
     def standardises(self, head: HeadConfig) -> bool:
         """Whether a head that is trained anew reads standardised descriptors."""

@@ -113,13 +113,16 @@ def build_report(run: ReportedRun) -> Report:
     calibration = run.metrics.get("calibration") or {}
     noted = "reference" in run.metrics  # such runs say this in their own notes
     further = [] if noted else [words.sensitivity(run.rows), words.looks(run.metrics)]
+    reference = None
+    if run.reference is not None:
+        reference = run.reference["name"]
     return Report(
         title=KINDS.get(run.kind, run.kind),
         facts=_facts(run),
         verdict=headline,
         evidence=evidence,
         best=run.best["name"],
-        reference=None if run.reference is None else run.reference["name"],
+        reference=reference,
         table=result_table(run),
         chart=interval_chart(run.rows),
         further=further_table(run),
@@ -143,14 +146,16 @@ def build_report(run: ReportedRun) -> Report:
 def _facts(run: ReportedRun) -> str:
     """What was done, in a line."""
     splits = len((run.metrics.get("coverage") or {}).get("splits") or [None])
-    found = [
-        f"preset {run.metrics['preset']}" if run.metrics.get("preset") else run.best["name"],
-        f"judged on {run.metrics['judged_on']}" if run.metrics.get("judged_on") else "",
-        f"{splits} folds" if splits > 1 else "",
-        f"{run.num_seeds} seeds" if run.num_seeds > 1 else "1 seed",
-        f"{len(run.predictions.ids)} videos of {len(run.predictions.classes)} classes" if run.predictions else "",
-    ]
-    return " · ".join(filter(None, found))
+    preset, judged_on = run.metrics.get("preset"), run.metrics.get("judged_on")
+    facts = [f"preset {preset}" if preset else run.best["name"]]
+    if judged_on:
+        facts.append(f"judged on {judged_on}")
+    if splits > 1:
+        facts.append(f"{splits} folds")
+    facts.append(f"{run.num_seeds} seeds" if run.num_seeds > 1 else "1 seed")
+    if run.predictions:
+        facts.append(f"{len(run.predictions.ids)} videos of {len(run.predictions.classes)} classes")
+    return " · ".join(facts)
 
 
 def _reasons(run: ReportedRun) -> list[tuple[str, str]]:

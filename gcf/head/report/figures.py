@@ -50,12 +50,15 @@ def differences(rows: Sequence[dict], reference: str) -> Picture:
 
 def training_curves(history: Sequence[dict]) -> list[Picture]:
     """For each arm the loss over the steps: mean over its runs, and between the lowest and the highest of them."""
-    arms = list(dict.fromkeys(row["arm"] for row in history))
-    curves = [_curves([row for row in history if row["arm"] == arm]) for arm in arms]
-    last = max(steps[-1] for steps, _, _ in curves)
-    top = 1.4 * max(losses.mean(axis=0).max() for _, *both in curves for losses in both)  # one axis for all arms
+    rows_of: dict[str, list[dict]] = {}
+    for row in history:
+        rows_of.setdefault(row["arm"], []).append(row)
+    curves = {arm: _curves(rows) for arm, rows in rows_of.items()}
+    last = max(steps[-1] for steps, _, _ in curves.values())
+    losses = [curve.mean(axis=0).max() for _, *both in curves.values() for curve in both]
+    top = 1.4 * max(losses)  # one axis for all arms
     pictures = []
-    for number, (arm, (steps, train, val)) in enumerate(zip(arms, curves, strict=True)):
+    for number, (arm, (steps, train, val)) in enumerate(curves.items()):
         draw = partial(_draw_training, arm=arm, steps=steps, train=train, val=val, limits=(last, top))
         alt = (
             f"Loss of {arm} over {steps[-1]:.0f} steps: validation from {val[:, 0].mean():.3f} to "
@@ -73,11 +76,12 @@ def _curves(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     runs: dict[tuple, list[dict]] = {}
     for row in rows:
         runs.setdefault((row["seed"], row["fold"]), []).append(row)
-    curves = [
-        [np.interp(steps, [row["step"] for row in own], [row[key] for row in own]) for own in runs.values()]
-        for key in ("train_loss", "val_loss")
-    ]
-    return steps, np.array(curves[0]), np.array(curves[1])
+    train, val = [], []
+    for of_run in runs.values():
+        at = [row["step"] for row in of_run]
+        train.append(np.interp(steps, at, [row["train_loss"] for row in of_run]))
+        val.append(np.interp(steps, at, [row["val_loss"] for row in of_run]))
+    return steps, np.array(train), np.array(val)
 
 
 def _draw_training(axes: Axes, *, arm: str, steps, train, val, limits: tuple[float, float]) -> None:
@@ -137,7 +141,8 @@ def sweep_curve(run: ReportedRun) -> Picture | None:
 def _draw_sweep(axes: Axes, *, run: ReportedRun, rows: Sequence[dict], values: Sequence, axis: str) -> None:
     numbers = all(isinstance(value, float | int) for value in values)
     places = values if numbers else list(range(len(values)))
-    means, spreads = ([100 * (row.get(key) or 0) for row in rows] for key in ("mean", "std"))
+    means = [100 * (row.get("mean") or 0) for row in rows]
+    spreads = [100 * (row.get("std") or 0) for row in rows]
     axes.errorbar(places, means, yerr=spreads, color=ACCENT, marker="o", capsize=3, linewidth=1.6)
     for place, row, value in zip(places, rows, values, strict=True):
         (spot,) = axes.plot(place, 100 * row["mean"], "o", color=ACCENT, markersize=12, alpha=0)

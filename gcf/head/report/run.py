@@ -186,10 +186,9 @@ def _read_history(path: Path) -> list[dict]:
     words = ("arm", "seed", "fold")
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [
-                {key: cell_text(value) if key in words else float(value) for key, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
+            rows = []
+            for row in csv.DictReader(file):
+                rows.append({k: cell_text(v) if k in words else float(v) for k, v in row.items()})
         if any(not {*words, "step", "train_loss", "val_loss"} <= row.keys() for row in rows):
             raise ValueError("a column is missing")
     except (OSError, ValueError, TypeError, csv.Error) as error:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gcf.head.report.run import ReportedRun
 from gcf.head.report.words import MINUS, p_value, percent, points
-from gcf.head.tables.arm_table import has_map
+from gcf.head.tables.arm_table import has_map, pipe_table
 from gcf.head.tables.column import Column, judged
 
 GATE_WORDS = {
@@ -53,9 +53,9 @@ MAIN: tuple[Column, ...] = (
     Column("± seeds", lambda r: percent(r.get("std"))),
     Column("difference", lambda r: points(r.get("delta"))),
     Column("95 % interval", lambda r: _interval(r)),
-    Column("p", lambda r: "" if r.get("p_holm") is not None else p_value(r.get("p"))),
+    Column("p", lambda r: _uncorrected_p(r)),
     Column("p, Holm", lambda r: p_value(r.get("p_holm"))),
-    Column("right / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
+    Column("right / judged", lambda r: _share(r)),
 )
 # The same where a video may have several classes.
 MAIN_MAP: tuple[Column, ...] = (
@@ -67,18 +67,18 @@ MAIN_MAP: tuple[Column, ...] = (
     Column("hit@1 difference", lambda r: points(r.get("delta"))),
     Column("hit@1 p", lambda r: p_value(r.get("p"))),
     Column("hit@1 p, Holm", lambda r: p_value(r.get("p_holm"))),
-    Column("hits / judged", lambda r: "" if r.get("k") is None else f"{r['k']}/{r['n']}"),
+    Column("hits / judged", lambda r: _share(r)),
 )
 HIT_WORDS = {"folds, %": "hit@1 of folds, %", "top-5, %": "hit@5, %"}
 FURTHER: tuple[Column, ...] = (
     Column("folds, %", lambda r: _range(r)),
     Column("top-5, %", lambda r: percent(r.get("top5"))),
     Column("mean class, %", lambda r: percent(r.get("mean_class"))),
-    Column("loss", lambda r: "" if r.get("loss") is None else f"{r['loss']:.3f}"),
+    Column("loss", lambda r: _number(r.get("loss"), digits=3)),
     Column("ECE, %", lambda r: percent(r.get("ece"))),
-    Column("temperature", lambda r: "" if r.get("temperature") is None else f"{r['temperature']:.2f}"),
-    Column("videos gained / lost", lambda r: "" if r.get("gained") is None else f"{r['gained']} / {r['lost']}"),
-    Column("p of this arm alone", lambda r: "" if r.get("p_holm") is None else p_value(r.get("p"))),
+    Column("temperature", lambda r: _number(r.get("temperature"), digits=2)),
+    Column("videos gained / lost", lambda r: _gained_and_lost(r)),
+    Column("p of this arm alone", lambda r: p_value(r.get("p")) if r.get("p_holm") is not None else ""),
     Column("p, McNemar", lambda r: p_value(r.get("mcnemar_p"))),
 )
 
@@ -86,6 +86,23 @@ FURTHER: tuple[Column, ...] = (
 def _interval(row: dict, prefix: str = "") -> str:
     low, high = row.get(f"{prefix}low"), row.get(f"{prefix}high")
     return "" if low is None else f"{points(low)} to {points(high)}"
+
+
+def _uncorrected_p(row: dict) -> str:
+    """Where there is a corrected one it stands in a column of its own."""
+    return p_value(row.get("p")) if row.get("p_holm") is None else ""
+
+
+def _share(row: dict) -> str:
+    return "" if row.get("k") is None else f"{row['k']}/{row['n']}"
+
+
+def _gained_and_lost(row: dict) -> str:
+    return "" if row.get("gained") is None else f"{row['gained']} / {row['lost']}"
+
+
+def _number(value: float | None, *, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def difference_keys(rows: Sequence[dict]) -> tuple[str, str, str]:
@@ -118,13 +135,17 @@ def _table(rows: Sequence[dict], columns: Sequence[Column]) -> Table:
     """One row per arm, with the columns that have a cell in any of them."""
     if all(row.get("top5") in (1, None) for row in rows):  # five classes or fewer: it says nothing
         columns = [column for column in columns if not column.title.startswith(("top-5", "hit@5"))]
-    cells = [[judged(column.text)(row) for column in columns] for row in rows]
-    kept = [place for place in range(len(columns)) if any(own[place] for own in cells)]
-    lines = [[row["name"], *[own[place] for place in kept]] for row, own in zip(rows, cells, strict=True)]
+    headers, lines = ["arm"], [[row["name"]] for row in rows]
+    for column in columns:
+        cells = list(map(judged(column.text), rows))
+        if any(cells):
+            headers.append(column.title)
+            for line, cell in zip(lines, cells, strict=True):
+                line.append(cell)
     for row, line in zip(rows, lines, strict=True):
         if row["mean"] is None:
             line[1:2] = ["failed"]
-    return Table(["arm", *[columns[place].title for place in kept]], lines)
+    return Table(headers, lines)
 
 
 def interval_chart(rows: Sequence[dict]) -> Chart | None:
@@ -140,13 +161,18 @@ def interval_chart(rows: Sequence[dict]) -> Chart | None:
     def place(value: float) -> float:
         return round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
 
-    intervals = [
-        None
-        if row.get(both[0]) is None
-        else IntervalBar(*(place(100 * row[name]) for name in (both[0], delta, both[1])))
-        for row in rows
-    ]
-    return Chart(intervals, [(place(t), f"{t:+g}".replace("-", MINUS).replace("+0", "0")) for t in ticks], place(0))
+    def bar(row: dict) -> IntervalBar | None:
+        if row.get(both[0]) is None:
+            return None
+        return IntervalBar(
+            low=place(100 * row[both[0]]),
+            middle=place(100 * row[delta]),
+            high=place(100 * row[both[1]]),
+        )
+
+    texts = [f"{tick:+g}".replace("-", MINUS).replace("+0", "0") for tick in ticks]
+    marks = list(zip(map(place, ticks), texts, strict=True))
+    return Chart(intervals=list(map(bar, rows)), ticks=marks, zero=place(0))
 
 
 def gate_table(run: ReportedRun) -> Table | None:
@@ -155,11 +181,23 @@ def gate_table(run: ReportedRun) -> Table | None:
     for name, arm in run.arms.items():
         gates = [seed["gate"] for seed in arm["seeds"] if seed.get("gate")]
         if gates:
-            known = [key for key, value in gates[0].items() if isinstance(value, float | int)]
-            found[name] = {key: mean(gate[key] for gate in gates if gate.get(key) is not None) for key in known}
+            found[name] = _mean_gate(gates)
+    if not found:
+        return None
     keys = list(dict.fromkeys(key for figures in found.values() for key in figures))
-    rows = [[name, *[_gate_figure(key, figures.get(key)) for key in keys]] for name, figures in found.items()]
-    return Table(["arm", *[GATE_WORDS.get(key, key.replace("_", " ")) for key in keys]], rows) if rows else None
+    rows = []
+    for name, figures in found.items():
+        rows.append([name, *[_gate_figure(key, figures.get(key)) for key in keys]])
+    return Table(["arm", *[GATE_WORDS.get(key, key.replace("_", " ")) for key in keys]], rows)
+
+
+def _mean_gate(gates: Sequence[dict]) -> dict[str, float]:
+    """Each figure of the gates of several seeds, averaged over those that have it."""
+    averages = {}
+    for key, value in gates[0].items():
+        if isinstance(value, float | int):
+            averages[key] = mean(gate[key] for gate in gates if gate.get(key) is not None)
+    return averages
 
 
 def _gate_figure(key: str, value: float | None) -> str:
@@ -170,16 +208,16 @@ def _gate_figure(key: str, value: float | None) -> str:
 
 def calibration_table(run: ReportedRun) -> Table | None:
     """Temperature and expected calibration error before and after it; None where nothing was calibrated."""
-    found = run.metrics.get("calibration") or {}
-    rows = [
-        [name, f"{own['temperature']:.2f}", percent(own["ece_before"]), percent(own["ece_after"])]
-        for name, own in found.items()
-    ]
+    rows = []
+    for name, figures in (run.metrics.get("calibration") or {}).items():
+        before, after = percent(figures["ece_before"]), percent(figures["ece_after"])
+        rows.append([name, f"{figures['temperature']:.2f}", before, after])
     return Table(["arm", "temperature", "ECE before, %", "ECE after, %"], rows) if rows else None
 
 
 def markdown(table: Table) -> str:
     """A table as GitHub draws it."""
-    bar = r"\|"
-    lines = [table.headers, ["---"] * len(table.headers), *table.rows]
-    return "".join(f"| {' | '.join(cell.replace('|', bar) for cell in line)} |\n" for line in lines)
+    lines = [table.headers, ["---"] * len(table.headers)]
+    for row in table.rows:
+        lines.append([cell.replace("|", r"\|") for cell in row])
+    return pipe_table(lines)

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from gcf.head.models.config import Protocol, TrainConfig
 from gcf.head.report.run import ReportedRun
 from gcf.head.tables.arm_table import has_map
+from gcf.head.tables.column import p_text
 from gcf.head.trials.arms import REFERENCE
 
 PERCENT = "\u00a0%"  # which never begins a line
@@ -51,7 +52,7 @@ def p_value(p: float | None) -> str:
     >>> p_value(0.00001), p_value(0.125)
     ('< 0.001', '0.125')
     """
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "" if p is None else p_text(p)
 
 
 def verdict(run: ReportedRun) -> tuple[str, str]:

@@ -78,7 +78,10 @@ def _files(run: ReportedRun, report: Report) -> Iterator[tuple[str, bytes]]:
 def _table_lines(rows: list[dict]) -> list[list]:
     """Rows under the keys that any of them has."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    return [keys, *[[row.get(key) for key in keys] for row in rows]]
+    lines = [keys]
+    for row in rows:
+        lines.append([row.get(key) for key in keys])
+    return lines
 
 
 def _csv(lines: list[list]) -> bytes:

@@ -73,11 +73,14 @@ def _why_not(
         return f"Judged on {counts[0]} videos that are not the {counts[1]} of {reference}."
     if not np.array_equal(ours.videos, theirs.videos) or not np.array_equal(ours.folds, theirs.folds):
         return f"Judged in other splits than {reference}."
-    seeds = [[result.seed for result in arms[arm]] for arm in (name, reference)]
-    if seeds[0] != seeds[1]:
-        shown = [", ".join(map(str, of_arm)) for of_arm in seeds]
-        return f"Run with the seeds {shown[0]}, {reference} with {shown[1]}."
+    seeds, other_seeds = _seeds(arms[name]), _seeds(arms[reference])
+    if seeds != other_seeds:
+        return f"Run with the seeds {seeds}, {reference} with {other_seeds}."
     return None
+
+
+def _seeds(results: Sequence[SeedResult]) -> str:
+    return ", ".join(str(result.seed) for result in results)
 
 
 def _difference(
@@ -87,10 +90,12 @@ def _difference(
     reference: str,
     groups: Sequence[str] | Mapping | None,
 ) -> PairedDifference:
-    right = [np.stack([evaluated[arm].right(r.predicted) for r in arms[arm]]) for arm in (name, reference)]  # (S, n)
+    ours = np.stack([evaluated[name].right(result.predicted) for result in arms[name]])  # (S, n)
+    theirs = np.stack([evaluated[reference].right(result.predicted) for result in arms[reference]])
     videos = evaluated[reference].videos
-    own = None if groups is None else [groups[v] for v in videos.tolist()]
-    return paired_difference(*right, videos, own, by_chance=_by_chance(arms, name, reference))
+    of_videos = None if groups is None else [groups[v] for v in videos.tolist()]
+    chance = _by_chance(arms, name, reference)
+    return paired_difference(ours, theirs, videos, of_videos, by_chance=chance)
 
 
 def _by_chance(arms: Mapping[str, Sequence[SeedResult]], name: str, reference: str) -> tuple[bool, bool]:
@@ -136,18 +141,25 @@ def markdown_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The rows as GitHub draws them, in percent; below, why an arm is not compared or has failed."""
     columns = _columns(reference, several=has_map(rows))
     lines = [[column.title for column in columns], ["---"] * len(columns)]
-    lines += [[_in_markdown(column.text(row)) for column in columns] for row in rows]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return table + "".join(f"\n{name}: {reason}\n" for name, reason in _reasons(rows))
+    for row in rows:
+        lines.append([_in_markdown(column.text(row)) for column in columns])
+    return pipe_table(lines) + "".join(f"\n{name}: {reason}\n" for name, reason in _reasons(rows))
+
+
+def pipe_table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells with bars between them; the second line is the rule."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The same as a tabular for LaTeX with the package booktabs; the reasons are comments below it."""
     columns = _columns(reference, several=has_map(rows))
     head = " & ".join(_in_latex(column.title) for column in columns)
-    body = [" & ".join(_in_latex(column.text(row)) for column in columns) for row in rows]
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}", r"\toprule", rf"{head} \\", r"\midrule"]
-    lines += [rf"{line} \\" for line in body] + [r"\bottomrule", r"\end{tabular}"]
+    for row in rows:
+        cells = " & ".join(_in_latex(column.text(row)) for column in columns)
+        lines.append(rf"{cells} \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [f"% {name}: {' '.join(why.split())}" for name, why in _reasons(rows)]
     return "\n".join(lines) + "\n"
 
@@ -157,17 +169,27 @@ def has_map(rows: Sequence[Mapping]) -> bool:
     return any(row.get("map") is not None for row in rows)
 
 
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _folds(row: Mapping) -> str:
+    return f"{_percent(row['fold_min'])} to {_percent(row['fold_max'])}"
+
+
 def _columns(reference: str, *, several: bool) -> list[Column]:
     """The columns of the table; several: a video may have several classes."""
-    score = "hit@1" if several else "top-1"
+    score, mean_class, against = "top-1 %", "mean class %", f"against {reference}"
+    if several:
+        score, mean_class, against = "hit@1 %", "mAP %", f"hit@1 against {reference}"
     columns = [
         Column("arm", lambda row: row["name"]),
-        Column(f"{score} %", lambda row: "failed" if row["mean"] is None else f"{100 * row['mean']:.1f}"),
-        Column("seeds ±", judged(lambda row: "" if row["std"] is None else f"{100 * row['std']:.1f}")),
-        Column("folds, min to max", judged(lambda row: f"{100 * row['fold_min']:.1f} to {100 * row['fold_max']:.1f}")),
-        Column("mAP %" if several else "mean class %", judged(lambda row: f"{100 * row['mean_class']:.1f}")),
+        Column(score, lambda row: "failed" if row["mean"] is None else _percent(row["mean"])),
+        Column("seeds ±", judged(lambda row: _percent(row["std"]))),
+        Column("folds, min to max", judged(_folds)),
+        Column(mean_class, judged(lambda row: _percent(row["mean_class"]))),
         Column("k/n", judged(lambda row: f"{row['k']}/{row['n']}")),
-        Column(f"hit@1 against {reference}" if several else f"against {reference}", judged(_delta)),
+        Column(against, judged(_delta)),
         Column("95 % interval", compared(interval_text)),
         Column("p (Holm)", compared(lambda row: p_text(row["p_holm"]))),
         Column("gained/lost", compared(lambda row: f"{row['gained']}/{row['lost']}")),

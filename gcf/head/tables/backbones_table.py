@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from gcf.head.tables.arm_table import pipe_table
 from gcf.head.tables.column import interval_text, p_text, points_text
 from gcf.head.trials.arms import CENTRAL_ARM, REFERENCE
 
@@ -19,7 +20,7 @@ def backbones_markdown(rows: Sequence[dict], head: str) -> str:
         cells += [_accuracy(row, arm) for arm in arms]
         cells += [*_difference(row, ""), *_difference(row, "first_")]
         lines.append(["" if cell is None else cell.replace("|", r"\|") for cell in cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return pipe_table(lines)
 
 
 def comparison_notes(rows: Sequence[dict], notes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -36,8 +37,12 @@ def comparison_notes(rows: Sequence[dict], notes: Mapping[str, Sequence[str]]) -
         elif row["not_compared"] is not None:
             counts = "; ".join(_counts(r) for r in (first, row)) if first["expected"] is not None else _counts(row)
             said.append(f"{row['file']} is not compared with {first['file']}: {row['not_compared']}. {counts}.")
-    everyone = [note for note in next(iter(notes.values()), ()) if all(note in own for own in notes.values())]
-    own = [f"{file}: {note}" for file, found in notes.items() for note in found if note not in everyone]
+    of_files = [dict.fromkeys(of_file) for of_file in notes.values()]
+    shared = of_files[0].keys() if of_files else set()
+    for of_file in of_files:
+        shared = shared & of_file.keys()
+    everyone = [note for of_file in of_files[:1] for note in of_file if note in shared]
+    own = [f"{file}: {note}" for file, of_file in notes.items() for note in of_file if note not in shared]
     return [*said, *everyone, *own]
 
 

@@ -53,7 +53,10 @@ def resampled_map(
     weights = _weights(units, resamples, np.random.default_rng([seed, 0]))
     step = max(1, BLOCK // len(units))
     parts = [weights[:, start : start + step] for start in range(0, weights.shape[1], step)]
-    return np.stack([np.concatenate([_mean_precision(own, targets, part) for part in parts]) for own in scores])
+    precisions = []
+    for of_seed in scores:
+        precisions.append(np.concatenate([_mean_precision(of_seed, targets, part) for part in parts]))
+    return np.stack(precisions)
 
 
 def _weights(units: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -62,7 +62,8 @@ def plot_reliability(path: Path, curves: Mapping[str, Sequence[dict]]) -> None:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=0.8)
     for number, (name, rows) in enumerate(curves.items()):
-        confidence, accuracy = [[row[key] for row in rows] for key in ("confidence", "accuracy")]
+        confidence = [row["confidence"] for row in rows]
+        accuracy = [row["accuracy"] for row in rows]
         total = sum(row["count"] for row in rows)
         axes.plot(confidence, accuracy, color=f"C{number}", label=name)
         axes.scatter(confidence, accuracy, [10 + 150 * row["count"] / total for row in rows], color=f"C{number}")

@@ -19,11 +19,14 @@ def summarise(results: Sequence[SeedResult]) -> dict:
     Where there is a mAP, its spread over the seeds is "map_std".
     """
     metrics = [r.metrics for r in results]
-    folds = np.array([[fold["top1"] for fold in r.folds] for r in results]).mean(axis=0)  # (splits,)
-    found = {name: float(np.mean([m[name] for m in metrics])) for name in AVERAGED if name in metrics[0]}
-    if "map" in found:
-        found["map_std"] = _std([m["map"] for m in metrics])
-    return found | {
+    folds = np.mean([_top1_of_folds(result) for result in results], axis=0)  # (splits,)
+    averages = {}
+    for name in AVERAGED:
+        if name in metrics[0]:
+            averages[name] = float(np.mean([m[name] for m in metrics]))
+    if "map" in averages:
+        averages["map_std"] = _std([m["map"] for m in metrics])
+    return averages | {
         "k": sum(m["k"] for m in metrics),
         "n": sum(m["n"] for m in metrics),
         "std": _std([m["top1"] for m in metrics]),
@@ -32,6 +35,10 @@ def summarise(results: Sequence[SeedResult]) -> dict:
         "fold_min": float(folds.min()),
         "fold_max": float(folds.max()),
     }
+
+
+def _top1_of_folds(result: SeedResult) -> list[float]:
+    return [fold["top1"] for fold in result.folds]
 
 
 def _std(values: Sequence[float]) -> float | None:

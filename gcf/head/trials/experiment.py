@@ -377,10 +377,10 @@ def _why_failed(training: StackTraining | ClosedFormFit | Failure) -> str | None
 
 def _notes(results: Mapping[str, Sequence[SeedResult]]) -> list[str]:
     """What was chosen by itself, from the records, so that results of earlier runs say it too."""
-    records = {
-        name: [run.record for result in found for run in result.trained if run is not None]
-        for name, found in results.items()
-    }
+    records = {}
+    for name, of_arm in results.items():
+        trained = [run for result in of_arm for run in result.trained if run is not None]
+        records[name] = [run.record for run in trained]
     return [*precision_notes(records), *_length_notes(records)]
 
 

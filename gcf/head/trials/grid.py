@@ -36,9 +36,11 @@ def grid_comparison(
     axis = next((name for name, values in grid.items() if len(values) > 1 and all(map(_is_number, values))), None)
     if axis is not None:
         points = dict(zip((arm.name for arm in arms), _combinations(grid), strict=True))
-        others = {name: {k: v for k, v in point.items() if k != axis} for name, point in points.items()}
         base = getattr(head, "name", head)
-        lines = {name: head_name(base, other) for name, other in others.items()}
+        lines = {}
+        for name, point in points.items():
+            other = {field: value for field, value in point.items() if field != axis}
+            lines[name] = head_name(base, other)
         found = Comparison(arms, axis=axis, values={n: p[axis] for n, p in points.items()}, lines=lines)
     return with_baselines(found, own_classifier=own_classifier)
 

@@ -94,5 +94,9 @@ def _needed_seeds(
     lacking: dict[Training, set[int]] = {}
     for arm, training in trainings.items():
         lacking.setdefault(training, set()).update(s for s in seeds if (arm.name, s) not in there)
-    needed = {arm: tuple(s for s in seeds if s in lacking[t]) for arm, t in trainings.items()}
-    return {arm: of_arm for arm, of_arm in needed.items() if of_arm}
+    needed = {}
+    for arm, training in trainings.items():
+        of_arm = tuple(seed for seed in seeds if seed in lacking[training])
+        if of_arm:
+            needed[arm] = of_arm
+    return needed

@@ -75,9 +75,9 @@ def merge(seed: int, parts: Sequence[SplitResult], splits: Sequence[Split], eval
     metrics = pooled_metrics(parts, labels) if labels.ndim == 1 else score(logs, labels)
     if parts[0].gate:
         sizes = [part.metrics["n"] for part in parts]  # videos count alike, in whatever fold they are
-        metrics["gate"] = {
-            name: float(np.average([p.gate[name] for p in parts], weights=sizes)) for name in parts[0].gate
-        }
+        metrics["gate"] = {}
+        for name in parts[0].gate:
+            metrics["gate"][name] = float(np.average([part.gate[name] for part in parts], weights=sizes))
     return SeedResult(
         seed=seed,
         metrics=metrics,
@@ -100,7 +100,9 @@ def pooled_metrics(parts: Sequence[SplitResult], labels: np.ndarray) -> dict[str
     """
     sizes = [part.metrics["n"] for part in parts]
     predicted = np.concatenate([part.predicted for part in parts])
-    means = {n: float(np.average([p.metrics[n] for p in parts], weights=sizes)) for n in ("top1", "top5", "loss")}
+    means = {}
+    for name in ("top1", "top5", "loss"):
+        means[name] = float(np.average([part.metrics[name] for part in parts], weights=sizes))
     recall = recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
     return means | {"mean_class": float(recall), "k": sum(part.metrics["k"] for part in parts), "n": sum(sizes)}
 

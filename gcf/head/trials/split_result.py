@@ -63,10 +63,13 @@ class SplitResult:
         if temperature is not None:
             calibrated = np.exp(with_temperature(logs, temperature).max(axis=1)).astype(np.float32)
         kept = whole or labels.ndim > 1 or logs.size <= MOST_VALUES
+        training = None
+        if trained is not None:
+            training = {"record": trained.record, "history": trained.history}
         return cls(
             metrics=score(logs, labels),
             gate=prediction.gate,
-            training=None if trained is None else {"record": trained.record, "history": trained.history},
+            training=training,
             temperature=temperature,
             predicted=logs.argmax(axis=1).astype(np.int32),
             true_log_probability=true_logs,

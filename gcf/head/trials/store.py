@@ -60,10 +60,10 @@ def features_digest(features: Features) -> str:
 
 def split_digest(data: LabelledFeatures, split: Split) -> str:
     """A digest of who teaches and who judges, by id, with their labels, groups and the names of all classes."""
-    parts = {
-        part: [[data.features.ids[n], _label(data, n), data.groups[n]] for n in getattr(split, part)]
-        for part in ("train", "val", "test")
-    }
+    parts = {}
+    for part in ("train", "val", "test"):
+        videos = getattr(split, part)
+        parts[part] = [[data.features.ids[n], _label(data, n), data.groups[n]] for n in videos]
     return hashlib.sha256(canonical_json(parts | {"classes": list(data.classes)}).encode()).hexdigest()
 
 
