@@ -4,8 +4,8 @@ import torch
 from caches import RECIPE
 
 from gcf.head.models.baselines import MeanHead
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.saved import SavedHead
 
 D, K = 24, 5

@@ -10,7 +10,7 @@ from compare import assert_bitwise_equal
 from gcf.errors import AnnotationError, RefusedError, UsageError
 from gcf.head.ablation import ablate
 from gcf.head.fitting.stack import Stack
-from gcf.head.models.config import head_config
+from gcf.head.models.build import head_config
 from gcf.head.tables.statistics import paired_difference
 from gcf.head.training import train_head
 from gcf.head.trials.experiment import Experiment

@@ -12,8 +12,8 @@ from stage_one import TINY
 from gcf.errors import HeadError, RecipeError
 from gcf.explain.predict import predict_videos
 from gcf.head.evaluate import evaluate_head
-from gcf.head.models.build import build_head
-from gcf.head.models.config import HeadConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import HeadConfig
 from gcf.head.models.ensemble import MeanOfHeads, load_ensemble, load_trained
 from gcf.head.models.saved import load_head
 from gcf.head.training import train_head

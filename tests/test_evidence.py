@@ -10,8 +10,8 @@ from small_heads import CONFIGS, SMALL, built, name_of, some_clips
 
 from gcf.errors import HeadError, VideoError
 from gcf.explain.reading.evidence import read_video, rounds
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.ensemble import MeanOfHeads, SavedEnsemble
 from gcf.head.models.saved import SavedHead
 

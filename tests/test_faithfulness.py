@@ -13,8 +13,7 @@ from torch import nn
 
 from gcf.explain.measures.bootstrap import mean_interval
 from gcf.explain.measures.faithfulness import POINTS, area, ask, clip_scores, faithfulness
-from gcf.head.models.build import build_head
-from gcf.head.models.config import head_config
+from gcf.head.models.build import build_head, head_config
 from gcf.head.models.output import HeadOutput
 from gcf.head.models.saved import SavedHead
 

@@ -20,9 +20,9 @@ from gcf.errors import UsageError
 from gcf.head.fitting.labelled import label_features
 from gcf.head.fitting.logreg import NEVER_SEEN, STRENGTHS, fit_logreg
 from gcf.head.fitting.loss import gate_sparsity, training_loss
-from gcf.head.models.build import build_head, build_shape
+from gcf.head.models.build import build_head, build_shape, head_config
 from gcf.head.models.complexity import head_complexity
-from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.initial import initialise
 from gcf.head.models.output import real_mean
 from gcf.head.models.standard import inner_head

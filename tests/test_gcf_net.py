@@ -6,9 +6,9 @@ from numpy_net import gcf_net
 from small_heads import CONFIGS, D, K, built, name_of, some_clips
 
 from gcf.errors import UsageError
-from gcf.head.models.build import build_head
+from gcf.head.models.build import build_head, head_config
 from gcf.head.models.complexity import head_complexity
-from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.fusion import attention_weights
 
 HEADS = [*CONFIGS, PRESETS["mean"], PRESETS["clip"]]

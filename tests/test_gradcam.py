@@ -11,8 +11,8 @@ from gcf.errors import HeadError
 from gcf.explain.reading.clip_reading import ClipReading
 from gcf.explain.reading.gradcam import channel_weights, descriptor_gradients, grad_cam, passing_clips
 from gcf.extract.backbones.base import Backbone
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS
 from gcf.head.models.ensemble import MeanOfHeads, SavedEnsemble
 from gcf.head.models.output import HeadOutput
 from gcf.head.models.saved import SavedHead

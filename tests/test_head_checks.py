@@ -10,8 +10,8 @@ from caches import RECIPE, easy_cache, write_cache
 
 from gcf.errors import HeadError, RecipeError, UsageError
 from gcf.head.checks import check_head
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS
 from gcf.head.models.invariance import CHECKS
 from gcf.head.models.saved import SavedHead, save_head
 

@@ -18,8 +18,7 @@ from gcf.extract.decoding.jobs import Clip, ClipJob, decode_clips
 from gcf.extract.decoding.preprocess import Geometry
 from gcf.extract.stream.config import ExtractConfig
 from gcf.extract.stream.pipeline import load_network
-from gcf.head.models.build import build_head
-from gcf.head.models.config import head_config
+from gcf.head.models.build import build_head, head_config
 from gcf.head.models.saved import SavedHead
 
 WHOLE = Geometry((48, 64), (48, 64))

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,32 @@ def test_imports_between_the_rooms_of_a_floor_run_one_way(floor):
             if isinstance(node, ast.ImportFrom) and node.module.startswith(f"gcf.{floor}"):
                 there = {room_of(f"{node.module}.{alias.name}", order) for alias in node.names}
                 assert all(order.index(room) <= order.index(here) for room in there), f"{path}: {node.module}"
+
+
+def modules_imported(path: Path, modules: set[str]) -> set[str]:
+    """The modules of gcf that a file imports anywhere, those for types alone left out."""
+    tree = ast.parse(path.read_text())
+    for_types: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for_types |= {id(inner) for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in modules else node.module)
+    return found & modules
+
+
+def test_no_import_comes_round_to_where_it_began():
+    paths = {}
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(("gcf", *path.relative_to(ROOT).with_suffix("").parts))
+        paths[name.removesuffix(".__init__")] = path
+    graph = {name: modules_imported(path, set(paths)) - {name} for name, path in paths.items()}
+    assert sum(map(len, graph.values())) > 500
+    TopologicalSorter(graph).prepare()  # raises CycleError with the way round
 
 
 def test_a_class_name_stands_once_in_the_package():

@@ -26,8 +26,8 @@ from gcf.head.fitting.metrics import binary_loss, score
 from gcf.head.fitting.prediction import log_probabilities
 from gcf.head.fitting.stack import Stack
 from gcf.head.models.baselines import ClipHead
-from gcf.head.models.build import build_head
-from gcf.head.models.config import Protocol, TrainConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import Protocol, TrainConfig
 from gcf.head.models.ensemble import MeanOfHeads
 from gcf.head.models.output import HeadOutput
 from gcf.head.tables.map_difference import map_difference, resampled_map

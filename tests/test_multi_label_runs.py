@@ -23,7 +23,8 @@ from gcf.head.fitting.metrics import score
 from gcf.head.fitting.prediction import Prediction
 from gcf.head.fitting.start import Start
 from gcf.head.fitting.threads import ThreadPool
-from gcf.head.models.config import PRESETS, Protocol, TrainConfig, head_config
+from gcf.head.models.build import head_config
+from gcf.head.models.config import PRESETS, Protocol, TrainConfig
 from gcf.head.models.standard import inner_head
 from gcf.head.transfer import transfer_head
 from gcf.head.trials.plan import Training

@@ -11,8 +11,8 @@ from small_heads import TRAINING, some_head
 import gcf.cli
 from gcf.data.recipe import recipe_sha256
 from gcf.errors import RefusedError, UsageError
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.dense import DenseHead, example
 from gcf.head.models.ensemble import MeanOfHeads
 from gcf.head.models.saved import SavedHead, save_head

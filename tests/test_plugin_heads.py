@@ -15,8 +15,8 @@ import gcf.cli
 from gcf.errors import HeadError, UsageError
 from gcf.head.evaluate import evaluate_head
 from gcf.head.fitting.loss import training_loss
-from gcf.head.models.build import build_head, build_shape
-from gcf.head.models.config import HeadConfig, head_config
+from gcf.head.models.build import build_head, build_shape, head_config
+from gcf.head.models.config import HeadConfig
 from gcf.head.models.output import HeadOutput
 from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.training import train_head

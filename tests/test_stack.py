@@ -15,8 +15,8 @@ from gcf.head.fitting.loss import training_loss
 from gcf.head.fitting.precision import TOLERANCE, try_bfloat16
 from gcf.head.fitting.products import FoldedProduct, Products
 from gcf.head.fitting.stack import Stack
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, TrainConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS, TrainConfig
 from gcf.head.models.output import HeadOutput
 
 pytestmark = pytest.mark.processor

@@ -18,8 +18,8 @@ from gcf.errors import HeadError, UsageError
 from gcf.head.checks import check_head
 from gcf.head.estimator import GCFClassifier
 from gcf.head.evaluate import evaluate_head
-from gcf.head.models.build import build_head
-from gcf.head.models.config import HeadConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import HeadConfig
 from gcf.head.models.ensemble import load_ensemble, load_trained
 from gcf.head.models.head_json import MOST_BYTES, MOST_DEPTH
 from gcf.head.models.saved import SavedHead, load_head, save_head

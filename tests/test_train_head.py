@@ -12,7 +12,8 @@ from gcf.errors import AnnotationError, FeatureFileError, HeadError, RecipeError
 from gcf.explain.reading.evidence import read_video
 from gcf.head.ablation import ablate
 from gcf.head.evaluate import evaluate_head, head_predictions
-from gcf.head.models.config import HeadConfig, Protocol, head_config
+from gcf.head.models.build import head_config
+from gcf.head.models.config import HeadConfig, Protocol
 from gcf.head.models.saved import load_head
 from gcf.head.training import train_head
 

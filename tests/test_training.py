@@ -10,8 +10,8 @@ from gcf.errors import GcfError, UsageError
 from gcf.head.fitting.labelled import label_features
 from gcf.head.fitting.stack import Stack
 from gcf.head.fitting.threads import one_thread
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, TrainConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS, TrainConfig
 
 HEADS = [
     head_config(name, width=16, key_width=8) for name in ("gcf-256", "fusion-only", "attention-only", "gcf-256-g0")

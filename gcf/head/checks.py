@@ -12,8 +12,8 @@ from gcf.data.features import FeatureFile
 from gcf.data.plugin_files import PLUGIN_SUFFIX, line_in, told
 from gcf.data.protocol import Features
 from gcf.errors import UsageError
-from gcf.head.models.build import build_head
-from gcf.head.models.config import PRESETS, HeadConfig, head_config
+from gcf.head.models.build import build_head, head_config
+from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.head_file import refuse_head_file
 from gcf.head.models.invariance import CHECKS, Check, Subject
 from gcf.head.models.sampling import choose_clips

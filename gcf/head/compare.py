@@ -15,7 +15,8 @@ from gcf.data.features import FeatureFile
 from gcf.errors import GcfError, StoppedError, UsageError
 from gcf.head.ablation import Ablation, ablate
 from gcf.head.fitting.metrics import is_right
-from gcf.head.models.config import TrainOptions, head_config, split_options
+from gcf.head.models.build import head_config
+from gcf.head.models.config import TrainOptions, split_options
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.tables.backbones_table import backbones_markdown, comparison_notes
 from gcf.head.tables.statistics import holm, paired_difference

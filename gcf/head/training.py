@@ -22,7 +22,8 @@ from gcf.head.circumstances import audit_splits, circumstances
 from gcf.head.fitting.labelled import LabelledFeatures, film_notes, judge_notes, label_features, make_splits
 from gcf.head.fitting.start import DEFAULT_HEAD, Start, starting_point
 from gcf.head.fitting.tensorboard import TensorBoardLog
-from gcf.head.models.config import HeadConfig, Protocol, TrainOptions, head_config, split_options
+from gcf.head.models.build import head_config
+from gcf.head.models.config import HeadConfig, Protocol, TrainOptions, split_options
 from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
 from gcf.head.tables.calibration_report import calibration_of

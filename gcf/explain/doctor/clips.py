@@ -14,6 +14,7 @@ from gcf.extract.decoding.find import VideoPath
 from gcf.extract.decoding.jobs import Clip, ClipJob
 from gcf.extract.decoding.pool import DecoderPool, Failed
 
+LEAST_VIDEOS = 7  # whose labels are known; fewer cannot reach the verdict's level: 2 / 2^6 = 0.031
 CLIPS_OF_A_VIDEO = (2, 8)  # at least and at most; two are what agreement needs
 
 
@@ -65,8 +66,6 @@ def decode_trial(
 
 def choose_videos(truth: np.ndarray, num_clips: int) -> np.ndarray:
     """Rows of the videos taken: labelled ones alone where there are enough to judge by, spread evenly."""
-    from gcf.explain.doctor.verdict import LEAST_VIDEOS
-
     labelled = np.flatnonzero(truth >= 0)
     rows = labelled if len(labelled) >= LEAST_VIDEOS else np.arange(len(truth))
     wanted = min(len(rows), max(1, num_clips // CLIPS_OF_A_VIDEO[0]))

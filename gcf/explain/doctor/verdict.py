@@ -39,11 +39,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from gcf.explain.doctor.clips import LEAST_VIDEOS
 from gcf.explain.doctor.evidence import Answers
 from gcf.explain.measures.bootstrap import mean_interval
 from gcf.head.tables.statistics import sign_flip_p
 
-LEAST_VIDEOS = 7  # fewer cannot reach LEVEL: 2 / 2^6 = 0.031
 LEVEL = 0.02
 LABELS, AGREEMENT = "labels", "agreement"
 MARGIN = {LABELS: 0.2, AGREEMENT: 0.05}  # nats

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from gcf.explain.doctor.clips import LEAST_VIDEOS
 from gcf.explain.doctor.evidence import Answers
 from gcf.explain.doctor.pixels import PixelTrial, Reaction
-from gcf.explain.doctor.verdict import BETTER, LABELS, LEAST_VIDEOS, UNCLEAR, WORSE, PairedVerdict
+from gcf.explain.doctor.verdict import BETTER, LABELS, UNCLEAR, WORSE, PairedVerdict
 
 KIND = {
     LABELS: "the log probability of each video's true class",

@@ -18,6 +18,7 @@ from gcf.extract.backbones.huggingface_names import place_of
 from gcf.extract.backbones.huggingface_pixels import pixels_of
 from gcf.extract.backbones.huggingface_weights import CLASSIFIER, SAFETENSORS, check_filled, named_tensors, read_weights
 from gcf.extract.backbones.random_weights import SEED
+from gcf.extract.weights.checkpoints import state_sha256
 
 log = logging.getLogger("gcf")
 UNNAMED = re.compile(r"LABEL_\d+")  # what transformers calls a class that nobody named
@@ -104,7 +105,6 @@ def _model(files: Files, config, *, random: bool) -> tuple[nn.Module, dict[str, 
 
 
 def _recipe(files: Files, network: TokenNetwork, config, tensors: dict[str, Tensor], *, random: bool) -> dict:
-    from gcf.extract.backbones.loading import state_sha256  # late: it imports this
 
     name = files.place.name
     if random:

@@ -1,6 +1,5 @@
 """A name and weights in, a network in eval mode with its recipe out."""
 
-import hashlib
 import importlib
 import logging
 import os
@@ -26,7 +25,7 @@ from gcf.extract.backbones.random_weights import SEED, fill_randomly
 from gcf.extract.backbones.registry import BACKBONES, FULL_NAMES, BackboneSpec, find_backbone, widths_of
 from gcf.extract.backbones.temporal import remove_temporal_stride
 from gcf.extract.weights.cache import FILE_SUFFIXES, obtain
-from gcf.extract.weights.checkpoints import load_strictly, read_state_dict
+from gcf.extract.weights.checkpoints import load_strictly, read_state_dict, state_sha256
 from gcf.extract.weights.download import file_sha256
 
 log = logging.getLogger("gcf")
@@ -71,16 +70,6 @@ def build_network(spec: BackboneSpec, *, num_classes: int) -> nn.Module:
     """The network with untrained parameters, on the default device."""
     module = importlib.import_module(f"gcf.extract.backbones.{spec.module}")
     return module.build(spec.name, num_classes=num_classes, width=spec.width)
-
-
-def state_sha256(state: dict[str, Tensor]) -> str:
-    """Hex digest of names, types, shapes and values of a state dict, whatever its order."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _trained_network(spec: BackboneSpec, weights: str | os.PathLike, *, any_width: bool) -> nn.Module:

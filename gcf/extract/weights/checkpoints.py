@@ -5,6 +5,7 @@ names may carry DataParallel's `module.`. Pickles of torch before and after 1.6,
 safetensors.
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -133,3 +134,13 @@ def _described(tensor: Tensor) -> str:
 
 def _first(names: list[str]) -> str:
     return ", ".join(map(cut, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
+
+
+def state_sha256(state: dict[str, Tensor]) -> str:
+    """Hex digest of names, types, shapes and values of a state dict, whatever its order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

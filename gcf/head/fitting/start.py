@@ -6,7 +6,8 @@ from torch import nn
 
 from gcf.errors import UsageError
 from gcf.head.fitting.labelled import LabelledFeatures
-from gcf.head.models.config import HeadConfig, TrainConfig, head_config
+from gcf.head.models.build import head_config
+from gcf.head.models.config import HeadConfig, TrainConfig
 from gcf.head.models.saved import SavedHead, given_or_loaded
 from gcf.head.models.standard import Standardised, inner_head
 

@@ -1,13 +1,41 @@
-"""A head from its config, with weights that a seed decides."""
+"""A head's config by its name, and a head from its config, with weights that a seed decides."""
+
+import os
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from gcf.head.models.config import HeadConfig
+from gcf.data.plugin_files import PLUGIN_SUFFIX
+from gcf.errors import UsageError
+from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.initial import initialise
 from gcf.head.models.kinds import KINDS
-from gcf.head.models.plugin import build_plugin
+from gcf.head.models.plugin import build_plugin, plugin_config
 from gcf.head.models.standard import Standardised
+
+
+def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:
+    """The preset of that name, a user's own head from its file, or the config itself; with some fields changed.
+
+    Raises UsageError for a name that is not known and a file that is no head.
+
+    >>> head_config("gcf-256", gate="token").fixed_clips is None
+    True
+    """
+    if isinstance(head, str | os.PathLike):
+        head = os.fspath(head)
+        if head.endswith(PLUGIN_SUFFIX):
+            head = plugin_config(head)
+        elif head in PRESETS:
+            head = PRESETS[head]
+        else:
+            raise UsageError(f"unknown head {head!r}; known: {', '.join(PRESETS)}, or a plug-in's FILE.py")
+    if "gate" in changes and head.kind != "gcf":
+        raise UsageError(f"head {head.name} has no gate to choose")
+    if changes.get("gate") == "none" and head.residual == "fused":
+        changes = {"residual": "none"} | changes  # without a gate, b_i beside itself would only be doubled
+    return replace(head, **changes)
 
 
 def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, seed: int = 0) -> nn.Module:

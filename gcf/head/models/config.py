@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from gcf.data.options import require_known
-from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import UsageError
 from gcf.head.models.kinds import KINDS
 
@@ -117,31 +116,6 @@ PRESETS = {
     for kind, known in _KINDS_LISTED
     for name, changes in known.presets.items()
 }
-
-
-def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:
-    """The preset of that name, a user's own head from its file, or the config itself; with some fields changed.
-
-    Raises UsageError for a name that is not known and a file that is no head.
-
-    >>> head_config("gcf-256", gate="token").fixed_clips is None
-    True
-    """
-    if isinstance(head, str | os.PathLike):
-        head = os.fspath(head)
-        if head.endswith(PLUGIN_SUFFIX):
-            from gcf.head.models.plugin import plugin_config  # it runs the file, which wants torch
-
-            head = plugin_config(head)
-        elif head in PRESETS:
-            head = PRESETS[head]
-        else:
-            raise UsageError(f"unknown head {head!r}; known: {', '.join(PRESETS)}, or a plug-in's FILE.py")
-    if "gate" in changes and head.kind != "gcf":
-        raise UsageError(f"head {head.name} has no gate to choose")
-    if changes.get("gate") == "none" and head.residual == "fused":
-        changes = {"residual": "none"} | changes  # without a gate, b_i beside itself would only be doubled
-    return replace(head, **changes)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 
 from gcf.errors import UsageError
 from gcf.head.fitting.start import fit_to_clips
-from gcf.head.models.config import GATES, PRESETS, RESIDUALS, HeadConfig, TrainConfig, head_config
+from gcf.head.models.build import head_config
+from gcf.head.models.config import GATES, PRESETS, RESIDUALS, HeadConfig, TrainConfig
 from gcf.head.models.kinds import KINDS
 
 CENTRAL = "central"
