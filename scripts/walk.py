@@ -47,7 +47,8 @@ class Walk:
         self.calls: dict[tuple[str, str], None] = {}
         self.on_the_way: dict[tuple[str, str], None] = {}
 
-    def __call__(self, frame, event: str, argument) -> None:
+    def __call__(self, frame, event: str, _: object) -> None:
+        """Take a call, as sys.setprofile tells it."""
         if event != "call":
             return
         name = frame.f_code.co_qualname
@@ -68,6 +69,7 @@ class Walk:
                 frame = frame.f_back
 
     def follow(self, command: Callable[[], object]) -> None:
+        """Run a command and take its calls."""
         threading.setprofile(self)
         sys.setprofile(self)
         try:
@@ -77,6 +79,7 @@ class Walk:
             threading.setprofile(None)
 
     def print(self) -> None:
+        """Print the stays, and both counts."""
         stays: list[tuple[str, list[str]]] = []
         for file, function in self.calls:
             if not stays or stays[-1][0] != file:
@@ -104,6 +107,7 @@ def _function(frame) -> tuple[str, str] | None:
 
 
 def ablate(folder: Path, milestones: tuple[str, ...]) -> Walk:
+    """A comparison on a small synthetic feature file."""
     from caches import easy_cache
 
     from gcf.head.ablation import ablate
@@ -115,6 +119,7 @@ def ablate(folder: Path, milestones: tuple[str, ...]) -> Walk:
 
 
 def extract(folder: Path, milestones: tuple[str, ...]) -> Walk:
+    """An extraction of six small videos."""
     from videos import write_folder
 
     from gcf.extract.extractor import extract_videos
@@ -127,6 +132,7 @@ def extract(folder: Path, milestones: tuple[str, ...]) -> Walk:
 
 
 def localize(folder: Path, milestones: tuple[str, ...]) -> Walk:
+    """Intervals from a small synthetic feature file."""
     from caches import easy_cache
 
     from gcf.explain.localize import localize_videos

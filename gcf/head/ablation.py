@@ -27,8 +27,9 @@ from gcf.head.tables.summary import seed_entry, summarise
 from gcf.head.tables.units import independent_units
 from gcf.head.training import PREDICTIONS
 from gcf.head.trials.arms import REFERENCE, Comparison, comparison, heads_comparison
-from gcf.head.trials.experiment import Experiment, Outcome
+from gcf.head.trials.experiment import Experiment
 from gcf.head.trials.grid import grid_comparison, parse_grid
+from gcf.head.trials.outcome import Outcome
 from gcf.head.trials.result_cache import ResultCache
 from gcf.head.trials.results import ensemble
 from gcf.head.trials.store import open_store

@@ -31,7 +31,8 @@ from gcf.head.tables.plots import plot_training
 from gcf.head.tables.summary import describe, history_rows, seed_entry, summarise
 from gcf.head.tables.units import independent_units
 from gcf.head.trials.arms import Arm
-from gcf.head.trials.experiment import Experiment, Outcome
+from gcf.head.trials.experiment import Experiment
+from gcf.head.trials.outcome import Outcome
 from gcf.head.trials.results import EvaluationSet, SeedResult, ensemble
 from gcf.head.trials.store import features_digest, split_digest
 from gcf.head.unplaced import forgotten_at_the_end, is_there, take, unplaced_run, write_run
@@ -113,8 +114,8 @@ def train_head(
         metrics |= _figures(experiment, outcome, protocol, found_leaks) | {"audit": leaks}
         metrics["seeds"] = []
         for result in results:
-            heads = [places[result.seed, n] for n in range(len(splits))]
-            metrics["seeds"].append(seed_entry(result, PREDICTIONS) | {"heads": heads})
+            of_splits = [places[result.seed, n] for n in range(len(splits))]
+            metrics["seeds"].append(seed_entry(result, PREDICTIONS) | {"heads": of_splits})
         if folder is not None:
 
             def write(place: Path) -> None:

@@ -4,11 +4,9 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from gcf.data.splits import Split
@@ -25,6 +23,7 @@ from gcf.head.fitting.threads import ThreadPool, is_small, one_thread, side_by_s
 from gcf.head.models.build import build_shape
 from gcf.head.models.config import TrainConfig
 from gcf.head.trials.arms import Arm
+from gcf.head.trials.outcome import Failure, Outcome, SplitOutcome
 from gcf.head.trials.plan import BatchGroup, Training, plan_split
 from gcf.head.trials.result_cache import NoCache, ResultCache
 from gcf.head.trials.results import EvaluationSet, SeedResult, merge
@@ -33,45 +32,6 @@ from gcf.head.trials.split_session import ClosedFormFit, SplitSession
 
 log = logging.getLogger(__name__)
 Listener = Callable[[str, int, str, dict], None]  # of validations: arm, seed, split, history row
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an arm gave no result."""
-
-    arm: str
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """results: one per seed for each arm that did not fail; failures: why the others did, by arm.
-
-    heads: {(arm, seed, split): the trained head}, where they were asked for. notes: what was chosen
-    by itself.
-    """
-
-    results: dict[str, list[SeedResult]]
-    failures: dict[str, str]
-    heads: dict[tuple[str, int, int], nn.Module]
-    notes: list[str]
-
-
-@dataclass(frozen=True, eq=False)
-class SplitOutcome:
-    """What arms gave on one split: results and heads by (arm, seed), and failures."""
-
-    results: dict[tuple[str, int], SplitResult] = field(default_factory=dict)
-    heads: dict[tuple[str, int], nn.Module] = field(default_factory=dict)
-    failures: tuple[Failure, ...] = ()
-
-    def joined(self, other: "SplitOutcome") -> "SplitOutcome":
-        """Both; where both know a result, the other's."""
-        return SplitOutcome(
-            results=self.results | other.results,
-            heads=self.heads | other.heads,
-            failures=self.failures + other.failures,
-        )
 
 
 class Experiment:
