@@ -25,18 +25,65 @@ from gcf.terminal import guarded
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
 
-@click.group(context_settings=HELP)
+SECTIONS = {  # each command with what it does in a line of at most 64 characters
+    "Extract": (
+        (features.extract, "Cache the clip descriptors of videos in one HDF5 file."),
+        (networks.backbones, "List the clip networks and their published weights."),
+        (networks.weights, "List, show and fetch published weights."),
+    ),
+    "Train and compare": (
+        (heads.train_head, "Train a head on cached descriptors, judge it once at the end."),
+        (heads.ablate, "Compare heads over the same videos, splits, clips and seeds."),
+        (compare.compare, "Compare backbones: one row for each feature file."),
+        (transfer.transfer, "Train on one data set, then the last layer on another."),
+        (heads.evaluate, "Judge a trained head on labelled videos."),
+        (checks.check_head, "Check a head of your own before you rely on it."),
+        (networks.complexity, "Count parameters and MACs of backbones and heads."),
+    ),
+    "Look": (
+        (report.report, "Make pages of a run: tables, pictures, players."),
+        (localizing.localize, "Say when, where and why a head sees its classes."),
+        (videos.predict, "Show the most probable classes of new videos."),
+    ),
+    "Files": (
+        (features.info, "Say in words what a feature file holds."),
+        (checking.verify, "Read all of a feature file, and say what cannot be."),
+        (checking.diff, "Say what differs between two feature files."),
+        (features.merge, "Merge the feature files of several machines."),
+        (features.export, "Write descriptors as plain arrays or text."),
+        (export.export_head, "Write a trained head as ONNX."),
+    ),
+    "Help": (
+        (videos.demo, "Show the whole road on synthetic videos, without a network."),
+        (features.demo_videos, "Make synthetic videos whose truth is known."),
+        (doctor.doctor, "Check that gcf works here, and that weights fit their pixels."),
+    ),
+}
+
+
+class SectionedGroup(click.Group):
+    """A group whose help lists its commands in sections."""
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(str(command.name), text) for command, text in commands])
+
+
+@click.group(cls=SectionedGroup, context_settings=HELP)
 @click.version_option(__version__, prog_name="gcf")
 def cli() -> None:
     """Video action recognition in two stages: cache clip descriptors once, compare heads on them in minutes.
 
     \b
-    gcf extract videos/ feats.h5 --backbone resnext101    run a frozen 3D CNN over every clip
-    gcf train-head feats.h5 -o run                        train GCF-Net's head on the cached descriptors
-    gcf ablate feats.h5 -o table                          compare it with C-Clip, D-Clips and single modules
+    gcf extract videos/ feats.h5 --backbone x3d_s    once
+    gcf ablate feats.h5 -o table                     as often as you like
+    gcf train-head feats.h5 -o run                   a head to keep
+    gcf predict run new/                             what new videos show
 
-    Exit codes: 0 all well, 1 an error, 2 wrong usage, 3 finished but some videos failed, 4 refused before work,
-    5 stopped early and can be resumed, 129, 130 and 143 stopped by a signal.
+    Every command explains itself: gcf COMMAND -h. Exit codes: 0 all well, 1 an error, 2 wrong usage, 3 finished but
+    some videos failed, 4 refused before work, 5 stopped early and can be resumed, 129, 130 and 143 stopped by a signal.
     """
 
 
@@ -50,14 +97,8 @@ def run(args: Sequence[str] | None = None) -> int:
     return guarded(lambda: cli.main(args, prog_name="gcf", standalone_mode=False))
 
 
-for command in (
-    *(features.extract, features.merge, features.info, checking.verify, checking.diff),
-    *(features.export, features.demo_videos),
-    *(heads.train_head, heads.ablate, compare.compare, heads.evaluate, checks.check_head, report.report),
-    *(videos.predict, localizing.localize, videos.demo),
-    *(transfer.transfer, export.export_head),
-    *(networks.backbones, networks.weights, networks.complexity, doctor.doctor),
-):
+for command, text in (entry for commands in SECTIONS.values() for entry in commands):
+    command.short_help = text
     cli.add_command(command)
 
 

@@ -415,3 +415,35 @@ def test_a_head_without_a_gate_is_the_fusion_alone(features, tmp_path, invoke):
         assert code == 0, err
         scores.append(json.loads(out)["loss"])
     assert scores[0] == scores[1]
+
+
+def test_help_lists_every_command_in_a_section_in_lines_of_80(invoke):
+    code, out, _ = invoke("-h")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    titles = [line[:-1] for line in out.splitlines() if line and not line.startswith(" ") and line.endswith(":")]
+    assert titles == ["Options", "Extract", "Train and compare", "Look", "Files", "Help"]
+    listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and line.strip()}
+    assert set(gcf.cli.cli.commands) <= listed
+    assert "..." not in out.partition("Extract:")[2]
+
+
+def test_python_m_gcf_is_gcf():
+    run = subprocess.run([sys.executable, "-m", "gcf", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"gcf, version {gcf.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("extract", "VIDEOS", "f.h5", "--backbone", "resnet101"), "did you mean resnext101"),
+        (("check-head", "gcf-265"), "did you mean gcf-256"),
+        (("extrakt",), "extract"),
+        (("extract", "--bakbone", "x"), "--backbone"),
+    ],
+)
+def test_the_nearest_name_is_offered(invoke, folder, tmp_path, monkeypatch, args, hint):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = invoke(*[str(folder) if arg == "VIDEOS" else arg for arg in args])
+    assert code == 2
+    assert hint in out + err

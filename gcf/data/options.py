@@ -1,4 +1,4 @@
-"""Keyword options of the public functions: unknown ones are named, with the nearest known."""
+"""What is not known is named, with the nearest that is: options, backbones, heads, classes."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -16,6 +16,15 @@ def require_known(options: Mapping[str, object], known: Iterable[str]) -> None:
     names = list(known)
     for name in options:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
+            hint = did_you_mean(name, names) or f"known: {', '.join(sorted(names))}"
             raise UsageError(f"unknown option {name!r}; {hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the up to three known names that are most alike, "" where none is.
+
+    >>> did_you_mean("gcf-265", ["gcf-256", "mean"])
+    'did you mean gcf-256?'
+    """
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else ""

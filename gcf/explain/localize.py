@@ -11,6 +11,7 @@ from gcf._version import __version__
 from gcf.data.boxes import read_boxes
 from gcf.data.folder import locked_folder
 from gcf.data.looks import looks_notes, record_look
+from gcf.data.options import did_you_mean
 from gcf.data.schema import VideoFeatures, id_key
 from gcf.errors import AnnotationError, UsageError
 from gcf.explain.files.localization_files import video_entry
@@ -207,7 +208,8 @@ def _wanted(judged: AnnotatedTruth | None, subset: str | None, ids: Sequence[str
 def _check_classes(classes: Sequence[str], config: LocalizeConfig, judged: AnnotatedTruth | None) -> None:
     """Raise UsageError or AnnotationError unless the head has the class to show, and one of the truth's."""
     if config.label is not None and config.label not in classes:
-        raise UsageError(f"class {config.label!r} is none of this head's: {', '.join(classes)}")
+        hint = did_you_mean(config.label, classes) or f"they are {', '.join(classes)}"
+        raise UsageError(f"class {config.label!r} is none of this head's; {hint}")
     if judged is not None:
         judged.check_classes(classes)
 

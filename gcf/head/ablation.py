@@ -11,6 +11,7 @@ from typing import Unpack
 import numpy as np
 
 from gcf.data.features import FeatureFile
+from gcf.data.options import did_you_mean
 from gcf.data.splits import Split
 from gcf.errors import GcfError, UsageError
 from gcf.head.ablation_files import write_ablation
@@ -99,8 +100,11 @@ def ablate(
     data = label_features(features, protocol.annotations, **protocol.labels)
     splits, notes = _splits(data, protocol)
     compared = _comparison(preset, heads, grid, train, data)
-    if reference not in (arm.name for arm in compared.arms):
-        raise UsageError(f"no arm is called {reference}; known: {', '.join(arm.name for arm in compared.arms)}")
+    names = [arm.name for arm in compared.arms]
+    if reference not in names:
+        hint = did_you_mean(reference, names)
+        known = f"known: {', '.join(names)}"
+        raise UsageError(" ".join(filter(None, [f"no arm is called {reference};", hint, known])))
     leaks, found_leaks = audit_splits(data, splits) if audit else (None, [])
     seeds = [train.seed + i for i in range(protocol.seeds or DEFAULT_SEEDS)]
     store, *refusal = _open_store(data) if reuse else (None,)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gcf.data.features import FeatureFile
+from gcf.data.options import did_you_mean
 from gcf.data.plugin_files import PLUGIN_SUFFIX, line_in, told
 from gcf.data.protocol import Features
 from gcf.errors import UsageError
@@ -91,7 +92,8 @@ def _found(
     text = os.fspath(head)
     known = text in PRESETS or text.endswith(PLUGIN_SUFFIX)
     if not known and not os.path.exists(text):
-        raise UsageError(f"{text}: no folder of a trained head, no plug-in and no preset ({', '.join(PRESETS)})")
+        hint = did_you_mean(text, PRESETS) or f"presets: {', '.join(PRESETS)}"
+        raise UsageError(f"{text}: no folder of a trained head, no plug-in and no preset; {hint}")
     if not known:
         return load_head(text, head_file=head_file)
     refuse_head_file(head_file, text)

@@ -1,8 +1,8 @@
 """The backbones by name: one dict of specs. Knows their facts, builds nothing, imports no torch."""
 
-import difflib
 from dataclasses import dataclass
 
+from gcf.data.options import did_you_mean
 from gcf.errors import UsageError
 
 S3D_POOL = "its last pool spans two frames, without padding"
@@ -129,12 +129,11 @@ def find_backbone(name: str) -> BackboneSpec:
     """
     spec = BACKBONES.get(FULL_NAMES.get(name, name))
     if spec is None:
-        near = difflib.get_close_matches(name, BACKBONES, n=3)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UsageError(
-            f"unknown backbone {name!r}; {hint}known: {', '.join(BACKBONES)}; or the path of a plug-in, FILE.py; "
-            "or hf: and a Hugging Face repository or folder"
+        hint = did_you_mean(name, BACKBONES)
+        known = (
+            f"known: {', '.join(BACKBONES)}; or the path of a plug-in, FILE.py; or hf: and a Hugging Face repository"
         )
+        raise UsageError(" ".join(filter(None, [f"unknown backbone {name!r};", hint, f"{known} or folder"])))
     return spec
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from gcf.data.options import did_you_mean
 from gcf.data.plugin_files import PLUGIN_SUFFIX
 from gcf.errors import UsageError
 from gcf.head.models.config import PRESETS, HeadConfig
@@ -30,7 +31,9 @@ def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:
         elif head in PRESETS:
             head = PRESETS[head]
         else:
-            raise UsageError(f"unknown head {head!r}; known: {', '.join(PRESETS)}, or a plug-in's FILE.py")
+            known = f"known: {', '.join(PRESETS)}, or a plug-in's FILE.py"
+            hint = did_you_mean(head, PRESETS)
+            raise UsageError(" ".join(filter(None, [f"unknown head {head!r};", hint, known])))
     if "gate" in changes and head.kind != "gcf":
         raise UsageError(f"head {head.name} has no gate to choose")
     if changes.get("gate") == "none" and head.residual == "fused":

@@ -1,0 +1,5 @@
+"""`python -m gcf` is `gcf`."""
+
+from gcf.cli import main
+
+main()
