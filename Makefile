@@ -1,11 +1,12 @@
 # make test: from a clean checkout to a green suite. make check: the same checks in an environment that exists.
 # make avx2: the tests that depend on the processor, on one with AVX2 and no more, whatever this one has.
+# make quick: the tests that take no time, without lint and types. make docs: the documentation as a site, in site/.
 # make demo: the environment, then `gcf demo` in the folder gcf-demo.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test check avx2 lint types demo clean
+.PHONY: test check quick avx2 lint types docs demo clean
 
 test: $(VENV)/.installed
 	$(MAKE) check
@@ -18,6 +19,9 @@ $(VENV)/.installed: pyproject.toml
 check: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
 avx2: $(VENV)/.installed
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n 2 --dist loadfile -m processor
 
@@ -28,8 +32,11 @@ lint:
 	$(BIN)/ruff check gcf tests benchmarks scripts
 	$(BIN)/ruff format --check gcf tests benchmarks scripts
 
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 demo: $(VENV)/.installed
 	$(BIN)/gcf demo gcf-demo
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .ruff_cache

@@ -88,7 +88,9 @@ def test_a_second_run_uses_what_is_there(made, monkeypatch):
     for name in ("train_head", "ablate"):
         monkeypatch.setattr(demo, name, never)
     lasting = [p for p in made.folder.rglob("*") if p.suffix in (".mp4", ".safetensors", ".csv")]
-    before = {p: p.stat().st_mtime_ns for p in lasting if p.parent.name != "seen"}  # its tables are written anew
+    before = {
+        p: p.stat().st_mtime_ns for p in lasting if p.parent.name not in ("first", "seen")
+    }  # their tables are written anew
     told = []
     again = run_demo(made.folder, say=told.append, **SMALL)
     assert sum(text == "there already" for text in told) == 2
@@ -125,6 +127,28 @@ def test_what_no_longer_holds_is_done_again(made, monkeypatch):
     gcf.train_head(made.folder / "feats.h5", made.folder / "run", head="mean", overwrite=True)  # somebody's own
     assert again() == ["train_head"]
     assert again() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], (300, 5)), (["--quick"], (120, 2)), (["--quick", "--seeds", "3"], (120, 3)), (["--videos", "60"], (60, 5))],
+)
+def test_quick_is_fewer_videos_and_seeds_unless_they_are_given(monkeypatch, tmp_path, options, expected):
+    asked = []
+
+    def noted(folder, *, videos, seeds, seed, say, progress):
+        asked.append((videos, seeds))
+        raise RefusedError("that is all")
+
+    monkeypatch.setattr(demo, "_demo", noted)
+    assert gcf.cli.run(["demo", str(tmp_path / "d"), *options]) == 4
+    assert asked == [expected]
+
+
+def test_the_first_page_comes_before_the_videos_for_training(told, made):
+    order = [words[:1] + words[-1:] for words in commands(told)]
+    assert [words[0] for words in order[:4]] == ["demo-videos", "localize", "report", "demo-videos"]
+    assert (made.folder / "first" / "index.html").exists()
 
 
 def test_a_folder_that_no_demo_began_is_left_alone(tmp_path):

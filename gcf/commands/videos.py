@@ -57,15 +57,16 @@ def predict(head, videos, as_json, **options):
 
 @click.command()
 @click.argument("folder", type=path_type(), metavar="[DIR]", default="gcf-demo")
-@click.option("--videos", default=600, help="How many to make.")
-@click.option("--seeds", default=5, help="How many to compare the heads with.")
+@click.option("--videos", type=int, help="How many to make.  [default: 300]")
+@click.option("--seeds", type=int, help="How many to compare the heads with.  [default: 5]")
+@click.option("--quick", is_flag=True, help="120 videos and 2 seeds: every step, too few to tell heads apart.")
 @click.option("--seed", default=0, help="Of the videos.")
 @json_option
 def demo(folder, as_json, **options):
     """Show the whole road on synthetic videos in DIR (gcf-demo), each step with its command; needs no network.
 
-    Makes videos, extracts with the small backbone that comes with gcf, trains and compares heads, classifies a new
-    video, draws pictures. Minutes on two cores; the same command again uses what is there.
+    Shows a page of one video first, then makes more, extracts with the small backbone that comes with gcf, trains and
+    compares heads, classifies the first video, draws pictures. The same command again uses what is there.
     """
     from gcf.explain.demo import run_demo
 

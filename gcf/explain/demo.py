@@ -27,6 +27,7 @@ from gcf.head.training import train_head
 
 BACKBONE, WEIGHTS = "shufflenetv2_0.25x", "primitives"
 LEAST_VIDEOS = 60
+WHOLE, QUICK = {"videos": 300, "seeds": 5}, {"videos": 120, "seeds": 2}
 ORDER = ("c-clip", "d-clips", "gcf-256")  # of the paper's Table 2
 SIGNIFICANT = 0.01
 FORMAT, STAMPS = "gcf-demo", "demo.json"
@@ -50,18 +51,23 @@ class Demo:
 def run_demo(
     folder: str | os.PathLike = "gcf-demo",
     *,
-    videos: int = 600,
-    seeds: int = 5,
+    videos: int | None = None,
+    seeds: int | None = None,
     seed: int = 0,
+    quick: bool = False,
     say: Callable[[str], object] = str,  # str: silence
     progress: bool = False,
 ) -> Demo:
-    """Make synthetic videos, extract, train, compare, and classify a new video; all in `folder`.
+    """Look at a new synthetic video, make more, extract, train, compare, and classify it; all in `folder`.
 
-    What an earlier run in the same folder has finished is used again. `say` gets the text of every step. Nothing is
-    fetched: the backbone comes with gcf. Raises UsageError for fewer than 60 videos (each class is to have some in
+    videos, seeds: how many; 300 and 5 unless given, 120 and 2 with `quick`, which shows every step and cannot tell
+    heads apart. What an earlier run in the same folder has finished is used again. `say` gets the text of every step.
+    Nothing is fetched: the backbone comes with gcf. Raises UsageError for fewer than 60 videos (each class is to have some in
     every subset that matters), RefusedError for a folder with something else in it.
     """
+    usual = QUICK if quick else WHOLE
+    videos = usual["videos"] if videos is None else videos
+    seeds = usual["seeds"] if seeds is None else seeds
     if videos < LEAST_VIDEOS or seeds < 1 or seed < 0:
         wanted = f"at least {LEAST_VIDEOS} videos, one seed, and a seed of 0 or more"
         raise UsageError(f"the demo needs {wanted}; got {videos = }, {seeds = }, {seed = }")
@@ -81,7 +87,20 @@ def _demo(
     begun, demo = time.monotonic(), _Steps.begin(Path(folder), say)
     made, features, run, table = (demo.folder / name for name in ("videos", "feats.h5", "run", "table"))
 
-    demo.step("Synthetic videos with known truth", "demo-videos", made, videos=videos, seed=seed)
+    new, first = demo.folder / "new", demo.folder / "first"
+    demo.step("A synthetic video, whose truth is known", "demo-videos", new, videos=1, seed=seed + 1)
+    unseen = write_demo_videos(new, videos=1, seed=seed + 1)
+    say(unseen.describe())
+    known = {"backbone": BACKBONE, "weights": WEIGHTS, "overwrite": True}
+    demo.step("What the backbone alone sees in it: 11 motions", "localize", "backbone", new, output=first, **known)
+    glimpse = localize_videos("backbone", new, first, **known)
+    say(glimpse.describe())
+    demo.step("A page to look at while the rest is made", "report", first)
+    say(str(write_pages(first)[0]))
+
+    demo.step(
+        "More of them, in ten classes: which two actions a video shows", "demo-videos", made, videos=videos, seed=seed
+    )
     found = write_demo_videos(made, videos=videos, seed=seed, progress=progress)
     say(found.describe())
 
@@ -102,12 +121,11 @@ def _demo(
     ordering = paper_ordering(rows)
     say(f"{(table / 'table.md').read_text('utf-8')}\n{ordering}\nin {table}")
 
-    new, pictures = demo.folder / "new", demo.folder / "pictures"
-    demo.step("A video that none of this has seen", "demo-videos", new, videos=1, seed=seed + 1)
-    unseen = write_demo_videos(new, videos=1, seed=seed + 1)
-    say(unseen.describe())
+    pictures = demo.folder / "pictures"
     drawn = {"pictures": pictures, "truth": unseen.truth}
-    demo.step("Classify it, and draw what the head saw", "predict", run, new, **drawn)
+    demo.step(
+        "Classify the first video, which the head has not seen, and draw what it saw", "predict", run, new, **drawn
+    )
     prediction = predict_videos(run, new, **drawn)
     say(describe(prediction))
 
@@ -121,7 +139,8 @@ def _demo(
 
     seconds = time.monotonic() - begun
     say(_next(demo.folder, seconds))
-    complete = summary.complete and localized.complete and not any(p.error or p.note for p in prediction)
+    seen_whole = glimpse.complete and localized.complete
+    complete = summary.complete and seen_whole and not any(p.error or p.note for p in prediction)
     return Demo(demo.folder, rows, ordering, prediction, complete, seconds)
 
 
@@ -205,7 +224,7 @@ class _Steps:
         with atomic_file(self.folder / STAMPS) as file:
             file.write(json.dumps({"format": FORMAT, "stamps": self.stamps}, indent=1).encode())
 
-    def step(self, title: str, command: str, *places: Path, **options) -> None:
+    def step(self, title: str, command: str, *places: str | Path, **options) -> None:
         """Announce a step and show the command line that does it."""
         self.count += 1
         words = ["gcf", command, *map(str, places)]
