@@ -156,3 +156,14 @@ def test_the_api_page_has_every_public_name():
     page = (ROOT / "docs" / "api.md").read_text()
     shown = {line.rpartition(".")[2] for line in page.splitlines() if line.startswith("::: ")}
     assert shown == set(gcf.__all__) - {"__version__"}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "docs" / "tutorial.ipynb", 4)
+    shown = sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert shown == 3
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=800, kernel_name="python3", resources=place).execute()
+    assert (tmp_path / "gcf-tutorial" / "table" / "table.md").exists()
