@@ -91,7 +91,7 @@ def _demo(
     demo.step("A synthetic video, whose truth is known", "demo-videos", new, videos=1, seed=seed + 1)
     unseen = write_demo_videos(new, videos=1, seed=seed + 1)
     say(unseen.describe())
-    known = {"backbone": BACKBONE, "weights": WEIGHTS, "overwrite": True}
+    known: dict = {"backbone": BACKBONE, "weights": WEIGHTS, "overwrite": True}
     demo.step("What the backbone alone sees in it: 11 motions", "localize", "backbone", new, output=first, **known)
     glimpse = localize_videos("backbone", new, first, **known)
     say(glimpse.describe())

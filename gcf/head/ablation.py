@@ -213,10 +213,11 @@ def _metrics(experiment: Experiment, outcome: Outcome, compared: Comparison, ref
         row["temperature"], row["ece"] = (measured["temperature"], measured["ece_before"]) if measured else (None, None)
     metrics = {"judged_on": evaluated.subset, "rows": rows, "precision": outcome.notes}
     metrics["clip_classifier"] = "linear" if backbone_columns(experiment.data) is None else "backbone"
-    metrics["arms"] = {}
-    for name, of_arm in results.items():
-        seeds = [seed_entry(result, PREDICTIONS) for result in of_arm]
-        metrics["arms"][name] = summarise(of_arm) | {"ensemble": ensembles[name], "seeds": seeds}
+    arms: dict[str, dict] = {}
+    for name, seed_results in results.items():
+        seeds = [seed_entry(result, PREDICTIONS) for result in seed_results]
+        arms[name] = summarise(seed_results) | {"ensemble": ensembles[name], "seeds": seeds}
+    metrics["arms"] = arms
     metrics["calibration"] = {name: measured for name, measured in calibration.items() if measured}
     if compared.axis:
         metrics["sweep"] = {"axis": compared.axis, "values": compared.values, "lines": compared.lines}

@@ -62,7 +62,8 @@ class _Judged:
 
     def right(self, head: str) -> np.ndarray:
         """Which videos a head has right with each seed (S, n)."""
-        return is_right(self.predictions[f"{head}.predicted"], self.predictions["labels"])
+        saved = self.predictions or {}
+        return is_right(saved[f"{head}.predicted"], saved["labels"])
 
     def by_chance(self, head: str) -> bool:
         """Whether there is chance in a head's training."""

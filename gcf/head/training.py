@@ -112,10 +112,11 @@ def train_head(
         places = {key: _place(key, len(seeds), len(splits)) for key in heads}
         metrics = {"format": FORMAT, "kind": "train-head"} | settings
         metrics |= _figures(experiment, outcome, protocol, found_leaks) | {"audit": leaks}
-        metrics["seeds"] = []
+        of_seeds: list[dict] = []
         for result in results:
             of_splits = [places[result.seed, n] for n in range(len(splits))]
-            metrics["seeds"].append(seed_entry(result, PREDICTIONS) | {"heads": of_splits})
+            of_seeds.append(seed_entry(result, PREDICTIONS) | {"heads": of_splits})
+        metrics |= {"seeds": of_seeds}
         if folder is not None:
 
             def write(place: Path) -> None:

@@ -108,8 +108,8 @@ def read_hmdb51(folder: Path, files: Sequence[Path], *, split: str | None, defau
                 labels.add(name, Annotation(label), place)
                 _put(splits[str(number)], name, HMDB51_SUBSETS[code[0]], place)
     used = {}
-    for number, subsets in splits.items():
-        used[number] = {video: subset for video, subset in subsets.items() if subset}
+    for name, subsets in splits.items():
+        used[name] = {video: subset for video, subset in subsets.items() if subset}
     return _with_splits(labels, tuple(classes), used, split=split, default=default)
 
 

@@ -85,5 +85,5 @@ def filtered(cards: Sequence[Card]) -> Filtered:
     counts = Counter(label for one in cards for label in one.labels)
     classes = sorted(counts.items())
     numbers = {name: number for number, (name, _) in enumerate(classes)}
-    of_cards = [list(map(numbers.get, one.labels)) for one in cards]
+    of_cards = [list(map(numbers.__getitem__, one.labels)) for one in cards]
     return Filtered(classes, of_cards)

@@ -56,7 +56,8 @@ class Stack:
         for name, value in heads[0].named_buffers():
             if all(torch.equal(values[name], value) for values in of_heads):
                 self.common[name] = value
-        self.fixed, self.weights = {}, {}
+        self.fixed: dict[str, Tensor] = {}
+        self.weights: dict[str, Tensor] = {}
         for name in of_heads[0]:
             if name in self.common:
                 continue

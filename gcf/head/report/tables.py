@@ -1,6 +1,6 @@
 """The tables of a report as columns and text cells: only columns that say something are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -88,16 +88,16 @@ def _interval(row: dict, prefix: str = "") -> str:
     return "" if low is None else f"{points(low)} to {points(high)}"
 
 
-def _uncorrected_p(row: dict) -> str:
+def _uncorrected_p(row: Mapping) -> str:
     """Where there is a corrected one it stands in a column of its own."""
     return p_value(row.get("p")) if row.get("p_holm") is None else ""
 
 
-def _share(row: dict) -> str:
+def _share(row: Mapping) -> str:
     return "" if row.get("k") is None else f"{row['k']}/{row['n']}"
 
 
-def _gained_and_lost(row: dict) -> str:
+def _gained_and_lost(row: Mapping) -> str:
     return "" if row.get("gained") is None else f"{row['gained']} / {row['lost']}"
 
 

@@ -75,9 +75,10 @@ def merge(seed: int, parts: Sequence[SplitResult], splits: Sequence[Split], eval
     metrics = pooled_metrics(parts, labels) if labels.ndim == 1 else score(logs, labels)
     if parts[0].gate:
         sizes = [part.metrics["n"] for part in parts]  # videos count alike, in whatever fold they are
-        metrics["gate"] = {}
+        gate = {}
         for name in parts[0].gate:
-            metrics["gate"][name] = float(np.average([part.gate[name] for part in parts], weights=sizes))
+            gate[name] = float(np.average([part.gate[name] for part in parts], weights=sizes))
+        metrics |= {"gate": gate}
     return SeedResult(
         seed=seed,
         metrics=metrics,
