@@ -28,6 +28,7 @@ def compared(tmp_path_factory):
     return features, folder / "run", found
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_as_designed_and_says_the_same_everywhere(compared):
     _, folder, found = compared
     names = {p.name for p in folder.iterdir()}
@@ -78,6 +79,7 @@ def test_every_arm_judges_every_video_once_a_seed(compared):
             assert len(seed["folds"]) == 3
 
 
+@pytest.mark.slow
 def test_an_arm_is_what_train_head_gives_with_the_same_seed(compared):
     features, folder, _ = compared
     saved = np.load(folder / "predictions.npz")
@@ -102,6 +104,7 @@ def test_c_clip_is_the_linear_clip_classifier_on_the_central_clip_of_the_whole_v
             assert own == pytest.approx(saved["c-clip.true_log_probability"][seed, place], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_two_comparisons_leave_the_same_bytes_however_many_threads_worked(compared, monkeypatch):
     features, folder, _ = compared
     monkeypatch.setattr(Experiment, "_workers", lambda _: 3)
@@ -113,6 +116,7 @@ def test_two_comparisons_leave_the_same_bytes_however_many_threads_worked(compar
         assert (again / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+@pytest.mark.slow
 def test_every_arm_and_seed_takes_its_step_on_the_very_same_batches(tmp_path, monkeypatch):
     features = easy_cache(tmp_path / "f.h5", clips=(12, 20))
     seen = {}
@@ -156,6 +160,7 @@ def test_arms_of_another_padding_have_batches_and_kept_results_of_their_own(tmp_
     assert set(seen) == {"loop"}  # D-Clips alone: all else was there
 
 
+@pytest.mark.slow
 def test_without_test_videos_and_without_cv_five_folds_are_used_and_it_says_so(tmp_path):
     features = easy_cache(tmp_path / "f.h5", subsets=False)
     found = ablate(features, seeds=1, epochs=1)
@@ -225,6 +230,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         ablate(features, tmp_path / "mine", epochs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", range(1, 12))
 def test_a_comparison_killed_while_it_keeps_results_ends_in_the_same_digits(tmp_path, kept):
     """Four arms of three seeds; c-clip and d-clips read one training."""
@@ -240,6 +246,7 @@ def test_a_comparison_killed_while_it_keeps_results_ends_in_the_same_digits(tmp_
         assert (tmp_path / "resumed" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
+@pytest.mark.slow
 def test_fewer_seeds_than_were_kept_and_more_of_them_are_not_trained_again(tmp_path, monkeypatch):
     features = easy_cache(tmp_path / "f.h5")
     options = {"heads": ["mean"], "reference": "mean", "epochs": 2, "audit": False}

@@ -9,6 +9,8 @@ from gcf.extract.backbones.loading import build_network
 from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import remove_temporal_stride
 
+pytestmark = pytest.mark.slow
+
 
 def network(name, *, without_stride=False):
     """Every weight the same and no rectifier cuts: an output's gradient is where its layers look, and how often."""

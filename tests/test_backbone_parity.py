@@ -14,7 +14,7 @@ from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.backbones.temporal import remove_temporal_stride, temporal_stride_layers, triple
 from gcf.extract.weights.checkpoints import load_strictly
 
-pytestmark = pytest.mark.processor
+pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
 X3D = {"x3d_m": "x3d_m", "x3d_l": "x3d_l"}
 SMALL = ("mobilenetv2_1.0x", "shufflenetv2_2.0x")

@@ -38,6 +38,7 @@ def test_every_backbone_has_a_row_of_the_page_in_the_order_of_the_registry(page)
     assert list(page[0]) == [spec.name for spec in SPECS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_what_the_page_says_of_a_backbone_is_what_the_code_says(page, spec):
     row, notes = page[0][spec.name], page[1]
@@ -57,6 +58,7 @@ def test_what_the_page_says_of_a_backbone_is_what_the_code_says(page, spec):
     assert row["download"] == ("direct" if weights.source.urls else "by hand")
 
 
+@pytest.mark.slow
 def test_a_table_written_now_would_say_the_same_but_for_speeds(page):
     now = backbone_table.markdown(backbone_table.rows(), {})
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in now.splitlines() if line[:1] == "|"]
@@ -94,6 +96,7 @@ def test_a_page_without_its_two_markers_is_refused_by_name(text):
         backbone_table.replaced(text, "| new |", source="page")
 
 
+@pytest.mark.slow
 def test_speeds_are_in_their_rows_with_their_precision_and_how_they_were_measured():
     facts = {"torch": "2.9", "processors": 2, "units": "amx_bf16", "videos": 8, "frames": 240.0, "seconds": 8.0}
     kept = {
@@ -144,6 +147,7 @@ def run_script(*arguments):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
 
 
+@pytest.mark.slow
 def test_without_videos_the_table_alone_is_written_from_what_was_kept(tmp_path):
     kept, copy = tmp_path / "kept.json", tmp_path / "page.md"
     kept.write_text(json.dumps({spec.name: FACTS | {"clips_a_second": 5.0} for spec in SPECS}))
@@ -155,6 +159,7 @@ def test_without_videos_the_table_alone_is_written_from_what_was_kept(tmp_path):
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_measures_what_is_missing_and_keeps_it(tmp_path):
     kept, missing = tmp_path / "kept.json", "mobilenetv2_0.2x"
     there = {spec.name: FACTS | {"clips_a_second": 5.0} for spec in SPECS if spec.name != missing}

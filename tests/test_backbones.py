@@ -54,6 +54,7 @@ def test_torchvisions_networks_keep_torchvisions_names_and_shapes(name):
     assert {key: tensor.shape for key, tensor in ours.items()} == {key: tensor.shape for key, tensor in theirs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_torchvisions_networks_give_torchvisions_logits(name, monkeypatch):
     # torchvision's truncated normal takes 8 s for the largest; any numbers will do here
@@ -108,6 +109,7 @@ def test_the_facts_of_a_spec_are_those_of_its_network(name):
         assert state[spec.width_layer].shape[0] == spec.width_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_any_clip_length_and_frame_size_is_taken(name):
     network = on_meta(name)
@@ -118,6 +120,7 @@ def test_any_clip_length_and_frame_size_is_taken(name):
         assert map_shape(network, frames, height, width)[2:] == sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRIDE_REMOVABLE)
 def test_without_stride_in_time_the_map_has_a_slice_per_frame(name):
     network = on_meta(name)
@@ -172,6 +175,7 @@ def test_random_descriptors_do_not_vanish_in_a_deep_network_that_adds_little(tin
     assert descriptor.std() > 0.01
 
 
+@pytest.mark.slow
 def test_random_descriptors_of_the_deepest_network_can_be_stored_in_float16():
     network = load_backbone("r2plus1d_101", weights="random")
     pixels = torch.rand(1, 3, 16, 56, 56) * network.recipe["pixel_max"] - 100

@@ -35,6 +35,7 @@ def clips_and_info(path, job=JOB) -> tuple[list[Clip], VideoInfo]:
     return clips, info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", by_row(FAILED))
 def test_what_gives_no_frame_says_why(bad, name):
     """A pipe or device that was waited for would hold this test for ever."""

@@ -20,6 +20,8 @@ from gcf.extract.backbones.registry import find_backbone
 from gcf.extract.weights.checkpoints import load_strictly, read_state_dict
 from gcf.extract.weights.file_kind import kind_of_head
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = ("efficient", "hara2018", "hara", "bare")
 
 

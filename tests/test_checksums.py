@@ -93,6 +93,7 @@ def test_a_file_from_before_there_were_checksums_is_read_and_merged(tmp_path):
     assert merge_features([tmp_path / "a.h5"], tmp_path / "b.h5").checksums is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["descriptors", "logits", "clips/start_time", "clips/num_frames"])
 def test_a_flipped_byte_stops_the_merge_and_names_part_and_video(folder, parts, reference, name):
     part, out = parts / "part-000002.h5", parts.with_name("f.h5")
@@ -109,6 +110,7 @@ def test_a_flipped_byte_stops_the_merge_and_names_part_and_video(folder, parts, 
     assert not parts.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 1, 700, 0.5, -1])
 def test_a_truncated_part_is_named_and_repaired(folder, parts, reference, cut):
     part, out = parts / "part-000001.h5", parts.with_name("f.h5")
@@ -154,6 +156,7 @@ def test_a_damaged_finished_file_is_found_by_verify_and_repaired(folder, tmp_pat
     assert out.read_bytes() == reference
 
 
+@pytest.mark.slow
 def test_any_flipped_byte_is_refused_or_does_no_harm(stopped, tmp_path):
     """A spread sample of all bytes of a part: what opens and fits its checksums holds the rows that were written."""
     good, rng = (stopped / "part-000001.h5").read_bytes(), random.Random(0)

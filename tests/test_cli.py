@@ -78,6 +78,7 @@ def test_every_option_says_what_it_does():
             assert isinstance(parameter, click.Argument) or parameter.help, f"{command.name} {parameter.name}"
 
 
+@pytest.mark.slow
 def test_extraction_reports_in_words_and_in_json(folder, features, invoke, tmp_path):
     code, out, _ = invoke("extract", folder, tmp_path / "f.h5", "--backbone", TINY)
     assert code == 0
@@ -88,6 +89,7 @@ def test_extraction_reports_in_words_and_in_json(folder, features, invoke, tmp_p
     assert (tmp_path / "f.h5").read_bytes() == features.read_bytes()
 
 
+@pytest.mark.slow
 def test_progress_goes_to_standard_error(folder, tmp_path):
     code, out, err = gcf_run("extract", folder, tmp_path / "f.h5", "--backbone", TINY)
     assert code == 0
@@ -155,6 +157,7 @@ def test_nested_folders_are_refused_with_both_readings_until_one_is_named(tmp_pa
     assert invoke("extract", root, out, "--backbone", TINY, "--class-level", "2")[0] == 2
 
 
+@pytest.mark.slow
 def test_classes_are_named_with_their_counts(folder, features, invoke, tmp_path):
     for command in (["extract", folder, tmp_path / "f.h5", "--backbone", TINY], ["info", features]):
         assert "classes: jump (5), run (5)\n" in invoke(*command)[1]
@@ -248,6 +251,7 @@ def test_offline_weights_say_what_to_put_where(folder, tmp_path, monkeypatch, in
     assert "drive.google.com" in err
 
 
+@pytest.mark.slow
 def test_random_weights_work_and_are_warned_about_everywhere(folder, tmp_path, invoke):
     out = tmp_path / "f.h5"
     code, _, err = invoke("extract", folder, out, "--backbone", "mobilenetv2_0.2x", "--weights", "random")
@@ -268,6 +272,7 @@ def test_a_nan_in_the_descriptors_is_refused_by_name(features, tmp_path, invoke)
     assert first in message(err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_run_cleanly_and_it_resumes(folder, features, tmp_path, number, code):
     waiting, go = tmp_path / "waiting", tmp_path / "go"
@@ -304,6 +309,7 @@ def test_a_signal_stops_the_run_cleanly_and_it_resumes(folder, features, tmp_pat
     assert FeatureFile(out).num_videos == 10
 
 
+@pytest.mark.slow
 def test_train_eval_predict_and_ablate_work_together(folder, features, tmp_path, invoke):
     run = tmp_path / "run"
     code, out, err = invoke("train-head", features, "-o", run, "--epochs", "3")
@@ -328,6 +334,7 @@ def test_train_eval_predict_and_ablate_work_together(folder, features, tmp_path,
     assert (tmp_path / "table" / "table.json").exists()
 
 
+@pytest.mark.slow
 def test_predict_refuses_a_recipe_that_is_not_the_heads_and_reports_broken_videos(folder, features, tmp_path, invoke):
     run = tmp_path / "run"
     assert invoke("train-head", features, "-o", run, "--epochs", "1")[0] == 0
@@ -343,6 +350,7 @@ def test_predict_refuses_a_recipe_that_is_not_the_heads_and_reports_broken_video
     assert "'empty.mp4': empty" in out
 
 
+@pytest.mark.slow
 def test_complexity_shows_the_paper_beside_the_count(invoke):
     code, out, _ = invoke("complexity", "--json")
     assert code == 0
@@ -371,6 +379,7 @@ def test_output_that_nobody_reads_is_no_fault(features):
     assert done.stderr == "code 0\n"
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf8_do_not_end_a_finished_run(tmp_path):
     root = tmp_path / "v"
     videos.write_video(root / "a" / "1.avi", 20)
@@ -390,6 +399,7 @@ def test_predict_checks_its_options(features, folder, tmp_path, invoke):
     assert "top must be at least 1" in message(err)
 
 
+@pytest.mark.slow
 def test_merge_shows_what_came_of_it(folder, features, tmp_path, invoke):
     for i in (1, 2):
         assert invoke("extract", folder, tmp_path / f"{i}.h5", "--backbone", TINY, "--shard", f"{i}/2")[0] == 0
@@ -400,6 +410,7 @@ def test_merge_shows_what_came_of_it(folder, features, tmp_path, invoke):
     assert invoke("merge", tmp_path / "1.h5", tmp_path / "2.h5")[0] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["--cv 3", "--cv group", "--clip-policy all", "--padding loop"])
 def test_ablate_takes_every_protocol_and_policy(features, tmp_path, invoke, options):
     quick = "--seeds 1 --epochs 1 --json".split()
@@ -408,6 +419,7 @@ def test_ablate_takes_every_protocol_and_policy(features, tmp_path, invoke, opti
     assert [row["name"] for row in json.loads(out)["rows"]][-1] == "gcf-256"
 
 
+@pytest.mark.slow
 def test_a_head_without_a_gate_is_the_fusion_alone(features, tmp_path, invoke):
     scores = []
     for name, options in (("a", ["--gate", "none"]), ("b", ["--head", "fusion-only"])):

@@ -34,6 +34,7 @@ def compared(folder):
     return compare_features([folder / f"{name}.h5" for name in names], folder / "out", **SHORT)
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_table_in_every_form_and_the_run_of_each_file(folder, compared):
     out = folder / "out"
     assert {p.name for p in out.iterdir()} == {
@@ -50,6 +51,7 @@ def test_the_folder_holds_the_table_in_every_form_and_the_run_of_each_file(folde
     assert len(lines) == 6
 
 
+@pytest.mark.slow
 def test_each_row_is_what_ablate_finds_on_that_file(folder, compared):
     for name, row in zip(("one", "two", "fewer"), compared.rows, strict=False):
         alone = {found["name"]: found for found in ablate(folder / f"{name}.h5", **SHORT).rows}
@@ -90,6 +92,7 @@ def test_every_p_of_the_table_is_adjusted_for_all_of_them(compared):
     assert "| 0.030 |" in backbones_markdown([row], "gcf-256")
 
 
+@pytest.mark.slow
 def test_a_head_that_fails_on_one_file_is_named_with_its_reason_and_the_exit_code_is_3(folder, tmp_path, capfd):
     narrow = tmp_path / "narrow.py"
     narrow.write_text(
@@ -174,6 +177,7 @@ def test_videos_with_other_facts_would_be_split_otherwise_unless_annotations_say
     assert why_other_videos(one, one, annotated=False) is None
 
 
+@pytest.mark.slow
 def test_annotations_label_all_files_alike_whatever_these_say(tmp_path):
     one = labelled(tmp_path / "one.h5", labels=TWELVE, subsets=ROLES)
     two = labelled(tmp_path / "two.h5", labels=[-1] * 12, classes=())
@@ -188,6 +192,7 @@ def test_annotations_label_all_files_alike_whatever_these_say(tmp_path):
         compare_features([one, two], annotations=tmp_path / "labels.csv")
 
 
+@pytest.mark.slow
 def test_other_splits_would_be_noticed(folder, monkeypatch):
     original = compare_module.ablate
     seeds = iter([0, 1])
@@ -200,12 +205,14 @@ def test_other_splits_would_be_noticed(folder, monkeypatch):
     assert found.rows[1]["not_compared"] == "they were judged in different splits"
 
 
+@pytest.mark.slow
 def test_where_the_first_file_fails_nothing_is_compared_to_it(folder):
     found = compare_features([folder / "broken.h5", folder / "one.h5"], seeds=1, epochs=1)
     assert found.rows[1]["not_compared"] == "broken gave no figures"
     assert found.rows[1]["gcf-256"] is not None
 
 
+@pytest.mark.slow
 def test_files_of_one_name_keep_apart(folder, tmp_path):
     (tmp_path / "a").mkdir()
     easy_cache(tmp_path / "a" / "one.h5")
@@ -231,6 +238,7 @@ def test_wrong_usage_is_refused_before_work(folder):
         compare_features([folder / "one.h5"], init="somewhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("files", "code"), [(("one",), 0), (("one", "broken"), 3), (("broken", "absent"), 1)])
 def test_the_exit_code_says_how_many_files_failed(folder, tmp_path, capfd, files, code):
     paths = [str(folder / f"{name}.h5") for name in files]

@@ -15,6 +15,8 @@ from gcf.head.fitting.stack import Stack
 from gcf.head.models.config import HeadConfig
 from gcf.head.training import train_head
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"epochs": 3, "seeds": 2}
 SMALL = HeadConfig("small", width=16, key_width=8)
 PLUGIN = """

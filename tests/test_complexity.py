@@ -24,6 +24,7 @@ def test_parameters_are_those_of_table_3_of_the_paper(name, num_classes, million
     assert f"{backbone_complexity(name, num_classes=num_classes).params / 1e6:.2f}" == millions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "frames", "size"), [("r3d_18", 16, 112), ("s3d", 16, 224), ("mvit_v1_b", 16, 224), ("mvit_v2_s", 16, 224)]
 )

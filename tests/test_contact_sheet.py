@@ -82,6 +82,7 @@ def test_clips_inside_a_found_interval_are_framed_and_annotated_ones_marked(vide
     assert pixels_of(ANNOTATED, other) == pytest.approx(120 * 8 - 116 * 4 + legend, abs=24)
 
 
+@pytest.mark.slow
 def test_a_long_video_shows_clips_evenly_chosen_and_says_so(tmp_path, shown):
     path = videos.write_video(tmp_path / "v.avi", 4 * 100, size=(16, 16))
     write_sheet(tmp_path / "s.png", path, localize_by_hand(path, clip_frames=4))
@@ -110,6 +111,7 @@ def test_the_same_input_gives_the_same_bytes(video, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "deep"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

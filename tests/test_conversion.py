@@ -83,6 +83,7 @@ def converted(path, shape=SHAPE):
     return obtain_conversion(gcf.load_backbone(path), ModelNames(str(path), "default", "trained"), shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_gives_the_descriptors_that_it_gives_by_torch(name):
     names, frames = FAMILIES[name], 8
@@ -203,6 +204,7 @@ def other_process(mode):
     return subprocess.Popen([sys.executable, "-c", RUN, mode], stdout=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_before_its_end_is_made_again_and_leaves_nothing(home):
     process = other_process("killed")
     assert process.stdout.readline() == "converted\n"
@@ -216,6 +218,7 @@ def test_one_that_was_killed_before_its_end_is_made_again_and_leaves_nothing(hom
     assert not list(home.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_two_that_want_the_same_at_once_make_it_once(home):
     processes = [other_process("whole") for _ in range(2)]
     said = sorted(process.communicate(timeout=120)[0] for process in processes)
@@ -243,6 +246,7 @@ def test_where_nothing_can_be_kept_it_is_made_for_this_run(tiny, tmp_path, monke
     assert obtain_conversion(tiny, NAMES, SHAPE).folder != made.folder
 
 
+@pytest.mark.slow
 def test_what_was_made_for_one_run_is_gone_after_it(tmp_path):
     home = tmp_path / "home"
     home.write_text("a file where a folder should be")
@@ -269,6 +273,7 @@ def test_the_last_ones_are_removed_when_nobody_has_used_them_for_two_months(home
     assert time.time() - recent.folder.stat().st_mtime < 3600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "said"),
     [
@@ -303,6 +308,7 @@ def test_what_cannot_be_converted_says_why_and_is_not_tried_again(home, tmp_path
     assert converted(path).model.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "said"),
     [
@@ -319,6 +325,7 @@ def test_what_may_go_better_at_another_time_is_not_remembered(home, tmp_path, by
     assert not list(home.glob("*.failed"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_not_remembered_either(home, tiny, monkeypatch):
     plain = conversion._new_folder
 
@@ -335,6 +342,7 @@ def test_a_full_disk_is_not_remembered_either(home, tiny, monkeypatch):
     assert obtain_conversion(tiny, NAMES, SHAPE).whole
 
 
+@pytest.mark.slow
 def test_steps_that_depend_on_sizes_alone_are_no_fault(home, tmp_path):
     path = plugin(
         tmp_path,
@@ -359,6 +367,7 @@ def test_time_and_memory_are_bounded(home, tiny, monkeypatch, bound, value, said
     assert not list(home.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_machine_with_little_memory_computes_by_torch(home, folder, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(conversion, "free_memory", lambda: 64 << 20)
     gcf.extract_videos(folder, tmp_path / "f.h5", backbone=TINY, precision="fp32")

@@ -48,6 +48,7 @@ def files(folder) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_the_commands_shown_do_the_same(made, told, tmp_path):
     other = tmp_path / "by hand"
     for words in commands(told):
@@ -81,6 +82,7 @@ def test_every_step_leaves_what_it_announces(made):
     assert not prediction.error
 
 
+@pytest.mark.slow
 def test_a_second_run_uses_what_is_there(made, monkeypatch):
     def never(*_, **__):
         raise AssertionError("done again")
@@ -101,6 +103,7 @@ def test_a_second_run_uses_what_is_there(made, monkeypatch):
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
+@pytest.mark.slow
 def test_what_no_longer_holds_is_done_again(made, monkeypatch):
     asked, told = [], []
     for name in ("train_head", "ablate"):
@@ -194,6 +197,7 @@ def test_the_ordering_is_claimed_only_where_each_step_is_significant():
     assert "not in this order" in paper_ordering(rows(0.3, 0.7, 0.5))
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_the_steps_go_to_standard_error(made):
     done = CliRunner().invoke(gcf.cli.cli, ["demo", str(made.folder), "--videos", "24", "--seeds", "1", "--json"])
     assert done.exit_code == 0, done.output

@@ -44,6 +44,7 @@ def joined_to(head, count: int):
     return replace(head, recipe={"joined": [head.recipe] * count}, descriptor_width=count * head.descriptor_width)
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_bits_from_videos_and_from_their_feature_file(head, folder, features):
     described_now, stored = open_source(head, folder, **MINE), open_source(head, features)
     assert [v.id for v in described_now.found] == FeatureFile(features).ids

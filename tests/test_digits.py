@@ -57,6 +57,7 @@ def test_small_values_among_large_ones_are_no_loss():
     assert lost_digits(rows, rows.astype(np.float16)) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-6, 1e-12])
 def test_extraction_says_where_digits_are_lost(scale, folder, tmp_path, invoke, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
@@ -81,6 +82,7 @@ def test_extraction_says_where_digits_are_lost(scale, folder, tmp_path, invoke, 
     assert (exact.digits_lost, gcf.FeatureFile(tmp_path / "exact.h5").videos.note) == ([], [""] * 6)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_too_and_ends_well(folder, tmp_path, invoke, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     command = ("extract", folder, tmp_path / "f.h5", "--backbone", scaled(tmp_path, 1e-12), "--runtime", "torch")

@@ -130,6 +130,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_trusted(tmp_path, change): 
         list(given)
 
 
+@pytest.mark.slow
 def test_a_folder_of_videos_that_is_taken_away_stops_the_run_and_nothing_is_lost(tmp_path, monkeypatch):
     root, away, out = tmp_path / "v", tmp_path / "away", tmp_path / "f.h5"
     for n in range(6):
@@ -195,6 +196,7 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path, name):  # row 19
     assert int(kibibytes) < 100 << 10  # one frame takes 256 MB as it is stored, 768 MB as RGB
 
 
+@pytest.mark.slow
 def test_a_decoder_that_ran_out_of_memory_is_not_given_another_video(tmp_path, monkeypatch):  # row 37
     """Real frames over a real limit; the next video gets a fresh process."""
     monkeypatch.setattr(pool, "WORKER", "small_worker")

@@ -207,6 +207,7 @@ def write_colours(folder, *, num_frames=24):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_1_and_one_clear_line_where_the_recipe_is_wrong(invoke, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "check_environment", lambda *_: iter([Finding("Python", OK, "there")]))
     videos = write_colours(tmp_path)
@@ -225,6 +226,7 @@ def test_the_command_ends_with_1_and_one_clear_line_where_the_recipe_is_wrong(in
     assert sum(line.startswith("fault ") for line in out.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_clips_are_sampled_as_the_weights_were_trained_where_that_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "check_environment", lambda *_: iter(()))
     videos = write_colours(tmp_path)
@@ -259,6 +261,7 @@ def x3d(real):
     return try_pixels(network, clips, settings=settings, orders=())
 
 
+@pytest.mark.slow
 def test_the_real_network_expects_rgb_in_0_to_1(x3d):
     assert x3d.evidence == "labels"
     assert x3d.passed

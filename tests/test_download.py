@@ -284,6 +284,7 @@ def test_an_encrypted_address_never_leads_to_an_open_one():
         download_module._Redirects().redirect_request(asked, None, 302, "Found", {}, "http://one.example/a.pth")
 
 
+@pytest.mark.slow
 def test_processes_that_fetch_one_file_at_once_all_get_it_whole(server, tmp_path):
     how, base = server
     how.delay_seconds = 1.0  # so that all have come before the first is done

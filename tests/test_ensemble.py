@@ -29,6 +29,7 @@ def trained(tmp_path_factory):
     return features, train_head(features, folder / "run", head=SMALL, epochs=6, seeds=3, seed=4)
 
 
+@pytest.mark.slow
 def test_the_probabilities_are_the_mean_of_the_members(trained):
     _, run = trained
     ensemble = load_ensemble(run.path)
@@ -73,6 +74,7 @@ def test_it_chooses_clips_and_checks_features_as_a_head_does(trained, tmp_path):
         ensemble.check_fits(easy_cache(tmp_path / "g.h5", width=14))
 
 
+@pytest.mark.slow
 def test_heads_of_folds_are_no_ensemble(trained, tmp_path):
     train_head(trained[0], tmp_path / "run", head="mean", epochs=2, cv=2, seeds=2)
     with pytest.raises(HeadError, match="several heads: seed-0-fold-00"):
@@ -114,6 +116,7 @@ def test_members_of_different_kinds_are_refused(trained, tmp_path, change, messa
         load_ensemble(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_new_videos_are_predicted_by_the_mean(folder, reference, tmp_path):
     (tmp_path / "f.h5").write_bytes(reference)
     run = train_head(tmp_path / "f.h5", tmp_path / "run", head="mean", epochs=3, seeds=2)

@@ -28,6 +28,7 @@ def clips_of(features):
     return [features.video(n).descriptors[:, 0] for n in range(features.num_videos)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [{}, {"clip_policy": "random"}, {"padding": "loop"}], ids=str)
 def test_arrays_give_what_the_file_gives(tmp_path, chosen):
     groups = [f"g{n // 3}" for n in range(36)]
@@ -61,6 +62,7 @@ def padded(videos, fill):
     return np.ma.array(values, mask=np.repeat(missing[:, :, None], values.shape[2], axis=2))
 
 
+@pytest.mark.slow
 def test_every_form_of_the_same_clips_gives_the_same_probabilities(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     X = [np.asarray(video, dtype=np.float32) for video in clips_of(features)]
@@ -95,6 +97,7 @@ def test_groups_stay_whole_when_val_is_set_aside(tmp_path):
         model.fit(clips_of(features), features.labels, groups=features.labels)
 
 
+@pytest.mark.slow
 def test_it_works_where_scikit_learn_takes_a_classifier(tmp_path):
     features = easy_cache(tmp_path / "f.h5", subsets=False)
     X, names = clips_of(features), np.array(features.classes)[features.labels]
@@ -128,6 +131,7 @@ def test_the_parameters_reach_the_training():
     assert model.head_.training["steps"] == 8  # 24 videos in batches of 7, twice
 
 
+@pytest.mark.slow
 def test_a_head_to_start_from_brings_its_recipe(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     X, names = clips_of(features), np.array(features.classes)[features.labels]
@@ -168,6 +172,7 @@ def test_before_fit_and_with_other_widths_it_refuses():
 
 
 # The 3-D forms of X are not among scikit-learn's checks: they give tables, which are videos of one clip.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Estimator's parameters changed")
 @pytest.mark.parametrize(
     "options", [{"head": "mean", "epochs": 60}, {"head": SMALL, "epochs": 60}, {}], ids=["mean", "small", "default"]

@@ -21,6 +21,8 @@ from gcf.extract.decoding.preprocess import Geometry, centre_view
 from gcf.extract.decoding.video import Video
 from gcf.extract.network.clip_network import ClipNetwork
 
+pytestmark = pytest.mark.slow
+
 
 def test_descriptors_equal_a_plain_clip_by_clip_pass(folder, tmp_path):
     out = tmp_path / "f.h5"

@@ -262,6 +262,7 @@ def test_files_of_two_recipes_or_with_a_common_video_are_not_merged(tmp_path):
     assert not (tmp_path / "all.h5").exists()
 
 
+@pytest.mark.slow
 def test_walking_many_files_holds_no_file_open(tmp_path):
     """A long run leaves thousands of parts, a process may hold a thousand files."""
     for n in range(80):

@@ -203,6 +203,7 @@ def told(run) -> list[str]:
     return [note for note in run.metrics["notes"] if "shares films" in note]
 
 
+@pytest.mark.slow
 def test_runs_count_the_shared_films_of_every_split_that_they_use(lists, tmp_path):
     features = features_of(tmp_path / "f.h5", read_annotations(lists))
     options = {"annotations": lists, "audit": False, "epochs": 1}

@@ -46,6 +46,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_gives_the_feature_maps_it_gave(name):
     frames, norms = FAMILIES[name]

@@ -302,6 +302,7 @@ def test_a_transformer_costs_its_matrices_and_two_products_with_the_attention():
     assert found.products_macs == 2 * 7 * 7 * 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["max", "mil", "stpn", "topk", "transformer", "gru", "nextvlad"])
 def test_every_head_learns_an_easy_problem(name, tmp_path):
     run = train_head(easy_cache(tmp_path / "f.h5"), head=name)

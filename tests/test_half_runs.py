@@ -10,7 +10,7 @@ from gcf.extract import extractor
 from gcf.extract.network import precision
 from gcf.extract.stream import run
 
-pytestmark = pytest.mark.processor
+pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def measured(found, name):
     return check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PRESETS, EXAMPLE])
 def test_every_preset_and_the_example_keep_the_contract(name):
     found = check_head(name)
@@ -111,6 +112,7 @@ def test_every_preset_and_the_example_keep_the_contract(name):
     assert [check.name for check in found.checks] == list(CHECKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

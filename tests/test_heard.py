@@ -107,6 +107,7 @@ def test_pixels_that_are_fewer_than_their_shape_says_are_refused():
 LIES = ["shape", "info", "error", "early", "list", "order"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES)
 def test_a_decoder_that_lies_costs_its_video_alone(tmp_path, monkeypatch, lie):
     for name in ("a", lie, "z"):
@@ -117,6 +118,7 @@ def test_a_decoder_that_lies_costs_its_video_alone(tmp_path, monkeypatch, lie):
     assert FeatureFile(summary.path).ids == ["a.avi", "z.avi"]
 
 
+@pytest.mark.slow
 def test_frames_are_a_sign_of_life_however_long_a_clip_takes(tmp_path, monkeypatch):
     videos.write_video(tmp_path / "v" / "slow frames.avi", 12)
     monkeypatch.setattr(pool, "WORKER", "lying_worker")

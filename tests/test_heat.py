@@ -180,6 +180,7 @@ def tiny(tmp_path_factory):
     return Described(videos.write_video(tmp_path_factory.mktemp("video") / "v.avi", 75), TINY)
 
 
+@pytest.mark.slow
 def test_the_heat_of_a_video_is_that_of_its_clips(tiny):
     heat = tiny.heat()
     assert heat.label == "b"
@@ -199,6 +200,7 @@ def test_a_video_shorter_than_a_clip_is_as_hot_as_any(tmp_path):
     assert max(found.frame(0, place, (96, 96)).max() for place in range(3)) > 0.5
 
 
+@pytest.mark.slow
 def test_clips_that_do_not_pass_are_not_looked_at(tiny):
     passing = [True, False, True, True, False]
     heat = tiny.heat(passing)
@@ -243,6 +245,7 @@ def test_a_broken_video_says_why(tiny, tmp_path):
     assert str(found.value) == str(wanted.value)
 
 
+@pytest.mark.slow
 def test_real_clips_of_the_plug_in_have_heat_on_every_frame(real):
     seen = Described(real / "videos" / "ucf101_v_CliffDiving_g03_c01.mp4", real / "x3d_xs" / "x3d_xs.py", described=2)
     passing = np.arange(len(seen.pixels)) < 2

@@ -247,6 +247,7 @@ def test_loading_says_nothing_on_a_terminal(videomae, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_transformers_is_imported_for_hf_alone():
     code = (
         "import sys, gcf.cli\ntry: gcf.cli.main(['extract', '--help'])\nexcept SystemExit: pass\n"

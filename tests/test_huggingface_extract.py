@@ -17,6 +17,8 @@ from gcf import FeatureFile, extract_videos
 from gcf.errors import RecipeError, UsageError
 from gcf.extract.engines.ray_engine import _for_all_nodes
 
+pytestmark = pytest.mark.slow
+
 # float32 normalises in another order, and a network multiplies that; stored as float32
 CHAIN = 1e-5
 SIZES = {"wide.mp4": (50, 94), "tall.mp4": (94, 50)}  # 36 x 67 resized: half of the margin of 35 is 17, not 18

@@ -102,6 +102,7 @@ def test_a_damaged_file_of_weights_is_named(tuned):
     assert "model.safetensors: not a readable safetensors file (" in refused(WeightsError, tuned)
 
 
+@pytest.mark.slow
 def test_code_in_a_checkpoint_is_not_run(tuned, tmp_path):
     class Trap:
         def __reduce__(self):
@@ -120,6 +121,7 @@ def test_code_beside_a_checkpoint_is_not_run(tuned, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.slow
 def test_weights_that_are_pickled_tensors_are_read(tuned):
     digest = load_backbone(f"hf:{tuned}").recipe["weights_sha256"]
     torch.save(load_file(tuned / "model.safetensors"), tuned / "pytorch_model.bin")

@@ -64,6 +64,7 @@ def load(hub, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_repository_is_fetched_once_and_recorded_with_its_commit(hub, load):
     hub.asked.clear()
     recipe, said = load(f"hf:{REPOSITORY}")

@@ -64,6 +64,7 @@ def assert_same(actual, expected, recipe):
     assert ((actual - expected.float()) / level).abs().max() <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_pixels_are_the_processors_own_at_every_size(name):
     recipe = recipe_of(PROCESSORS[name])

@@ -65,6 +65,7 @@ def test_what_is_unmarked_trains_only_where_nothing_is_marked_train(tmp_path):
     assert sorted([*split.train, *split.val]) == list(range(20))
 
 
+@pytest.mark.slow
 def test_a_comparison_says_who_judges_and_counts_the_look(tmp_path):
     features = kinetics(tmp_path / "f.h5", test=6)
     for looks in (1, 2):
@@ -78,6 +79,7 @@ def test_a_comparison_says_who_judges_and_counts_the_look(tmp_path):
     assert {row["n"] for row in found.rows} == {24}
 
 
+@pytest.mark.slow
 def test_training_and_comparing_backbones_follow_the_same_rule(tmp_path):
     features = kinetics(tmp_path / "f.h5")
     run = train_head(features, head="mean", epochs=2)
@@ -122,6 +124,7 @@ def test_what_cannot_judge_is_a_usage_error(tmp_path, asked, said):
         ablate(easy_cache(tmp_path / "g.h5", subsets=False), heads=["mean"], judge="val", **SHORT)
 
 
+@pytest.mark.slow
 def test_the_command_takes_it(tmp_path):
     kinetics(tmp_path / "f.h5", test=6)
     command = ["ablate", str(tmp_path / "f.h5"), "-o", str(tmp_path / "out"), "--head", "mean", "--judge", "val"]

@@ -121,6 +121,7 @@ def test_a_lane_that_failed_takes_the_next_batch(batches):
         assert [type(future.exception(timeout=30)) for future in outcomes] == [type(None), *[ArithmeticError] * 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_error_in_a_lane_reaches_the_caller_once_and_ends_everything(folder, tmp_path, monkeypatch, count):
     torch.set_num_threads(count)

@@ -36,6 +36,7 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("gcf.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", MAY_IMPORT)
 def test_imports_run_one_way(floor):
     files = [ROOT / f"{floor}.py"] if (ROOT / f"{floor}.py").exists() else sorted((ROOT / floor).rglob("*.py"))
@@ -84,6 +85,7 @@ def modules_imported(path: Path, modules: set[str]) -> set[str]:
     return found & modules
 
 
+@pytest.mark.slow
 def test_no_import_comes_round_to_where_it_began():
     paths = {}
     for path in ROOT.rglob("*.py"):
@@ -94,6 +96,7 @@ def test_no_import_comes_round_to_where_it_began():
     TopologicalSorter(graph).prepare()  # raises CycleError with the way round
 
 
+@pytest.mark.slow
 def test_a_class_name_stands_once_in_the_package():
     places = {}
     for path in sorted(ROOT.rglob("*.py")):
@@ -103,6 +106,7 @@ def test_a_class_name_stands_once_in_the_package():
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
+@pytest.mark.slow
 def test_no_test_file_imports_another():
     tests = Path(__file__).parent
     for path in tests.glob("*.py"):

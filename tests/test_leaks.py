@@ -120,6 +120,7 @@ def test_folds_that_keep_a_copy_with_its_original_leak_nothing(tmp_path):
     assert found.near_duplicates == []
 
 
+@pytest.mark.slow
 def test_the_list_ends_after_fifty_and_the_count_does_not(tmp_path):
     videos = videos_of()
     for n in range(4, 240, 4):

@@ -119,6 +119,7 @@ def test_a_link_that_leads_nowhere_is_given_out_and_a_vanishing_file_is_not(tmp_
     assert ids(folder.look()) == ["a.mp4"]
 
 
+@pytest.mark.slow
 def test_a_watch_classifies_what_is_there_and_what_comes(run, folder, watched, monkeypatch):
     loaded, real = [], described.load_network
     monkeypatch.setattr(described, "load_network", lambda *a: loaded.append(a) or real(*a))
@@ -141,6 +142,7 @@ def test_a_watch_classifies_what_is_there_and_what_comes(run, folder, watched, m
     assert len(loaded) == 1
 
 
+@pytest.mark.slow
 def test_a_replaced_video_is_classified_again_and_a_broken_one_named_once(run, folder, watched):
     first, second = sorted((folder / "run").iterdir())[:2]
     place = watched / "v.avi"
@@ -195,6 +197,7 @@ def test_a_watch_that_cannot_work_does_not_begin(run, folder, watched, tmp_path)
         watch_predictions(replace(head, recipe=head.recipe | {"crop": 9}), watched, **MINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_watch_has_printed_and_written_all_it_found(run, folder, watched, tmp_path, number, code):
     source = sorted((folder / "run").iterdir())[0]

@@ -18,6 +18,8 @@ from gcf.explain.files.localization_folder import LocalizationFolder
 from gcf.explain.localize import LocalizeConfig, localize_videos
 from gcf.explain.pages.write import write_pages
 
+pytestmark = pytest.mark.slow
+
 MINE = {"backbone": TINY, "device": "cpu", "workers": 1}
 PICTURES = LocalizeConfig(heat=False)
 NAMES = ["a.avi", "b/a.avi", "b/c.avi"]

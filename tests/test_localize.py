@@ -22,6 +22,8 @@ from gcf.explain.reading import described
 from gcf.explain.reading.intervals import IntervalSettings
 from gcf.extract.decoding.pool import DecoderPool
 
+pytestmark = pytest.mark.slow
+
 MINE = {"backbone": TINY, "device": "cpu", "workers": 1}
 NUMBERS = LocalizeConfig(heat=False, overlay=False, sheet=False)
 MAPS = LocalizeConfig(overlay=False, sheet=False)

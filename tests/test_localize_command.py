@@ -18,6 +18,8 @@ from gcf.explain.drawing.strip import Facts
 from gcf.head.models.build import build_head
 from gcf.head.models.saved import save_head
 
+pytestmark = pytest.mark.slow
+
 FILES = {"localization.json", "intervals.json", "intervals.csv", "clips.csv"}
 SUBSETS = {"v.avi": "test", "w.avi": "train"}
 

@@ -128,6 +128,7 @@ print(*[record_look(sys.argv[1], {"a": ["run"], "b": []}, what="x" * 3000) for _
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("f.h5", "f.h5"), ("f.h5", "copy.h5")])
 def test_two_processes_at_once_lose_no_look_and_count_none_twice(tmp_path, names):
     commands = [[sys.executable, "-c", LOOK_OFTEN, str(tmp_path / name)] for name in names]
@@ -244,6 +245,7 @@ def in_three_classes(features, path, *, subsets, label="class {}"):
     return write_truth(path, entries)
 
 
+@pytest.mark.slow
 def test_localisations_that_are_measured_on_test_videos_count(tmp_path, trained, invoke):
     features, head = trained
     truth = in_three_classes(features, tmp_path / "t.json", subsets=features.subsets)

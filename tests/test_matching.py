@@ -139,6 +139,7 @@ def test_matching_agrees_with_trying_every_pair():
     assert min(outcomes.values()) > 50, outcomes
 
 
+@pytest.mark.slow
 def test_matching_takes_linear_time_even_where_all_base_names_are_equal():
     ids = [f"{i}/video.mp4" for i in range(20_000)]
     start = time.process_time()
@@ -174,6 +175,7 @@ def peak_of_matching(ids, names) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("long", ["ids", "names"])
 def test_memory_of_long_paths_does_not_grow_with_the_square_of_their_length(long):
     paths = [f"{'/a' * 2000}/{n}.avi"[1:] for n in range(50)]

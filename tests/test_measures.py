@@ -112,6 +112,7 @@ def test_the_class_known_shows_the_placing_alone(truth):
     assert set(measure(confused, truth)["temporal"]["known_class"]) == {"uniform"}
 
 
+@pytest.mark.slow
 def test_boxes_and_orders_are_judged_where_they_are_known(tmp_path):
     boxes = [[0, 0, 10, 10]] * 20 + [None] * 20
     database = {

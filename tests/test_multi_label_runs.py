@@ -77,6 +77,7 @@ def compared(folder, data):
     return ablate(data[0], folder / "table", seeds=2, **options)
 
 
+@pytest.mark.slow
 def test_a_head_finds_each_concept_whatever_stands_beside_it(data, trained):
     metrics = trained.metrics
     assert metrics["map"] > 0.95
@@ -160,6 +161,7 @@ def _hits(saved):
     return np.array([row[best] for row, best in zip(saved["labels"], saved["probabilities"][0].argmax(1), strict=True)])
 
 
+@pytest.mark.slow
 def test_a_head_of_one_class_a_video_carries_over_to_several(folder, data, single):
     path = data[0].path
     options = {"annotations": data[1], "multi_label": True, "num_clips": 6, "epochs": 2, "lr": 5e-2}
@@ -175,6 +177,7 @@ def test_a_head_of_one_class_a_video_carries_over_to_several(folder, data, singl
     assert sum(map(sum, gain)) > 0
 
 
+@pytest.mark.slow
 def test_backbones_are_compared_by_hits_and_say_so(folder, data, table):
     other = planted(folder / "g.h5")[0]
     options = {"annotations": table, "multi_label": True, "num_clips": 6, "epochs": 2, "seeds": 1, "head": "mean"}
@@ -190,6 +193,7 @@ def test_a_softmax_head_is_judged_on_several_classes_where_that_is_asked_for(dat
     assert 0.3 < found["map"] < 1
 
 
+@pytest.mark.slow
 def test_arms_are_compared_by_map_with_an_interval(compared):
     rows = {row["name"]: row for row in compared.rows}
     for name, row in rows.items():
@@ -270,6 +274,7 @@ def test_results_of_splits_are_pooled_to_the_map_of_all(monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_the_report_speaks_of_map_and_hits(compared, trained):
     text = write_report(compared.path).read_text(encoding="utf-8")
     assert "mAP" in text

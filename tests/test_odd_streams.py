@@ -95,6 +95,7 @@ def test_a_change_of_size_is_worth_one_word_and_costs_no_frame(tmp_path, caplog)
     assert "joined.ts': frames change from 128 x 96 to 192 x 160 at frame 24; each is resized on its own" in line
 
 
+@pytest.mark.slow
 def test_a_small_file_of_countless_frames_is_bounded_by_rule(tmp_path):  # row 20
     path = videos.write_video(tmp_path / "v.mkv", 2_000, size=(16, 16), codec="libx264", preset="ultrafast")
     clips, info = clips_and_info(path, max_frames=2_000)
@@ -174,6 +175,7 @@ def test_frames_that_are_not_given_are_work_too(tmp_path, monkeypatch):
         list(Video(path, max_gigapixels=1e-6))
 
 
+@pytest.mark.slow
 def test_the_bound_of_the_command_reaches_the_decoders(tmp_path, monkeypatch, invoke):
     root = tmp_path / "v"
     videos.write_video(root / "costly.mkv", 100, size=(64, 64), codec="libx264", crf=40)

@@ -18,6 +18,8 @@ from gcf.head.models.ensemble import MeanOfHeads
 from gcf.head.models.saved import SavedHead, save_head
 from gcf.head.onnx_export import export_onnx
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

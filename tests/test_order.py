@@ -95,6 +95,7 @@ def test_each_order_shows_every_video_once_whatever_other_orders_there_are(tmp_p
             assert (found == own.astype(np.float32)).all()
 
 
+@pytest.mark.slow
 def test_seeds_shuffle_anew_unless_told_to_share(tmp_path):
     features = easy_cache(tmp_path / "f.h5", per_class=20)
     quick = {"head": "mean", "batch_size": 8, "epochs": 4, "audit": False, "seeds": 3}
@@ -113,6 +114,7 @@ def test_seeds_shuffle_anew_unless_told_to_share(tmp_path):
         gcf.train_head(features, batch_order="random")
 
 
+@pytest.mark.slow
 def test_of_a_file_larger_than_memory_seeds_share_the_order_of_blocks_and_it_is_said(
     tmp_path, small_windows, monkeypatch
 ):
@@ -126,6 +128,7 @@ def test_of_a_file_larger_than_memory_seeds_share_the_order_of_blocks_and_it_is_
         assert not any(said in note for note in notes)
 
 
+@pytest.mark.slow
 def test_heads_learn_as_well_from_the_file_as_from_memory(tmp_path, small_windows, monkeypatch):
     features = easy_cache(tmp_path / "f.h5", per_class=24)
     split = holdout(features.labels, features.subsets, features.groups)

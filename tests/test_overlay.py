@@ -40,6 +40,7 @@ def video(tmp_path_factory):
     return videos.write_video(tmp_path_factory.mktemp("video") / "v.mp4", 40, size=(120, 160))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_every_frame_is_drawn_upright_at_its_own_time(real, tmp_path, name):
     path = real / "odd" / name
@@ -137,6 +138,7 @@ def test_heat_stays_inside_what_the_network_sees_and_its_border_is_drawn(video):
     assert whole.box is None
 
 
+@pytest.mark.slow
 def test_clips_that_were_not_looked_at_carry_no_heat(video, tmp_path):
     localization = localize_by_hand(video, heat=True, shown=[True, False, True])
     everywhere = np.broadcast_to(localization.heat.values[:1], localization.heat.values.shape)

@@ -11,6 +11,8 @@ from readings import decode, localize_by_hand
 from gcf.explain.drawing import overlay_video
 from gcf.explain.drawing.overlay_video import write_overlay
 
+pytestmark = pytest.mark.slow
+
 
 def packets(path):
     """(bytes, seconds) of the packets of the first audio stream, and its codec; as stored, edit lists apart."""

@@ -23,6 +23,8 @@ from gcf.explain.reading.own_classifier import own_classifier
 from gcf.extract.stream.config import ExtractConfig
 from gcf.extract.stream.pipeline import load_network
 
+pytestmark = pytest.mark.slow
+
 MINE = {"backbone": TINY, "device": "cpu", "workers": 1}
 NUMBERS = LocalizeConfig(heat=False, overlay=False, sheet=False)
 CLASSIFY = "return self.fc(descriptor)"

@@ -44,6 +44,7 @@ def videos(tmp_path_factory):
     return write_demo_videos(tmp_path_factory.mktemp("trimmed") / "v", videos=44, seed=5, trimmed=True)
 
 
+@pytest.mark.slow
 def test_nine_of_ten_clips_of_an_unseen_seed_are_named_rightly(script, videos, tmp_path):
     assert 5 not in (script.TRAIN_SEED, script.HELD_OUT_SEED)
     out = tmp_path / "f.h5"
@@ -96,6 +97,7 @@ def test_a_damaged_or_lost_file_is_said_to_be_one(tmp_path, monkeypatch):
         pull_weights(BACKBONE, WEIGHTS)
 
 
+@pytest.mark.slow
 def test_a_flipped_clip_is_named_for_the_motion_that_it_shows(script, videos, monkeypatch):
     data = script.Clips(videos.folder, seed=1)
     motions = [entry["annotations"][0]["primitive"] for _, entry in data.truth]
@@ -135,12 +137,14 @@ def train(script, videos, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_training_is_repeatable_whatever_the_number_of_loaders(train):
     first, second = (train(epochs=1, loaders=loaders).state_dict() for loaders in (0, 1))
     for name, tensor in first.items():
         assert_bitwise_equal(tensor, second[name])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(train, script, videos):
     with torch.random.fork_rng():
         torch.manual_seed(script.TRAIN_SEED)

@@ -105,10 +105,12 @@ def errors(network, references, which):
     return [relative_error(values, references[f"{name}.{which}.{what}"]) for what, values in found.items()]
 
 
+@pytest.mark.slow
 def test_descriptors_and_logits_are_the_originals_in_float32(network, references):
     assert max(errors(network, references, "square")) < FLOAT32_FORWARD
 
 
+@pytest.mark.slow
 def test_descriptors_and_logits_are_the_originals_in_float64_on_a_rectangle(network, references):
     try:
         assert max(errors(network.double(), references, "rectangle")) < FLOAT64_FORWARD
@@ -116,6 +118,7 @@ def test_descriptors_and_logits_are_the_originals_in_float64_on_a_rectangle(netw
         network.float()  # their values were float32: they are again what they were
 
 
+@pytest.mark.slow
 def test_the_folded_network_gives_the_same_map_with_every_norm_folded(network):
     pixels = small_pixels(network)
     with torch.inference_mode():
@@ -125,6 +128,7 @@ def test_the_folded_network_gives_the_same_map_with_every_norm_folded(network):
         assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.traced.modules())
 
 
+@pytest.mark.slow
 def test_in_bfloat16_descriptors_point_where_they_pointed(network):
     exact, fast = (
         ClipNetwork(network, device=CPU, precision=precision, batch_size=2) for precision in ("fp32", "bf16")
@@ -150,6 +154,7 @@ def test_slowfast_refuses_a_number_of_frames_that_is_no_multiple_of_four(frames)
         empty_network("slowfast_r50").feature_map(torch.empty(1, 3, frames, 64, 64, device="meta"))
 
 
+@pytest.mark.slow
 def test_a_folded_slowfast_takes_and_refuses_what_the_network_does():
     network = load_backbone("slowfast_r50", weights="random")
     folded = FoldedNetwork(network, dtype=torch.float32, device=CPU)
@@ -159,6 +164,7 @@ def test_a_folded_slowfast_takes_and_refuses_what_the_network_does():
             folded(torch.zeros(1, 6, 32, 32, 3, dtype=torch.uint8))
 
 
+@pytest.mark.slow
 def test_slowfasts_map_is_the_slow_one_every_frame_four_times_beside_the_fast_one():
     network = load_backbone("slowfast_r50", weights="random")
     with torch.inference_mode():
@@ -182,6 +188,7 @@ def test_only_r2plus1d_has_strides_to_take_out_and_slowfasts_stay():
         load_backbone("slowfast_r50", weights="random", temporal_stride="none")
 
 
+@pytest.mark.slow
 def test_without_strides_r2plus1d_looks_at_the_same_frames_where_it_looked():
     network = load_backbone("r2plus1d_r50", weights="random")
     clips = torch.randn(1, 3, 8, 32, 32)
@@ -211,6 +218,7 @@ def test_weights_bring_the_pixels_clips_and_accuracy_that_were_published(name, c
     assert spec.class_names() == class_names("kinetics400")
 
 
+@pytest.mark.slow
 def test_a_published_file_brings_its_recipe_and_any_number_of_classes(tmp_path, network):
     name, state = network.recipe["name"], network.state_dict()
     few = {key: values[:7] if ".proj." in key else values for key, values in state.items()}
@@ -226,6 +234,7 @@ def test_a_published_file_brings_its_recipe_and_any_number_of_classes(tmp_path, 
     assert (ours.recipe["classes"], ours.blocks[-1].proj.out_features) == (None, 7)
 
 
+@pytest.mark.slow
 def test_a_file_that_lacks_or_adds_a_tensor_is_refused_with_its_name(tmp_path, network):
     name, file = network.recipe["name"], tmp_path / "mine.pyth"
     state = network.state_dict()
@@ -243,6 +252,7 @@ def test_the_slow_pathway_sees_the_frames_that_the_original_sees():
         assert slow_numbers(frames) == torch.linspace(0, frames - 1, frames // 4).long().tolist()
 
 
+@pytest.mark.slow
 def test_another_runtime_sees_the_same_frames():
     names = ModelNames("slowfast_r50", "random", "trained")
     backbone = load_backbone("slowfast_r50", "random")

@@ -22,6 +22,8 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 from mutations import write_mutants
 
+pytestmark = pytest.mark.slow
+
 INTERRUPT = """
 import sys
 from pathlib import Path

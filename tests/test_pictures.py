@@ -22,6 +22,8 @@ from gcf.explain.drawing.pictures import FRAME_PIXELS, INCHES, TALLEST, Reading,
 from gcf.explain.reading import described
 from gcf.extract.decoding.video import Video
 
+pytestmark = pytest.mark.slow
+
 
 def clips_of(count: int, *, last: int = 16) -> Clips:
     """`count` clips of a video at 16 frames a second."""

@@ -221,6 +221,7 @@ def test_a_plug_in_config_of_the_wrong_types_is_a_damaged_head(plugin, tmp_path)
         load_head(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_it_learns_is_saved_and_is_judged_like_any_head(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     run = train_head(features, tmp_path / "run", head=str(EXAMPLE), epochs=30, batch_size=16)

@@ -77,6 +77,7 @@ def test_a_processor_that_multiplies_in_bfloat16_is_asked_to(monkeypatch, amx, a
     assert natural_precision(torch.device("meta")) == "fp32"
 
 
+@pytest.mark.slow
 def test_a_processor_held_to_older_instructions_multiplies_in_float32():
     code = (
         "import torch; from gcf.extract.network.precision import natural_precision as p; print(p(torch.device('cpu')))"

@@ -57,6 +57,7 @@ def outcomes_of(rewrite):
     return stream
 
 
+@pytest.mark.slow
 def test_the_order_in_which_videos_are_done_changes_nothing(run, folder, monkeypatch):
     expected = predict_videos(run, folder, workers=1, **MINE)
     assert [p.id for p in expected] == sorted(p.id for p in expected)
@@ -104,6 +105,7 @@ def test_videos_and_their_feature_file_get_the_same_probabilities(run, folder, f
     assert predict_videos(run, features, top=2) == predict_videos(run, folder, top=2, **MINE)
 
 
+@pytest.mark.slow
 def test_an_unlabelled_feature_file_is_predicted(run, folder, tmp_path):
     extract(folder / "run", tmp_path / "f.h5")
     assert FeatureFile(tmp_path / "f.h5").labels.tolist() == [-1, -1, -1]
@@ -250,6 +252,7 @@ def test_a_recipe_that_is_not_the_heads_is_refused_in_one_line(run, folder, feat
         predict_videos(run, tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_lines_that_nobody_reads_end_the_work_without_a_fault(run, folder):
     command = f"({sys.executable} -m gcf.cli predict {run} {folder} --backbone {TINY} --jsonl; echo code $? >&2) | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

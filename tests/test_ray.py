@@ -106,6 +106,7 @@ def meanwhile(work) -> threading.Thread:
     return thread
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_work_costs_nothing_and_failures_are_recorded_once(
     cluster, many, backbone, expected, tmp_path, capfd
 ):
@@ -129,6 +130,7 @@ def test_a_worker_killed_at_work_costs_nothing_and_failures_are_recorded_once(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "plugin"]
 
 
+@pytest.mark.slow
 def test_a_node_killed_at_work_costs_nothing(cluster, many, backbone, expected, tmp_path):
     out, hold = tmp_path / "f.h5", backbone.with_name("hold")
     hold.touch()
@@ -146,6 +148,7 @@ def test_a_node_killed_at_work_costs_nothing(cluster, many, backbone, expected, 
     assert out.read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_a_driver_terminated_and_then_killed_keeps_what_is_committed_for_either_engine(
     cluster, many, backbone, expected, tmp_path
 ):
@@ -172,6 +175,7 @@ def test_a_driver_terminated_and_then_killed_keeps_what_is_committed_for_either_
     assert out.read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_a_video_that_kills_its_workers_is_recorded_and_the_run_goes_on(cluster, backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "DEATHS", 2)  # each takes a new worker's start
     source, out = tmp_path / "videos", tmp_path / "f.h5"
@@ -188,6 +192,7 @@ def test_a_video_that_kills_its_workers_is_recorded_and_the_run_goes_on(cluster,
     assert FeatureFile(out).ids == ["good.avi"]
 
 
+@pytest.mark.slow
 def test_a_node_that_would_make_other_numbers_is_refused_by_name(cluster, many, backbone, tmp_path):
     backbone.with_name("other").touch()
     with pytest.raises(RecipeError, match=r"Ray worker on \S+: would make other numbers.*std: .*install the same"):
@@ -204,6 +209,7 @@ def test_a_worker_that_fits_nowhere_is_a_usage_error(cluster, many, tmp_path):
         on_ray(many, tmp_path / "f.h5", TINY, device="cuda:1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("address", "said"), [("127.0.0.1:1", "no connection"), ("ray://h:1", "its HOST:PORT")])
 def test_an_address_where_no_cluster_is_costs_one_line(many, tmp_path, address, said):
     code = "import sys, gcf.cli; gcf.cli.main(sys.argv[1:])"
@@ -221,6 +227,7 @@ def worker(tmp_path, many, *, sample=None, **changes) -> RayWorker:
     return RayWorker(WorkerJob([str(tmp_path / "f.h5")], "r", "w", [model], threads=1, sample=sample))
 
 
+@pytest.mark.slow
 def test_two_backbones_on_ray_are_the_same_bytes_as_each_alone_on_this_machine(cluster, many, tmp_path):
     second = tmp_path / "short.py"
     second.write_text(Path(TINY).read_text() + "\nRECIPE |= {'num_frames': 4, 'resize': 48, 'crop': 40}\n")
@@ -249,6 +256,7 @@ def test_what_a_node_does_not_see_is_said(tmp_path, many):
     assert "device" in worker(tmp_path, many, config=ExtractConfig(device="tpu9")).prepare().message
 
 
+@pytest.mark.slow
 def test_a_worker_whose_run_is_over_commits_nothing(tmp_path, folder):
     parts = tmp_path / "f.h5.parts"
     parts.mkdir()
@@ -344,6 +352,7 @@ def test_ray_being_absent_is_said(many, tmp_path, monkeypatch):
         on_ray(many, tmp_path / "f.h5", TINY)
 
 
+@pytest.mark.slow
 def test_an_engine_that_does_not_exist_is_a_usage_error():
     with pytest.raises(GcfError, match="engine is one of local, ray"):
         ExtractConfig(engine="spark")

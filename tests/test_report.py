@@ -21,6 +21,8 @@ from gcf.head.report.words import MINUS
 from gcf.head.runs import write_csv
 from gcf.head.tables import arm_table as tables
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = ["<script>alert(1)</script>", "\" onload='x' ' id=", "two\nlines \udc80 {{ 7*7 }} $x^2$"]
 OPTIONAL = {
     "audit": {

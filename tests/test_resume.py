@@ -22,6 +22,8 @@ from gcf.extract.engines.ray_faults import check_same
 from gcf.extract.network import precision
 from gcf.extract.stream import run
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import sys, time
 from gcf import extract_videos

@@ -68,6 +68,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_features_and_notes_beside_a_run_stay_when_it_is_replaced(tmp_path, capfd):
     run = tmp_path / "run"
     run.mkdir()
@@ -88,6 +89,7 @@ def test_features_and_notes_beside_a_run_stay_when_it_is_replaced(tmp_path, capf
     assert not list(run.glob(".*"))
 
 
+@pytest.mark.slow
 def test_what_the_earlier_run_wrote_and_this_one_does_not_is_gone(cache, tmp_path):
     train_head(cache, tmp_path / "run", head="mean", epochs=2, seeds=2)
     assert (tmp_path / "run" / "seed-1" / "head.json").exists()
@@ -120,6 +122,7 @@ def test_the_project_as_output_is_refused_with_what_it_holds(overwrite, tmp_path
     assert files(project) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dangling", [False, True])
 def test_a_link_is_followed_and_stays_one(dangling, cache, tmp_path):
     if not dangling:
@@ -152,6 +155,7 @@ def mount(tmp_path):
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_mount_point_is_written_into(cache, mount):
     disk = mount(8192)
     for overwrite in ((), ("--overwrite",)):
@@ -205,6 +209,7 @@ def others(cache, folder):
     yield "demo", ["demo", str(folder)]
 
 
+@pytest.mark.slow
 def test_no_command_writes_into_a_folder_that_another_works_on(cache, hold, tmp_path, capfd):
     hold(tmp_path / "out")
     for name, command in others(cache, tmp_path / "out"):
@@ -217,6 +222,7 @@ def test_no_command_writes_into_a_folder_that_another_works_on(cache, hold, tmp_
         write_report(tmp_path / "run", tmp_path / "out.html")
 
 
+@pytest.mark.slow
 def test_a_localisation_and_its_pages_are_kept_from_others(cache, tmp_path, capfd):
     train_head(cache, tmp_path / "run", head="mean", epochs=2)
     seen = tmp_path / "seen"
@@ -313,6 +319,7 @@ def test_left_overs_in_a_localisation_are_cleared(tmp_path):
     assert not any(path.exists() for path in left)
 
 
+@pytest.mark.slow
 def test_a_full_disk_names_what_is_missing_and_what_is_kept_and_the_command_goes_on(cache, mount, monkeypatch, capfd):
     disk = mount(96)
     (disk / "ballast").write_bytes(bytes(64 << 10))
@@ -338,6 +345,7 @@ def test_a_full_disk_names_what_is_missing_and_what_is_kept_and_the_command_goes
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_another_command_does_not_take_what_is_kept(cache, mount, tmp_path):
     disk = mount(96)
     (disk / "ballast").write_bytes(bytes(64 << 10))
@@ -347,6 +355,7 @@ def test_another_command_does_not_take_what_is_kept(cache, mount, tmp_path):
     assert run.metrics["seeds"][0]["seed"] == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
 def test_a_comparison_without_room_goes_on_from_its_results(error, cache, tmp_path, monkeypatch, capfd):
     def full(*_, **__):
@@ -364,6 +373,7 @@ def test_a_comparison_without_room_goes_on_from_its_results(error, cache, tmp_pa
     assert re.search(r"(\d+) of \1 results .* are there already", capfd.readouterr().err)
 
 
+@pytest.mark.slow
 def test_the_results_are_the_same_with_and_without_a_folder_that_was_there(cache, tmp_path):
     (tmp_path / "there").mkdir()
     runs = [ablate(cache, tmp_path / name, heads=["mean"], seeds=1, epochs=2) for name in ("there", "new")]

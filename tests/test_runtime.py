@@ -40,6 +40,7 @@ def rows(network, clips=CLIPS):
     return tuple(np.concatenate(each) for each in zip(*found, strict=True))
 
 
+@pytest.mark.slow
 def test_in_float32_openvino_computes_what_pytorch_computes(monkeypatch):
     monkeypatch.setattr(precision, "_multiplies_bf16", lambda: False)
     network, entries = tiny_network(precision="auto")
@@ -74,6 +75,7 @@ def test_by_torch_in_float32_it_is_the_published_network_to_the_bit():
         assert_bitwise_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])
 def test_neither_neighbours_nor_batches_nor_streams_change_a_bit(asked, request):
     if asked == "bf16":
@@ -221,6 +223,7 @@ def test_a_precision_that_the_processor_has_not_leaves_float32_by_openvino(monke
     assert caplog.messages == ["bf16 cannot be used (this processor has none at all); float32 is used instead"]
 
 
+@pytest.mark.slow
 def test_a_trial_is_held_once_for_each_precision_and_processor(monkeypatch, tmp_path):
     monkeypatch.setenv("GCF_HOME", str(tmp_path))
     compared = []
@@ -234,6 +237,7 @@ def test_a_trial_is_held_once_for_each_precision_and_processor(monkeypatch, tmp_
     assert len(compared) == 2
 
 
+@pytest.mark.slow
 def test_the_recipe_says_who_computed_and_with_what_version(folder, tmp_path):
     for runtime in ("torch", "openvino"):
         extract(folder, tmp_path / f"{runtime}.h5", runtime=runtime)
@@ -249,6 +253,7 @@ def test_the_recipe_says_who_computed_and_with_what_version(folder, tmp_path):
         gcf.merge_features([ours.path, theirs.path], tmp_path / "merged.h5")
 
 
+@pytest.mark.slow
 def test_decoders_and_lanes_change_no_byte(folder, tmp_path):
     before = torch.get_num_threads()
     try:
@@ -261,6 +266,7 @@ def test_decoders_and_lanes_change_no_byte(folder, tmp_path):
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "3.h5").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_head_takes_float32_of_either_runtime_with_a_note(folder, tmp_path, caplog):
     extract(folder, tmp_path / "f.h5", runtime="torch")
     features = gcf.FeatureFile(tmp_path / "f.h5")
@@ -280,6 +286,7 @@ def test_a_head_takes_float32_of_either_runtime_with_a_note(folder, tmp_path, ca
         check_features(features, recipe=features.recipe | half, width=24)
 
 
+@pytest.mark.slow
 def test_names_that_load_another_network_are_found_out(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("GCF_HOME", str(tmp_path / "home"))
     other = tmp_path / "other.py"
@@ -320,6 +327,7 @@ def test_a_later_start_compiles_the_one_network_that_it_uses(asked, request, mon
     assert compiled == [asked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", ["(2, 3, 4)", "(-1, -2, -3)"])
 def test_trained_weights_with_means_over_early_maps_agree_in_float32(real, tmp_path, mean):
     """Off by 3e-5 where OpenVINO adds up 100,000 values one after another."""

@@ -219,6 +219,7 @@ def test_trained_sampling_takes_the_rate_and_length_of_training_native_neither()
             ExtractConfig(sampling=wrong)
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_given_samples_as_weights_that_say_it_do(trained, thinned, folder, tmp_path, invoke):
     options = ["--workers", 2, "--batch-size", 4, "--precision", "fp32"]
     code, _, err = invoke("extract", folder, tmp_path / "f.h5", "--backbone", TINY, "--sampling", "12.50", *options)
@@ -275,6 +276,7 @@ def test_a_slow_video_that_shows_frames_twice_verifies(thinned, tmp_path):
     assert not verify_features(tmp_path / "f.h5").faults
 
 
+@pytest.mark.slow
 def test_a_head_decodes_as_its_recipe_samples_and_refuses_the_other(trained, thinned, folder, tmp_path):
     head = load_head(gcf.train_head(trained, tmp_path / "run", epochs=1).path)
     fresh = dict(open_source(head, folder, backbone=thinned, device="cpu"))
@@ -287,6 +289,7 @@ def test_a_head_decodes_as_its_recipe_samples_and_refuses_the_other(trained, thi
         open_source(head, native)
 
 
+@pytest.mark.slow
 def test_predictions_and_localisations_draw_the_frames_that_the_clips_show(trained, thinned, folder, tmp_path):
     run, path = gcf.train_head(trained, tmp_path / "run", epochs=1).path, folder / "jump" / "v_jump_g03_c01.avi"
     options = {"backbone": thinned, "device": "cpu", "workers": 1}
@@ -314,6 +317,7 @@ def test_what_was_never_said_is_refused_in_one_line_and_nonsense_in_a_recipe_too
             complete_recipe("x", {**tiny_backbone.RECIPE, "trained_fps": wrong})
 
 
+@pytest.mark.slow
 def test_native_sampling_leaves_every_byte_as_it_was(folder, reference, tmp_path):
     extract(folder, tmp_path / "f.h5", sampling="native")
     assert (tmp_path / "f.h5").read_bytes() == reference

@@ -110,6 +110,7 @@ def outcomes(folder, *, deadline: float, workers: int = 2):
     return clips, last
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a process waits for a disk")
 def test_a_decoder_that_waits_for_a_disk_is_given_longer(tmp_path, faulty, monkeypatch):
     path = videos.write_video(tmp_path / "disk.avi", 40)
@@ -131,6 +132,7 @@ def test_a_decoder_that_waits_for_a_disk_is_given_longer(tmp_path, faulty, monke
     assert states.count("D") >= 2 * deadline
 
 
+@pytest.mark.slow
 def test_a_stuck_video_is_tried_again_at_the_end_and_gives_each_clip_once(tmp_path, faulty):
     for name in ("a_once", "b", "c"):
         videos.write_video(tmp_path / "v" / f"{name}.avi", 40)
@@ -147,6 +149,7 @@ def test_a_stuck_video_is_tried_again_at_the_end_and_gives_each_clip_once(tmp_pa
     assert (tmp_path / "f.h5").read_bytes() == (tmp_path / "reference.h5").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [{"RETRIES": 1}, {"IN_VAIN": 0.5}])
 def test_second_attempts_are_bounded_in_number_and_time(tmp_path, faulty, monkeypatch, bounds):
     for name, value in bounds.items():

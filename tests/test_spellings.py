@@ -80,6 +80,7 @@ def test_a_video_of_several_classes_has_a_merged_one_once():
     assert found.labels.tolist() == [0, -1, 1, 1, 0]
 
 
+@pytest.mark.slow
 def test_heads_learn_merged_labels_as_if_they_had_been_spelled_alike(cache):
     features, labels = cache
     clean = train_head(features, **SHORT)
@@ -101,6 +102,7 @@ def test_the_labels_of_a_feature_file_are_merged_too(tmp_path):
     assert label_features(features).notes[0].endswith("--merge-labels makes them one.")
 
 
+@pytest.mark.slow
 def test_comparisons_take_the_option_and_say_what_it_did(cache, tmp_path):
     features, labels = cache
     options = {"annotations": labels, "merge_labels": True, "seeds": 2, **SHORT}
@@ -122,6 +124,7 @@ def test_a_head_of_merged_labels_is_judged_on_all_spellings(cache):
     assert evaluate_head(head, features, annotations=several, subset="all", multi_label=True)["n"] == 36
 
 
+@pytest.mark.slow
 def test_extraction_warns_before_the_work_and_merges_a_finished_file(tmp_path, invoke):
     for name in ("jump/a.avi", "jump/b.avi", "Jump/c.avi", "run/d.avi"):
         videos.write_video(tmp_path / "v" / name, 17)
@@ -140,6 +143,7 @@ def test_extraction_warns_before_the_work_and_merges_a_finished_file(tmp_path, i
     assert FeatureFile(tmp_path / "python.h5").labels.tolist() == FeatureFile(tmp_path / "f.h5").labels.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train-head", "ablate", "compare"])
 def test_the_commands_have_the_option(command, cache, tmp_path, invoke):
     features, labels = cache

@@ -66,6 +66,7 @@ def same(one: Split, other: Split) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_holdout_is_sound_on_data_of_every_shape():
     rng, refused, losses = random.Random(0), 0, 0
     for _ in range(600):
@@ -179,6 +180,7 @@ def test_straddling_groups_are_those_in_two_subsets():
     assert straddling_groups(groups, subsets) == {"b": ("train", "val")}
 
 
+@pytest.mark.slow
 def test_folds_are_sound_on_data_of_every_shape():
     rng, tried = random.Random(1), 0
     for _ in range(300):
@@ -301,6 +303,7 @@ def test_arguments_that_do_not_fit_together_are_programming_errors():
         holdout([0, 0], ["", ""], ["", ""], val_fraction=1.0)
 
 
+@pytest.mark.slow
 def test_a_large_data_set_is_split_in_linear_time():
     labels = np.arange(40_000) % 600
     start = time.process_time()

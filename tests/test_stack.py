@@ -73,6 +73,7 @@ def of_each(*batches):
     return Batch(*(torch.stack([getattr(b, name) for b in batches]) for name in ("descriptors", "mask", "labels")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [*CONFIGS, PRESETS["gru"]], ids=lambda c: f"{c.name}-{c.layers}")
 @pytest.mark.parametrize("padding", [True, False])
 def test_heads_with_batches_of_their_own_step_as_each_alone(config, padding):

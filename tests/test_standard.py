@@ -69,6 +69,7 @@ def test_all_heads_that_learn_by_gradient_are_standardised_but_the_printed_ones(
     assert not TrainConfig(standardise=False).standardises(PRESETS[name])
 
 
+@pytest.mark.slow
 def test_mean_and_scale_are_of_the_training_clips_alone_and_go_with_the_head(tmp_path):
     features = scaled(tmp_path / "f.h5", 3.0, shift=5.0)
     run = gcf.train_head(features, tmp_path / "run", head="mean", **QUICK)
@@ -87,6 +88,7 @@ def test_mean_and_scale_are_of_the_training_clips_alone_and_go_with_the_head(tmp
     assert relative_error(back(video).logits, direct.detach()) < FLOAT32_FORWARD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mean", "clip", "mil", "transformer"])
 def test_a_standardised_head_learns_the_same_from_descriptors_of_any_size(tmp_path, name):
     small, large = scaled(tmp_path / "a.h5", 1.0), scaled(tmp_path / "b.h5", 64.0, shift=128.0)
@@ -99,6 +101,7 @@ def test_a_standardised_head_learns_the_same_from_descriptors_of_any_size(tmp_pa
     assert runs[1].metrics["top1"] >= 0.9
 
 
+@pytest.mark.slow
 def test_evidence_of_a_standardised_head_adds_up_to_the_logits(tmp_path):
     features = scaled(tmp_path / "f.h5", 3.0, shift=5.0)
     for head in ("gcf-256", "mil", "mean"):
@@ -110,6 +113,7 @@ def test_evidence_of_a_standardised_head_adds_up_to_the_logits(tmp_path):
         assert relative_error(torch.from_numpy(reading.evidence.sum(axis=0)), logits) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["gcf-256", "mean", "clip", "mil"])
 def test_a_standardised_head_goes_to_onnx_and_several_are_one(tmp_path, head):
     features = scaled(tmp_path / "f.h5", 3.0, shift=5.0)
@@ -124,6 +128,7 @@ def test_a_standardised_head_goes_to_onnx_and_several_are_one(tmp_path, head):
     assert export_onnx(tmp_path / "run", tmp_path / "head.onnx")["worst_relative_difference"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_head_to_start_from_keeps_its_mean_and_scale(tmp_path):
     source, target = scaled(tmp_path / "a.h5", 1.0), scaled(tmp_path / "b.h5", 2.0, shift=3.0)
     first = gcf.train_head(source, tmp_path / "first", head="mil", **QUICK)
@@ -148,6 +153,7 @@ def test_a_stack_computes_what_all_heads_have_in_common_once(tmp_path):
     assert set(Stack(other, TrainConfig()).common) == {"scale"}
 
 
+@pytest.mark.slow
 def test_a_saved_config_of_before_reads_descriptors_as_they_are(tmp_path):
     saved = gcf.train_head(easy_cache(tmp_path / "f.h5"), head="gcf-256", **QUICK).head
     save_head(tmp_path / "head", saved)
@@ -161,6 +167,7 @@ def test_the_rate_falls_with_the_square_of_the_length_beyond_the_usual():
     assert rate_share(10 * LONG) == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [50, 2000])
 def test_the_printed_head_says_what_it_does_with_long_descriptors_and_does_not_diverge(tmp_path, factor):
     features = scaled(tmp_path / "f.h5", factor)
@@ -176,12 +183,14 @@ def test_the_printed_head_says_what_it_does_with_long_descriptors_and_does_not_d
     assert record["first_lr"] == pytest.approx(0.1 * rate_share(record["descriptor_length"]))
 
 
+@pytest.mark.slow
 def test_usual_descriptors_are_trained_on_at_the_printed_rate_without_a_word(tmp_path):
     run = gcf.train_head(easy_cache(tmp_path / "f.h5"), head="gcf-256", **QUICK)
     assert run.metrics["seeds"][0]["training"][0]["shortened_steps"] == 0
     assert not any("shortened" in note or "long on average" in note for note in run.metrics["notes"])
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_given_is_taken_and_shortened_gradients_are_counted(tmp_path):
     run = gcf.train_head(scaled(tmp_path / "f.h5", 50), head="gcf-256", lr=0.1, **QUICK)
     assert run.metrics["seeds"][0]["training"][0]["shortened_steps"] > 0
@@ -195,6 +204,7 @@ def test_divergence_names_the_option():
         model.fit(rows, np.arange(60) % 2)
 
 
+@pytest.mark.slow
 def test_what_several_trainings_ask_of_the_same_videos_is_computed_once(tmp_path, monkeypatch):
     asked = []
     real = Moments.of.__func__

@@ -148,6 +148,7 @@ def test_p_is_below_five_percent_exactly_where_the_interval_leaves_0_out(seed):
     assert (abs(found.delta) > found.smallest) == (found.p < 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("videos", "spread", "group"), [(100, 0.0, 1), (400, 0.05, 1), (2000, 0.05, 1), (400, 0.02, 40)]
 )

@@ -212,6 +212,7 @@ def test_what_is_not_there_is_absent_and_a_later_put_takes_its_place(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [f"{KEY}.npz"]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_absent_or_whole_and_never_something_else(tmp_path):
     kept_in = ResultStore(tmp_path)
     kept_in.put(KEY, {"a": np.arange(600.0)}, {"n": 1})
@@ -297,6 +298,7 @@ for _ in range(8):
 """
 
 
+@pytest.mark.slow
 def test_writers_in_other_processes_and_threads_never_show_half_a_result(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -147,6 +147,7 @@ def command(name, place):
     return [name, *(word.format(p=place) for word in COMMANDS[name])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADING)
 def test_a_function_runs_the_file_that_its_caller_names_and_no_other(name, place):
     call = LOADING[name]
@@ -166,6 +167,7 @@ def test_a_function_runs_the_file_that_its_caller_names_and_no_other(name, place
     assert str(place / "source.py") not in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_runs_the_file_that_its_user_names_and_no_other(name, place, invoke):
     with listening() as found:

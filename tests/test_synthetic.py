@@ -53,6 +53,7 @@ def overlap(a, b) -> float:
     return shared / (sum(areas) - shared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["actions", "trimmed"])
 def test_decoded_frames_show_the_sprite_where_the_truth_says(kind, request):
     made, overlaps, empty = request.getfixturevalue(kind), [], 0
@@ -162,6 +163,7 @@ def test_a_segment_that_is_none_is_named_with_its_place(tmp_path, annotations):
         read_segments(path, ["v2.mp4"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path, actions):
     again = write_demo_videos(tmp_path / "again", videos=12, seed=3)
     for path in sorted(p.relative_to(actions.folder) for p in actions.folder.rglob("*") if p.is_file()):
@@ -171,6 +173,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path, act
     assert frames[0].shape != frames[1].shape or (frames[0] != frames[1]).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_used_again_and_only_what_is_lost_is_made_anew(tmp_path):
     first = write_demo_videos(tmp_path / "v", videos=3)
     videos = sorted((tmp_path / "v").rglob("*.mp4"))
@@ -184,6 +187,7 @@ def test_what_is_finished_is_used_again_and_only_what_is_lost_is_made_anew(tmp_p
         assert {path: path.read_bytes() for path in before} == {path: data for path, (data, _) in before.items()}
 
 
+@pytest.mark.slow
 def test_an_interrupted_set_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     whole = write_demo_videos(tmp_path / "whole", videos=6)
     real, done = synthetic._encode, []

@@ -33,6 +33,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_extraction_and_training_ask_for_nothing_that_macos_has_not(folder, tmp_path):
     features = tmp_path / "f.h5"
     commands = [
@@ -48,6 +49,7 @@ def test_extraction_and_training_ask_for_nothing_that_macos_has_not(folder, tmp_
     assert gcf.FeatureFile(features).num_videos == 6
 
 
+@pytest.mark.slow
 def test_the_decoders_are_as_many_as_the_processors_that_this_process_may_use(folder, tmp_path, monkeypatch):
     asked = []
 

@@ -64,6 +64,7 @@ def faulty(tmp_path):
 ALL, TIMED = ["tiny", "bright", "short", "timed"], ["timed", "slower", "short"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "options"),
     [(ALL, {}), (ALL, {"views": 2, "tail": "drop"}), (ALL, {"workers": 1}), (TIMED, {"sampling": "trained"})],
@@ -83,6 +84,7 @@ def test_each_file_has_the_bytes_of_a_run_with_its_backbone_alone(faulty, tmp_pa
     assert not list(tmp_path.glob("*.parts"))
 
 
+@pytest.mark.slow
 def test_a_video_too_short_for_one_backbone_fails_for_that_one_alone(faulty, tmp_path, pair):
     long, short = extract_together(faulty, tmp_path / "f.h5", backbones=pair, tail="drop", **SETTINGS)
     assert dict(long.failures)["jump/few.avi"].startswith("too short: 6 frames, a clip has 16")
@@ -140,6 +142,7 @@ def test_one_decoding_process_serves_all_jobs_and_only_those_that_a_video_is_for
     assert all(isinstance(items[-1], VideoInfo) for items in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["crash", "odd", "liar", "hang"])
 def test_what_breaks_a_decoder_is_every_backbones_failure_and_no_other_videos(tmp_path, monkeypatch, name):
     monkeypatch.setattr(pool, "WORKER", "faulty_worker")
@@ -194,6 +197,7 @@ def test_desks_see_their_own_jobs_and_videos_alone():
     assert outcomes == {(0, "a"): [1.0], (1, "a"): [20.0], (1, "b"): "gone", (2, "b"): "gone"}
 
 
+@pytest.mark.slow
 def test_what_one_file_has_already_is_not_done_for_it_again(folder, tmp_path, backbones, monkeypatch):
     three = [backbones[name] for name in ("tiny", "short", "bright")]
     first = extract_videos(folder, tmp_path / "f-short.h5", backbone=backbones["short"], **SETTINGS)
@@ -212,6 +216,7 @@ def test_what_one_file_has_already_is_not_done_for_it_again(folder, tmp_path, ba
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, tmp_path, pair, monkeypatch):
     monkeypatch.setattr(run, "PART_VIDEOS", 1)
     seen, plain = [], run.ExtractionRun.take
@@ -236,6 +241,7 @@ def test_a_stopped_pass_keeps_what_both_have_and_ends_in_the_same_bytes(folder, 
         assert summary.path.read_bytes() == alone.path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("failing", "other"), [("short", "tiny"), ("tiny", "short")])
 def test_one_file_that_cannot_be_committed_does_not_cost_the_other_its_rows(
     folder, tmp_path, pair, monkeypatch, failing, other
@@ -253,6 +259,7 @@ def test_one_file_that_cannot_be_committed_does_not_cost_the_other_its_rows(
     assert list((tmp_path / f"f-{other}.h5.parts").glob("part-*"))
 
 
+@pytest.mark.slow
 def test_the_bar_counts_a_video_when_the_last_backbone_has_it(folder, tmp_path, pair, monkeypatch):
     told = []
     monkeypatch.setattr("gcf.extract.extractor.Progress.advance", lambda _, *, clips: told.append(clips))
@@ -293,6 +300,7 @@ def test_two_backbones_of_one_name_or_weights_that_do_not_match_are_refused_befo
     assert not list(tmp_path.glob("f*"))
 
 
+@pytest.mark.slow
 def test_the_command_takes_several_backbones_and_tells_of_every_file(faulty, tmp_path, pair, invoke):
     options = ["--workers", 2, "--batch-size", 4, "--precision", "fp32", "--json"]
     both = ["--backbone", pair[0], "--backbone", pair[1]]
@@ -312,6 +320,7 @@ def test_the_command_takes_several_backbones_and_tells_of_every_file(faulty, tmp
     ]
 
 
+@pytest.mark.slow
 def test_weights_go_with_their_backbones_in_order(folder, tmp_path, invoke):
     names = ["--backbone", "shufflenetv2_0.25x", "--weights", "primitives", "--backbone", "shufflenetv2_0.25x"]
     code, out, err = invoke("extract", folder, tmp_path / "f.h5", *names, "--weights", "random", "--json")

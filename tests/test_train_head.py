@@ -17,6 +17,8 @@ from gcf.head.models.config import HeadConfig, Protocol
 from gcf.head.models.saved import load_head
 from gcf.head.training import train_head
 
+pytestmark = pytest.mark.slow
+
 SMALL = HeadConfig("small", width=16, key_width=8)
 SHORT = {"epochs": 60}
 

@@ -75,6 +75,7 @@ def test_momentum_is_dampened_so_that_the_effective_rate_is_lr():
     assert (group["momentum"], group["dampening"], TrainConfig().weight_decay) == (0.9, 0.9, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", HEADS, ids=lambda c: c.name)
 def test_two_seeded_runs_are_bitwise_equal_and_another_seed_differs(tmp_path, config):
     _, batches, split = problem(tmp_path)
@@ -88,6 +89,7 @@ def test_two_seeded_runs_are_bitwise_equal_and_another_seed_differs(tmp_path, co
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", HEADS, ids=lambda c: c.name)
 @pytest.mark.parametrize("policy", ["uniform", "random"])
 def test_every_head_learns_what_is_easy(tmp_path, config, policy):
@@ -99,6 +101,7 @@ def test_every_head_learns_what_is_easy(tmp_path, config, policy):
     assert run.history[-1]["train_loss"] < 0.5 * run.history[0]["train_loss"]
 
 
+@pytest.mark.slow
 def test_the_weights_kept_are_those_of_the_lowest_validation_loss(tmp_path):
     _, batches, split = problem(tmp_path)
     half = split.val[::2]
@@ -113,6 +116,7 @@ def test_the_weights_kept_are_those_of_the_lowest_validation_loss(tmp_path):
     assert own == pytest.approx(losses[best], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_test_videos_decide_nothing(tmp_path):
     _, batches, split = problem(tmp_path)
     one = train_one(HEADS[0], batches, split, epochs=40)

@@ -92,6 +92,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", PLANTED)
 def test_a_planted_fault_is_named_with_its_place(fault, tmp_path):
     change, expected = PLANTED[fault]

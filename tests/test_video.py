@@ -223,6 +223,7 @@ def test_only_regular_files_are_opened(tmp_path):
             assert "cannot be opened" in reason(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_frame_bomb_is_refused_by_its_size(tmp_path):
     path = tmp_path / "bomb.mkv"
     with av.open(str(path), "w") as container:

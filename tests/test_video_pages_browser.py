@@ -75,6 +75,7 @@ def place(browser, share: float) -> tuple[float, float]:
     return box["x"] + share * box["width"], box["y"] + box["height"] / 2
 
 
+@pytest.mark.slow
 def test_the_page_has_a_slider_that_says_where_it_is(page, browser):
     attributes = browser.ask(
         "Object.fromEntries([...document.querySelector('.timeline').attributes].map((a) => [a.name, a.value]))"
@@ -262,6 +263,7 @@ def test_it_is_drawn_in_light_and_dark(name, dark, pages, browser):
     assert (sum(picture.getpixel((2, 2))) < 200) == dark
 
 
+@pytest.mark.slow
 def test_it_prints(pages, browser):
     browser.open(pages[PLAYED])
     assert len(re.findall(rb"/Type\s*/Page\b", browser.printed())) in (1, 2, 3)

@@ -142,6 +142,7 @@ def test_weights_without_a_direct_address_say_where_to_get_them_and_where_to_put
     assert str(home / "kinetics_mobilenetv2_1.0x_RGB_16_best.pth") in message
 
 
+@pytest.mark.slow
 def test_a_file_placed_by_hand_is_used_written_down_and_refused_once_it_changes(home, checkpoint):
     path = home / TINY_K600
     path.write_bytes(checkpoint())
@@ -203,6 +204,7 @@ def test_damaged_notes_of_a_digest_are_named(home):
         obtain(DownloadSource("a.pth"))
 
 
+@pytest.mark.slow
 def test_a_file_with_a_published_name_brings_that_recipe_and_its_classes(checkpoint, tmp_path):
     (tmp_path / TINY_K600).write_bytes(checkpoint())
     for name in ("mobilenetv2_0.2x", "mobilenetv2"):
@@ -212,6 +214,7 @@ def test_a_file_with_a_published_name_brings_that_recipe_and_its_classes(checkpo
         assert recipe["classes"] == class_names("kinetics600")
 
 
+@pytest.mark.slow
 def test_names_are_never_given_to_logits_of_unknown_order(checkpoint, tmp_path):
     (tmp_path / "mine.pth").write_bytes(checkpoint())  # 600 classes, but who knows which
     assert load_backbone("mobilenetv2", weights=tmp_path / "mine.pth").recipe["classes"] is None
@@ -219,6 +222,7 @@ def test_names_are_never_given_to_logits_of_unknown_order(checkpoint, tmp_path):
     assert load_backbone("mobilenetv2", weights=tmp_path / TINY_K600).recipe["classes"] is None
 
 
+@pytest.mark.slow
 def test_what_is_assumed_of_an_unknown_file_is_logged(checkpoint, tmp_path, caplog):
     (tmp_path / "mine.pth").write_bytes(checkpoint(num_classes=5))
     caplog.set_level(logging.INFO, "gcf")

@@ -57,6 +57,7 @@ PUBLISHED_COSTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_and_macs_are_the_published_ones(name):
     frames, size, parameters, macs = PUBLISHED_COSTS[name]
@@ -113,6 +114,7 @@ def mapped(plugin):
     return network
 
 
+@pytest.mark.slow
 def test_the_real_weights_of_the_plug_in_fit_strictly_and_give_its_outputs(real):
     plugin = load_backbone(real / "x3d_xs" / "x3d_xs.py")
     network = mapped(plugin.state_dict())
@@ -150,6 +152,7 @@ def test_in_bfloat16_descriptors_point_where_they_pointed(small, pixels):
     assert torch.nn.functional.cosine_similarity(*map(torch.from_numpy, (exact, fast))).min() > 0.999
 
 
+@pytest.mark.slow
 def test_there_is_no_stride_in_time_to_take_out():
     assert all(temporal_stride_layers(empty_network(name)) == {} for name in NAMES)
     plain, without = (load_backbone("x3d_xs", weights="random", temporal_stride=each) for each in ("trained", "none"))
@@ -197,6 +200,7 @@ def test_all_four_are_listed_with_weights_that_download_by_themselves():
         assert weights[name] == (f"{name.upper()}.pyth", "direct")
 
 
+@pytest.mark.slow
 def test_a_published_file_brings_its_recipe_and_any_number_of_classes(tmp_path, small):
     state = {name: tensor[:7] if ".proj." in name else tensor for name, tensor in small.state_dict().items()}
     published, own = tmp_path / "X3D_S.pyth", tmp_path / "mine.pyth"
