@@ -15,9 +15,12 @@ import gcf.cli
 # torch is loaded, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell starts what it puts into the background with SIGINT ignored, and what is started from there inherits that.
+# A shell starts what it puts into the background with SIGINT ignored, nohup what it starts with SIGHUP ignored, and
+# what is started from there inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # What gcf keeps on a machine lies in folders of this run's own: one for each test, so that looks at
 # a test set which another test made do not count. The networks converted for OpenVINO are shared by
