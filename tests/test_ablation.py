@@ -50,6 +50,7 @@ def test_the_run_folder_is_as_designed_and_says_the_same_everywhere(compared):
         assert {"name", "mean", "std", "seeds", "delta", "low", "high", "p"} <= row.keys()
 
 
+@pytest.mark.slow
 def test_each_row_follows_from_the_saved_predictions(compared):
     _, folder, found = compared
     saved = np.load(folder / "predictions.npz")
@@ -91,6 +92,7 @@ def test_an_arm_is_what_train_head_gives_with_the_same_seed(compared):
         np.testing.assert_allclose(own, saved[f"{name}.true_log_probability"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_c_clip_is_the_linear_clip_classifier_on_the_central_clip_of_the_whole_video(compared):
     features, folder, _ = compared
     saved = np.load(folder / "predictions.npz")
@@ -136,6 +138,7 @@ def test_every_arm_and_seed_takes_its_step_on_the_very_same_batches(tmp_path, mo
     assert len({batch.descriptors.sum().item() for batch in first}) == 9  # drawn anew in every pass
 
 
+@pytest.mark.slow
 def test_arms_of_another_padding_have_batches_and_kept_results_of_their_own(tmp_path, monkeypatch):
     features = easy_cache(tmp_path / "f.h5", clips=(1, 8))
     seen = {}
@@ -193,6 +196,7 @@ def backbone_cache(path, known):
     )
 
 
+@pytest.mark.slow
 def test_the_backbones_own_classifier_is_used_where_it_knows_the_classes(tmp_path):
     features = backbone_cache(tmp_path / "f.h5", ["A", "b", "c", "other"])
     found = ablate(features, seeds=2, epochs=1)
@@ -205,6 +209,7 @@ def test_the_backbones_own_classifier_is_used_where_it_knows_the_classes(tmp_pat
     assert found.metrics["arms"]["d-clips"]["seeds"][0]["training"] == [None]
 
 
+@pytest.mark.slow
 def test_a_linear_clip_classifier_takes_its_place_where_it_does_not(tmp_path):
     features = backbone_cache(tmp_path / "f.h5", ["a", "b", "d"])
     found = ablate(features, seeds=1, epochs=1)

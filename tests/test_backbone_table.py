@@ -66,6 +66,7 @@ def test_a_table_written_now_would_say_the_same_but_for_speeds(page):
     assert all(f"{number}. {note}\n" in now + "\n" for number, note in page[1].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["mobilenetv2_0.2x", "shufflenetv2_0.25x", "x3d_xs", "x3d_s", "slow_r50", "slowfast_r50", "mc3_18", "s3d"]
 )

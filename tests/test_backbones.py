@@ -46,6 +46,7 @@ def tiny():
     return load_backbone("mobilenetv2_0.2x", weights="random")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_torchvisions_networks_keep_torchvisions_names_and_shapes(name):
     with torch.device("meta"):
@@ -98,6 +99,7 @@ def test_a_clip_of_another_size_is_refused_by_networks_with_a_fixed_grid(name):
         map_shape(on_meta(name), 16, 112, 112)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_facts_of_a_spec_are_those_of_its_network(name):
     spec = BACKBONES[name]
@@ -131,6 +133,7 @@ def test_without_stride_in_time_the_map_has_a_slice_per_frame(name):
     assert (*without[:2], *without[3:]) == (*with_stride[:2], *with_stride[3:])
 
 
+@pytest.mark.slow
 def test_without_stride_in_time_the_weights_are_the_same_and_the_first_strided_layer_only_denser(tiny):
     dense = load_backbone("mobilenetv2_0.2x", weights="random", temporal_stride="none")
     assert dense.recipe == tiny.recipe | {"temporal_stride": "none"}
@@ -226,6 +229,7 @@ def test_a_file_of_weights_that_is_not_there_is_named(tmp_path):
         load_backbone("resnext101", weights=tmp_path / "absent.pth")
 
 
+@pytest.mark.slow
 def test_listing_names_every_backbone_once_and_loads_no_torch():
     code = (
         "import sys; from gcf.extract.backbones import list_backbones;"

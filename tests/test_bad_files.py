@@ -44,6 +44,7 @@ def test_what_gives_no_frame_says_why(bad, name):
     assert re.fullmatch(bad_videos.EXPECTED[name][1], str(caught.value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", by_row(PARTIAL))
 def test_what_is_damaged_gives_the_frames_before_the_damage(bad, name, tmp_path):
     clips, info = clips_and_info(bad / name)
@@ -57,6 +58,7 @@ def test_what_is_damaged_gives_the_frames_before_the_damage(bad, name, tmp_path)
         np.testing.assert_array_equal(ours[0], theirs)
 
 
+@pytest.mark.slow
 def test_nine_frames_before_the_cut_are_one_padded_clip(tmp_path):  # row 5
     data = bad_videos.streaming_mp4(tmp_path / "v.mp4")
     for size in range(len(data) // 2, 0, -50):  # where the ninth frame ends depends on the encoder

@@ -17,6 +17,8 @@ from stage_one import TINY, extract
 
 from gcf import FeatureFile
 
+pytestmark = pytest.mark.slow
+
 GOOD = 60
 BOUND = 500  # frames
 TOO_LONG = "too long: over 500 frames, the bound that --max-frames sets"

@@ -122,6 +122,7 @@ def test_a_truncated_part_is_named_and_repaired(folder, parts, reference, cut):
     assert out.read_bytes() == reference
 
 
+@pytest.mark.slow
 def test_a_video_whose_size_is_damaged_is_not_taken_for_a_changed_one(folder, parts, reference):
     part, out = parts / "part-000003.h5", parts.with_name("f.h5")
     with h5py.File(part, "a") as h5:
@@ -132,6 +133,7 @@ def test_a_video_whose_size_is_damaged_is_not_taken_for_a_changed_one(folder, pa
     assert out.read_bytes() == reference
 
 
+@pytest.mark.slow
 def test_a_repair_that_was_stopped_is_finished_without_doing_it_twice(folder, parts, reference, monkeypatch):
     part, out = parts / "part-000001.h5", parts.with_name("f.h5")
     flip(part, place_of(part, "descriptors"))

@@ -97,6 +97,7 @@ def test_progress_goes_to_standard_error(folder, tmp_path):
     assert "clips/s" not in out
 
 
+@pytest.mark.slow
 def test_a_broken_video_makes_exit_code_3_and_is_named_once(tmp_path, invoke):
     root = videos.write_folder(tmp_path / "v", classes=("a",), videos=2)
     (root / "a" / "bad\nname.mp4").write_bytes(b"")
@@ -119,6 +120,7 @@ def test_a_list_of_which_no_video_exists_is_refused_before_work(tmp_path, invoke
     assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
 
 
+@pytest.mark.slow
 def test_a_list_of_which_no_video_can_be_read_is_finished_with_exit_code_3(tmp_path, invoke):
     (tmp_path / "1.mp4").write_bytes(b"")
     (tmp_path / "list.txt").write_text("1.mp4\n")
@@ -127,6 +129,7 @@ def test_a_list_of_which_no_video_can_be_read_is_finished_with_exit_code_3(tmp_p
     assert "failed   '1.mp4': empty" in out
 
 
+@pytest.mark.slow
 def test_info_says_what_a_file_holds(features, invoke):
     code, out, _ = invoke("info", features)
     assert code == 0
@@ -143,6 +146,7 @@ def nested(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_nested_folders_are_refused_with_both_readings_until_one_is_named(tmp_path, invoke):
     root, out = nested(tmp_path / "v"), tmp_path / "f.h5"
     code, said, err = invoke("extract", root, out, "--backbone", TINY)
@@ -176,6 +180,7 @@ def test_of_many_classes_the_first_dozen_is_named(tmp_path, invoke):
     assert json.loads(invoke("info", tmp_path / "f.h5", "--json")[1])["class_counts"] == dict.fromkeys(names, 2)
 
 
+@pytest.mark.slow
 def test_info_says_in_which_precision_the_network_ran(features, invoke, tmp_path):
     exact = {"precision": "fp32", "runtime": "torch", "folded": False, "precision_cosine": None}
     code, out, _ = invoke("info", with_recipe(features, tmp_path / "fp32.h5", **exact))
@@ -373,6 +378,7 @@ def test_an_unexpected_fault_is_one_line_too(invoke, monkeypatch, features):
     assert "RuntimeError: the sky fell" in message(err)
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_is_no_fault(features):
     command = f"({sys.executable} -m gcf.cli info {features} --json; echo code $? >&2) | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

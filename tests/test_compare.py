@@ -68,6 +68,7 @@ def test_each_row_is_what_ablate_finds_on_that_file(folder, compared):
     assert {row["clip_classifier"] for row in compared.rows[:3]} == {"linear"}
 
 
+@pytest.mark.slow
 def test_backbones_are_compared_to_the_first_over_the_same_videos_and_seeds(folder, compared):
     one, two = (np.load(folder / "out" / name / "predictions.npz") for name in ("one", "two"))
     right = [saved["gcf-256.predicted"] == saved["labels"] for saved in (two, one)]

@@ -9,6 +9,7 @@ from gcf.errors import UsageError
 from gcf.extract.complexity import backbone_complexity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NAMES)
 def test_parameters_and_macs_are_those_of_the_manifest_to_the_digit(model, parity):
     manifest = json.loads((parity / "manifests" / f"{model}.json").read_text())
@@ -16,6 +17,7 @@ def test_parameters_and_macs_are_those_of_the_manifest_to_the_digit(model, parit
     assert (cost.params, cost.macs) == (manifest["params"], manifest["macs_16x112x112"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_classes", "millions"),
     [("mobilenetv2", 600, "3.12"), ("shufflenetv2", 600, "6.64"), ("resnext101", 400, "48.34")],

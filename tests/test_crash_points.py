@@ -29,6 +29,7 @@ def outcomes(tmp_path_factory) -> list[dict]:
     return [json.loads(line) for line in walked.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_at_no_point_is_a_committed_video_lost_or_a_byte_different_after_resuming(outcomes):
     assert [o for o in outcomes if o["problems"]] == []
 
@@ -62,6 +63,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_the_run_and_a_larger_one_lets_it_end(folder, reference, small_disk, monkeypatch):
     place, mount = small_disk
     monkeypatch.setattr(run, "PART_VIDEOS", 1)

@@ -99,6 +99,7 @@ def as_records(values):
 OTHER_KINDS = [as_text, as_complex, as_bools, as_table, one_less, as_records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", OTHER_KINDS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_of_another_kind_rank_or_length_are_refused(name, change, path):
@@ -116,6 +117,7 @@ def test_floats_for_integers_and_integers_for_floats_are_refused(name, path):
         FeatureFile(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda v: np.arange(len(v)), as_table, one_less], ids=["numbers", "table", "short"])
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts_of_another_kind_rank_or_length_are_refused(name, change, path):
@@ -183,6 +185,7 @@ BELIEVED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BELIEVED)
 def test_what_cannot_be_is_refused_where_it_is_read_and_is_a_fault_to_verify(fault, path, capfd):
     name, change = BELIEVED[fault]
@@ -238,6 +241,7 @@ WIDTHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in WIDTHS for dtype in WIDTHS[name]])
 def test_every_width_of_the_kind_reads_as_the_schemas(name, dtype, path, tmp_path):
     known = FeatureFile(path)

@@ -65,6 +65,7 @@ def test_the_commands_shown_do_the_same(made, told, tmp_path):
         assert demo_files[name] == by_hand[name], name
 
 
+@pytest.mark.slow
 def test_every_step_leaves_what_it_announces(made):
     found = files(made.folder)
     for name in ("feats.h5", "run/head.safetensors", "run/training.png", "table/table.md", "table/arms.png"):

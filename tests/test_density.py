@@ -42,6 +42,7 @@ def too_dense(source: str) -> list[int]:
     return lines
 
 
+@pytest.mark.slow
 def test_no_statement_holds_two_conditions_or_a_comprehension_in_a_comprehension():
     files = sorted(ROOT.rglob("*.py"))
     assert files

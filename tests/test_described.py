@@ -61,6 +61,7 @@ def test_rows_are_the_same_bits_from_videos_and_from_their_feature_file(head, fo
         assert_bitwise_equal(head(video).logits, head(other).logits)
 
 
+@pytest.mark.slow
 def test_a_feature_file_is_known_by_its_name_or_its_content_and_needs_no_network(head, features, tmp_path, no_network):
     copy = tmp_path / "features.of-today"
     copy.write_bytes(features.read_bytes())
@@ -80,6 +81,7 @@ def test_folders_and_pipes_are_not_read_as_feature_files(folder, tmp_path):
     assert find_sources(tmp_path / "pipe.mp4") == [VideoPath(str(tmp_path / "pipe.mp4"), "pipe.mp4")]
 
 
+@pytest.mark.slow
 def test_failures_of_a_feature_file_are_passed_on(head, tmp_path, no_network):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "b.mp4").write_bytes(b"")
@@ -309,6 +311,7 @@ def test_a_head_of_joined_files_reads_as_many_of_them(head, features, folder, tm
         open_source(two, folder)
 
 
+@pytest.mark.slow
 def test_videos_that_are_not_in_all_joined_files_are_counted(head, features, folder, tmp_path, caplog):
     extract(folder / "run", tmp_path / "part.h5")
     both = FeatureFile(features)
@@ -319,6 +322,7 @@ def test_videos_that_are_not_in_all_joined_files_are_counted(head, features, fol
     assert "3 videos are not in all of these feature files" in caplog.text
 
 
+@pytest.mark.slow
 def test_other_videos_go_through_the_network_that_is_loaded(head, folder, monkeypatch):
     source = open_source(head, folder / "run", **MINE)
     monkeypatch.setattr(described, "load_network", lambda *_: pytest.fail("loaded again"))
@@ -351,6 +355,7 @@ def test_the_network_of_a_head_is_computed_as_its_features_were_where_that_can_b
     assert (config.runtime, config.batch_size) == (runtime, batch_size)
 
 
+@pytest.mark.slow
 def test_float32_by_the_other_runtime_is_said(head, folder, features, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(described, "_in_float32", lambda _, config: replace(config, runtime="openvino"))
@@ -362,6 +367,7 @@ def test_float32_by_the_other_runtime_is_said(head, folder, features, monkeypatc
         np.testing.assert_allclose(video.descriptors, stored[video_id].descriptors, rtol=2e-3, atol=1e-5)  # float16
 
 
+@pytest.mark.slow
 def test_float32_stands_in_where_openvino_is_not_to_be_had(head, folder, monkeypatch, caplog):
     monkeypatch.setattr("gcf.extract.network.precision.openvino_fault", lambda: "it is not installed")
     other = replace(head, recipe=head.recipe | {"precision": "bf16", "runtime": "openvino", "device": "cpu"})

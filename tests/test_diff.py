@@ -57,6 +57,7 @@ def told(found):
     return {topic for topic in topics if getattr(found, topic)} | set(rows)
 
 
+@pytest.mark.slow
 def test_a_file_says_the_same_as_itself_and_its_twin(a, tmp_path):
     for b in (a, written(tmp_path / "b.h5")):
         found = diff_features(a, b)

@@ -64,6 +64,7 @@ def frames(path):
     return [(pixels.copy(), start, end) for pixels, start, end in Video(path)]
 
 
+@pytest.mark.slow
 def test_a_read_that_fails_once_costs_nothing(large, failing):  # row 34
     expected, again = frames(large), []
     for pixels, start, end in Video(large):
@@ -86,6 +87,7 @@ def test_a_read_that_fails_twice_is_a_failure_and_no_part_of_a_video(large, fail
     assert len(failed) == 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_in_the_middle_of_a_file_costs_that_video(tmp_path, monkeypatch, invoke):  # row 34
     """A read() of the C library that fails, in the decoders alone."""
     if not can_build():
@@ -119,6 +121,7 @@ def written_to(path):
     path.write_bytes(path.read_bytes() + b"more")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [removed, replaced, truncated, written_to])
 def test_a_file_that_changes_while_it_is_read_is_not_trusted(tmp_path, change):  # row 33
     path = videos.write_video(tmp_path / "v.avi", 400)
@@ -156,6 +159,7 @@ def test_a_folder_of_videos_that_is_taken_away_stops_the_run_and_nothing_is_lost
     assert out.read_bytes() == (tmp_path / "reference.h5").read_bytes()
 
 
+@pytest.mark.slow
 def test_one_video_that_is_gone_is_that_videos_failure_alone(tmp_path, monkeypatch):
     root = tmp_path / "v"
     for n in range(3):
@@ -185,6 +189,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bomb.mov", "bomb_that_lies.avi"])
 def test_a_bomb_is_refused_before_it_takes_memory(tmp_path, name):  # row 19
     bad_videos.write_bombs(tmp_path)
@@ -216,6 +221,7 @@ def test_a_decoder_that_ran_out_of_memory_is_not_given_another_video(tmp_path, m
     assert len(begun) == 2
 
 
+@pytest.mark.slow
 def test_a_decoder_that_sends_rubbish_costs_its_video_alone(tmp_path, monkeypatch):
     root = tmp_path / "v"
     for n in range(3):

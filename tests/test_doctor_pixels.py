@@ -269,6 +269,7 @@ def test_the_real_network_expects_rgb_in_0_to_1(x3d):
     assert x3d.settings[0].answers.right.sum() >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evidence", ["labels", "agreement"])
 @pytest.mark.parametrize("place", [1, 2], ids=["BGR", "0..255"])
 def test_the_real_network_shows_a_wrong_recipe_with_labels_and_without(x3d, place, evidence):

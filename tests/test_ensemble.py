@@ -53,6 +53,7 @@ def test_without_a_gate_in_every_member_there_is_none():
     assert MeanOfHeads(heads[:1])(clips, mask).gate is not None
 
 
+@pytest.mark.slow
 def test_a_run_of_several_seeds_is_judged_as_one_head(trained):
     features, run = trained
     found = evaluate_head(run.path, features)

@@ -191,6 +191,7 @@ def test_the_heat_of_a_video_is_that_of_its_clips(tiny):
     assert np.abs(heat.values - tiny.heat(class_index=0).values).max() > 0
 
 
+@pytest.mark.slow
 def test_a_video_shorter_than_a_clip_is_as_hot_as_any(tmp_path):
     short = Described(videos.write_video(tmp_path / "v.avi", 3), TINY)
     short.video.clips.num_frames[:] = 3

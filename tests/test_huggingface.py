@@ -134,6 +134,7 @@ def test_a_patch_of_the_picture_changes_the_map_at_its_own_place(kind, tmp_path)
         assert np.unravel_index(int(moved.argmax()), moved.shape) == (t, y, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["timesformer", "vivit", "videomae-first"])
 def test_a_map_around_a_token_has_it_as_its_mean_and_differs_as_the_patches_do(kind, tmp_path):
     model = hf_models.saved(tmp_path / "m", *CLASSIFIERS[kind], kind)

@@ -246,6 +246,7 @@ def test_an_old_form_of_the_processors_file_is_understood(tuned):
     assert load_backbone(f"hf:{tuned}").recipe == before
 
 
+@pytest.mark.slow
 def test_a_folder_is_called_by_its_own_name_from_wherever_it_is_asked_for(tuned, monkeypatch):
     expected = load_backbone(f"hf:{tuned}").recipe
     monkeypatch.chdir(tuned.parent)
@@ -256,6 +257,7 @@ def test_a_folder_is_called_by_its_own_name_from_wherever_it_is_asked_for(tuned,
     assert load_backbone("hf:.", weights="tuned").recipe == expected  # as the recipe calls them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [None, [], ["VideoMAEForPreTraining"], ["VideoMAEModel"], ["Mine"]])
 def test_a_classifier_is_not_dropped_where_the_configuration_does_not_speak_of_one(said, tuned):
     change_config(tuned, architectures=said)

@@ -13,6 +13,8 @@ from hub_server import COMMITS, serving
 
 from gcf.extract.backbones import load_backbone
 
+pytestmark = pytest.mark.slow
+
 LOAD = (
     "import sys, json; from gcf.errors import GcfError; from gcf.extract.backbones import load_backbone\n"
     "try: print(json.dumps(load_backbone(sys.argv[1], weights=sys.argv[2]).recipe))\n"

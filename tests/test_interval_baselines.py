@@ -89,6 +89,7 @@ def test_random_intervals_keep_everything_but_the_place():
     assert starts.mean() == pytest.approx(8.5, abs=4 * 17 / 12**0.5 / 20)  # four standard errors of a uniform
 
 
+@pytest.mark.slow
 def test_random_maps_repeat_with_their_seed_and_near_the_chance_of_a_hit():
     readings = {f"v{n}": reading(f"v{n}", clips=10) for n in range(60)}
     intervals = {video: [Interval(0, 4, "run", 0.5)] for video in readings}

@@ -138,6 +138,7 @@ def test_an_error_in_a_lane_reaches_the_caller_once_and_ends_everything(folder, 
     assert torch.get_num_threads() == count
 
 
+@pytest.mark.slow
 def test_closing_early_stops_decoders_and_lanes(folder, network):
     torch.set_num_threads(2)
     found = [VideoPath(str(p), p.name) for p in sorted(folder.rglob("*.avi"))]

@@ -58,6 +58,7 @@ def room_of(module: str, rooms: list[str]) -> str:
     return parts[2] if len(parts) > 2 and parts[2] in rooms else ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", ROOMS)
 def test_imports_between_the_rooms_of_a_floor_run_one_way(floor):
     order = ROOMS[floor]
@@ -115,6 +116,7 @@ def test_no_test_file_imports_another():
                 assert not (node.module or "").startswith("test_"), path
 
 
+@pytest.mark.slow
 def test_the_data_floor_knows_no_network():
     for path in (ROOT / "data").rglob("*.py"):
         names = {alias.name for node in ast.walk(ast.parse(path.read_text())) for alias in getattr(node, "names", ())}
@@ -122,6 +124,7 @@ def test_the_data_floor_knows_no_network():
         assert not any(str(name).split(".")[0] in ("torch", "torchvision") for name in names | modules), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["import gcf, gcf.cli", "import gcf.extract.decoding.worker", "import gcf.data.features"]
 )

@@ -159,6 +159,7 @@ def test_a_replaced_video_is_classified_again_and_a_broken_one_named_once(run, f
     assert [replace(p, id="") for p in found if not p.error] == [replace(p, id="") for p in expected]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_waited_at_and_one_that_is_away_too(run, folder, watched, caplog):
     source = sorted((folder / "run").iterdir())[0]
     away = watched.with_name("away")
@@ -177,6 +178,7 @@ def test_an_empty_folder_is_waited_at_and_one_that_is_away_too(run, folder, watc
     assert caplog.text.count("can be read again") == 1
 
 
+@pytest.mark.slow
 def test_pictures_of_what_comes_are_drawn(run, folder, watched, tmp_path):
     source = sorted((folder / "run").iterdir())[0]
     steps = [lambda: shutil.copy(source, watched), nothing]

@@ -33,6 +33,7 @@ def truth(tmp_path_factory):
     return write_truth(tmp_path_factory.mktemp("truth") / "truth.json", entries)
 
 
+@pytest.mark.slow
 def test_of_a_subset_its_videos_alone_are_read_and_all_are_judged(tiny_run, folder, features, truth):
     found = localize_videos(tiny_run, folder, config=NUMBERS, truth=truth, subset="test", **MINE)
     assert [v.id for v in found] == ["jump/v_jump_g01_c01.avi", "run/v_run_g02_c01.avi"]
@@ -58,6 +59,7 @@ def test_a_truth_that_cannot_judge_is_refused_before_the_work(tiny_run, folder, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_maps_are_judged_by_the_boxes_of_the_truth(tiny_run, clip, tmp_path):
     entry = truth_entry("test", [(0.0, 0.64, "run")], boxes=[[0, 0, 64, 48]] * 40)
     truth, config = tmp_path / "t.json", LocalizeConfig(label="run", threshold=0.0)

@@ -153,6 +153,7 @@ def trained(tmp_path):
     return features, run.head
 
 
+@pytest.mark.slow
 def test_evaluations_count_with_trainings_wherever_a_copy_of_the_file_lies(tmp_path, trained):
     features, head = trained
     assert judged(head, features) == (2, ["These test videos have been judged on 2 times by now."])
@@ -163,6 +164,7 @@ def test_evaluations_count_with_trainings_wherever_a_copy_of_the_file_lies(tmp_p
     assert judged(head, features, subset="test")[0] == 5
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_training_videos_alone_counts_nothing(tmp_path, trained, home_of_test):
     features, head = trained
     assert judged(head, features, subset="train") == (None, [])
@@ -210,6 +212,7 @@ def test_the_published_val_is_the_test_set_where_there_is_no_other(tmp_path):
     assert counts == [2, 3, None]
 
 
+@pytest.mark.slow
 def test_a_head_remembers_that_the_published_val_judged_it_beside_a_test_set(tmp_path):
     rng, labels = np.random.default_rng(0), [n % 2 for n in range(50)]
     rows = [rng.standard_normal((3, 6)) for _ in labels]
@@ -264,6 +267,7 @@ def test_localisations_that_are_measured_on_test_videos_count(tmp_path, trained,
     assert "judged on 4 times" in saved["measured"]
 
 
+@pytest.mark.slow
 def test_a_truth_without_subsets_or_of_other_segments_leaves_the_files_test_set(tmp_path, trained):
     features, head = trained
     whole = in_three_classes(features, tmp_path / "t.json", subsets=[""] * 36)
@@ -277,6 +281,7 @@ def test_a_truth_without_subsets_or_of_other_segments_leaves_the_files_test_set(
     assert localize_videos(head, features, truth=other).metrics["test_looks"] == 3
 
 
+@pytest.mark.slow
 def test_where_the_file_has_no_labels_the_segments_name_the_classes(tmp_path, trained):
     features, head = trained
     truth = in_three_classes(features, tmp_path / "t.json", subsets=features.subsets)

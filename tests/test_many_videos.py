@@ -11,6 +11,8 @@ from stage_one import TINY, extract
 from gcf.extract.decoding import pool
 from gcf.extract.stream import run
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
 
 

@@ -93,6 +93,7 @@ def test_a_head_finds_each_concept_whatever_stands_beside_it(data, trained):
     assert "hit@1" in trained.describe()
 
 
+@pytest.mark.slow
 def test_two_seeded_runs_give_the_same_figures(data, table):
     options = {"annotations": table, "multi_label": True, "num_clips": 6, "epochs": 3, "head": "mean"}
     one, other = (train_head(data[0], **options).metrics for _ in range(2))
@@ -108,6 +109,7 @@ def test_logistic_regression_is_trained_and_judged_like_any_head(folder, data, t
     assert evaluate_head(run.path, data[0], annotations=table)["map"] == run.metrics["map"]
 
 
+@pytest.mark.slow
 def test_eval_follows_the_head_and_knows_its_classes_by_name(folder, data, table, trained):
     found = evaluate_head(trained.path, data[0], annotations=table, subset="test")
     for name in ("map", "top1", "k", "n"):
@@ -289,6 +291,7 @@ def test_the_report_speaks_of_map_and_hits(compared, trained):
     assert "reaches mAP" in single
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_several_labels(folder, data, table, capfd):
     def said(*args):
         assert gcf.cli.run([str(arg) for arg in args]) == 0

@@ -35,6 +35,7 @@ def made(tmp_path) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_every_mutant_reaches_a_state_and_is_named_once(made, real, tmp_path):
     # The network is converted now: the process that converts would be the largest child.
     extract_videos([made[0]], tmp_path / "first.h5", backbone=str(mutants.TINY))
@@ -46,6 +47,7 @@ def test_every_mutant_reaches_a_state_and_is_named_once(made, real, tmp_path):
     assert batch.peaks.largest_child < 1 << 29
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_trace(), reason="strace is absent or not permitted")
 def test_mutants_open_nothing_but_themselves(made):
     batch = mutants.run(made, range(21), ARGS, trace=True)

@@ -48,6 +48,7 @@ def tree(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_every_name_is_a_row_and_comes_back_byte_for_byte(tree, tmp_path, invoke):
     code, out, err = invoke("extract", tree, tmp_path / "f.h5", "--backbone", TINY, "--json")
     assert code == 3, err
@@ -61,6 +62,7 @@ def test_every_name_is_a_row_and_comes_back_byte_for_byte(tree, tmp_path, invoke
     assert [tuple(failure) for failure in facts["failures"]] == features.failures
 
 
+@pytest.mark.slow
 def test_no_name_begins_a_line_or_reaches_the_terminal_as_a_command(tree, tmp_path, capfd):
     summary = extract(tree, tmp_path / "f.h5")
     lines = summary.describe().split("\n")

@@ -15,6 +15,8 @@ from stage_one import TINY, extract
 from gcf.errors import StoppedError
 from gcf.extract.decoding import open_files, pool
 
+pytestmark = pytest.mark.slow
+
 FEWER = re.compile(r"(\d+) of (\d+) decoders run, one more cannot be started: (.+)")
 
 

@@ -10,6 +10,8 @@ from stage_one import TINY
 
 import gcf
 
+pytestmark = pytest.mark.slow
+
 LISTENING = """
 import sys
 

@@ -92,6 +92,7 @@ def test_frames_grow_by_a_whole_factor_or_shrink_to_the_longest_side():
     assert drawn_sizes((480, 640), 1e9) == drawn_sizes((480, 640), 1.0)
 
 
+@pytest.mark.slow
 def test_a_video_whose_frames_change_size_keeps_the_size_of_the_first(tmp_path):
     parts = [videos.write_video(tmp_path / f"{h}.ts", 20, size=(h, 192), codec="mpeg2video") for h in (96, 160)]
     joined = tmp_path / "joined.ts"
@@ -228,6 +229,7 @@ def test_any_name_fits(video, name):
         assert_bitwise_equal(drawn[clock], plain.draw(0, 0.0)[clock])
 
 
+@pytest.mark.slow
 def test_a_head_without_gate_or_evidence_has_a_strip_too(video, tmp_path):
     bare = localize_by_hand(video, gate=False, evidence=np.zeros(3), intervals=())
     assert not len(columns_of(Strip(Facts.of(bare), 640), GATE, 41))
@@ -237,6 +239,7 @@ def test_a_head_without_gate_or_evidence_has_a_strip_too(video, tmp_path):
     assert write_overlay(tmp_path / "o.mp4", video, nan) == ""
 
 
+@pytest.mark.slow
 def test_a_file_that_starts_playing_at_once_and_that_players_take(video, tmp_path):
     write_overlay(tmp_path / "o.mp4", video, localize_by_hand(video, heat=True))
     data = (tmp_path / "o.mp4").read_bytes()
@@ -264,6 +267,7 @@ def test_a_video_that_is_another_now_is_refused(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["v.mp4"]
 
 
+@pytest.mark.slow
 def test_a_video_replaced_or_removed_while_it_is_drawn_leaves_nothing(tmp_path, monkeypatch):
     for change in (lambda path: path.write_bytes(b"other"), lambda path: path.unlink()):
         path = videos.write_video(tmp_path / "v.mkv", 20)
@@ -283,6 +287,7 @@ def test_a_video_replaced_or_removed_while_it_is_drawn_leaves_nothing(tmp_path, 
     assert {found.name for found in tmp_path.iterdir()} <= {"v.mkv"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1000, 20_000])
 def test_a_full_disk_stops_in_one_line_and_leaves_nothing(video, tmp_path, limit):
     localization = localize_by_hand(video)

@@ -73,6 +73,7 @@ def small_pixels(network, *, count=2):
     return torch.randint(0, 256, (count, frames, 64, 64, 3), dtype=torch.uint8, generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_names_shapes_and_counts_are_those_of_the_originals(name, references):
     lines = references[f"{name}.tensors"].tobytes().decode().splitlines()
@@ -87,6 +88,7 @@ def test_names_shapes_and_counts_are_those_of_the_originals(name, references):
 
 # pytorchvideo docs/source/model_zoo.md: millions of parameters, and "Flops (G)", which are MACs, of crops of 256. It
 # prints 76.45 for R(2+1)D, whose own code has 75.15
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "frames", "parameters", "macs"), [("slow_r50", 8, 32.45, 54.52), ("slowfast_r50", 32, 34.57, 65.71)]
 )

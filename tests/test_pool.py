@@ -13,6 +13,8 @@ from gcf.extract.decoding.jobs import Clip, ClipJob
 from gcf.extract.decoding.pool import DecoderPool, Failed
 from gcf.extract.decoding.preprocess import Geometry
 
+pytestmark = pytest.mark.slow
+
 JOB = ClipJob(16, "loop", Geometry(16, (16, 16)))
 
 

@@ -201,6 +201,7 @@ def test_descriptors_of_nothing_agree_with_each_other_alone():
     assert worst_cosine(Probe(something), Probe(nothing), np.arange(2)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "crop"), [(16, 32), (1, 112), (3, [24, 40]), (2, 1)])
 @pytest.mark.parametrize("count", [4, 32])
 def test_drawn_clips_are_the_same_whatever_was_drawn_before_and_unlike_each_other(frames, crop, count):

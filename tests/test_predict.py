@@ -67,6 +67,7 @@ def test_the_order_in_which_videos_are_done_changes_nothing(run, folder, monkeyp
     assert predict_videos(run, folder, **MINE) == expected
 
 
+@pytest.mark.slow
 def test_a_prediction_is_given_before_the_next_video_is_done(run, folder, monkeypatch):
     taken, real = [], described.stream_features
 
@@ -101,6 +102,7 @@ def test_checks_come_before_the_first_prediction_is_asked_for(run, folder, featu
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
 def test_videos_and_their_feature_file_get_the_same_probabilities(run, folder, features):
     assert predict_videos(run, features, top=2) == predict_videos(run, folder, top=2, **MINE)
 
@@ -126,6 +128,7 @@ def test_descriptors_that_are_no_numbers_have_no_classes_and_spoil_no_other_vide
     assert not any(one["error"] for one in others)
 
 
+@pytest.mark.slow
 def test_a_video_shorter_than_a_clip_has_its_classes(run, tmp_path):
     path = videos.write_video(tmp_path / "short.avi", 7)
     (prediction,) = predict_videos(run, path, **MINE)
@@ -158,6 +161,7 @@ def test_of_several_classes_a_video_may_have_all_likely_ones_are_shown(run, feat
     assert [name for name, _ in predict_videos(one, features, top=1)[0].classes] == ["c"]
 
 
+@pytest.mark.slow
 def test_lines_of_json_hold_any_name(run, hostile, invoke):
     code, out, _ = invoke("predict", run, hostile, "--backbone", TINY, "--jsonl", "--top", "1")
     assert code == 3
@@ -173,6 +177,7 @@ def test_lines_of_json_hold_any_name(run, hostile, invoke):
     assert found["0/=1+2.avi"] == {"id": "0/=1+2.avi", "classes": [], "num_clips": 0, "error": "empty", "note": ""}
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_the_lines_say_and_runs_no_formula(run, hostile, tmp_path, invoke):
     table = tmp_path / "t.csv"
     code, out, _ = invoke("predict", run, hostile, "--backbone", TINY, "--jsonl", "--top", "2", "-o", table)
@@ -242,6 +247,7 @@ def test_a_mistake_is_one_line(case, run, folder, features, tmp_path, invoke):
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_not_the_heads_is_refused_in_one_line(run, folder, features, tmp_path, invoke):
     extract(folder, tmp_path / "f.h5", tail="drop")
     code, out, err = invoke("predict", run, tmp_path / "f.h5")

@@ -200,6 +200,7 @@ def test_a_node_that_would_make_other_numbers_is_refused_by_name(cluster, many, 
     assert not (tmp_path / "f.h5").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_fits_nowhere_is_a_usage_error(cluster, many, tmp_path):
     with pytest.raises(UsageError, match="each takes 64 CPUs, the nodes have 1 at most; give --worker-cpus"):
         on_ray(many, tmp_path / "f.h5", TINY, worker_cpus=64)
@@ -272,6 +273,7 @@ def test_a_worker_whose_run_is_over_commits_nothing(tmp_path, folder):
     assert len(list(parts.glob("part*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_commits_to_no_output_that_another_run_has_taken_over(tmp_path, folder):
     outs = [tmp_path / "a.h5", tmp_path / "b.h5"]
     for out in outs:
@@ -287,6 +289,7 @@ def test_a_worker_commits_to_no_output_that_another_run_has_taken_over(tmp_path,
     assert "b.h5.parts; put the output on storage" in late.prepare().message
 
 
+@pytest.mark.slow
 def test_videos_that_go_out_of_sight_with_their_disk_are_not_failures(tmp_path, folder):
     source, parts = tmp_path / "videos", tmp_path / "f.h5.parts"
     shutil.copytree(folder, source)
@@ -346,6 +349,7 @@ def test_what_was_lost_once_is_done_before_the_rest():
     assert len(queue) == 3 - len(first.videos)
 
 
+@pytest.mark.slow
 def test_ray_being_absent_is_said(many, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'gcf-net\[ray\]'"):

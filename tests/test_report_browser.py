@@ -12,6 +12,8 @@ from caches import easy_cache
 
 from gcf import ablate, write_report
 
+pytestmark = pytest.mark.slow
+
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 LISTEN = "<script>window.faults = []; addEventListener('error', (e) => faults.push(String(e.message)));</script>"
 # A file in a frame may not be looked into; it tells its parent.

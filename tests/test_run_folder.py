@@ -98,6 +98,7 @@ def test_what_the_earlier_run_wrote_and_this_one_does_not_is_gone(cache, tmp_pat
     assert load_head(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_file_that_a_run_of_another_kind_would_replace_is_named(cache, tmp_path, capfd):
     assert train(cache, "-o", tmp_path / "run") == 0
     (tmp_path / "run" / "table.csv").write_text("mine")
@@ -236,6 +237,7 @@ def test_a_localisation_and_its_pages_are_kept_from_others(cache, tmp_path, capf
     assert not list(seen.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_in_nobodys_way(cache, hold, tmp_path):
     process = hold(tmp_path / "run")
     process.send_signal(signal.SIGKILL)
@@ -246,6 +248,7 @@ def test_a_killed_run_is_in_nobodys_way(cache, hold, tmp_path):
     assert not list((tmp_path / "run").glob(".*"))
 
 
+@pytest.mark.slow
 def test_the_same_process_number_again_is_no_obstacle(cache, hold, tmp_path, monkeypatch):
     process = hold(tmp_path / "run")
     process.kill()

@@ -57,6 +57,7 @@ def test_in_float32_openvino_computes_what_pytorch_computes(monkeypatch):
         assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
 def test_in_bfloat16_openvino_is_used_where_the_processor_multiplies_in_it(openvino_bf16, monkeypatch):
     monkeypatch.setattr(precision, "_multiplies_bf16", lambda: True)
     network, entries = tiny_network(precision="auto")

@@ -260,6 +260,7 @@ def trained(folder, thinned, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_file_of_trained_sampling_verifies_and_says_its_rate(trained):
     features = FeatureFile(trained)
     assert {"sampling": "trained", "sampling_fps": 12.5, "num_frames": 16}.items() <= features.recipe.items()
@@ -269,6 +270,7 @@ def test_a_file_of_trained_sampling_verifies_and_says_its_rate(trained):
     assert shown.tolist() == [-(-length // 2) for length in features.videos.num_frames.tolist()]  # every other frame
 
 
+@pytest.mark.slow
 def test_a_slow_video_that_shows_frames_twice_verifies(thinned, tmp_path):
     videos.write_video(tmp_path / "v" / "slow.mkv", 6, codec="ffv1", pts=lambda i: 200 * i)
     gcf.extract_videos(tmp_path / "v", tmp_path / "f.h5", backbone=thinned, sampling="trained", workers=1, batch_size=4)

@@ -37,6 +37,7 @@ def peak_of_merging(paths, out):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_of_a_merge_does_not_follow_the_clips(tmp_path):
     """Ten times the clips, so ten times the bytes of rows and of clips' times."""
     few = shards(tmp_path / "few", videos=300, clips=4)
@@ -70,6 +71,7 @@ def test_gathered_videos_are_columns_not_objects(tmp_path):
     assert videos.facts["fps"].dtype == np.float64
 
 
+@pytest.mark.slow
 def test_reading_many_parts_in_any_order_keeps_few_files_open(tmp_path):
     paths = [tmp_path / f"{n:02d}.h5" for n in range(3 * OPEN_FILES)]
     for n, path in enumerate(paths):
@@ -101,6 +103,7 @@ def test_new_annotations_are_written_although_no_video_is_new(folder, tmp_path, 
     assert FeatureFile(out).classes == ["other"]
 
 
+@pytest.mark.slow
 def test_a_part_is_opened_once_a_run(folder, tmp_path, monkeypatch):
     opened = []
     plain = FeatureFile.__init__
@@ -132,6 +135,7 @@ def test_a_lock_that_its_holder_has_removed_is_taken_anew(tmp_path, monkeypatch)
         assert (folder.folder / "lock").exists(), "and so a third run finds it locked"
 
 
+@pytest.mark.slow
 def test_few_allowed_open_files_are_enough(tmp_path):
     """RLIMIT_NOFILE of 64, and more shards than that."""
     for n in range(70):

@@ -55,6 +55,7 @@ def test_a_signal_is_not_lost_where_python_drops_exceptions(where, number):
     assert "the same command goes on" in done.stderr
 
 
+@pytest.mark.slow
 def test_nohup_is_heeded():
     code = """
 import os, signal, sys

@@ -13,6 +13,8 @@ from watched import Held
 
 from gcf.extract.stream import run
 
+pytestmark = pytest.mark.slow
+
 SLOW = ("hang", "babble")  # silent until the deadline, or until they are killed
 
 

@@ -46,6 +46,7 @@ def stacked(config, settings=None, *, precision="fp32", modules=None):
     return stack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.layers}")
 def test_steps_of_a_stack_are_torchs_sgd_on_each_head_alone(config):
     settings = TrainConfig(sparsity=0.01)
@@ -168,6 +169,7 @@ class Recurrent(nn.Module):
         return HeadOutput(self.classifier(self.gru(descriptors.masked_fill(~mask[..., None], 0))[0].mean(dim=1)))
 
 
+@pytest.mark.slow
 def test_a_head_that_vmap_cannot_take_is_run_one_by_one():
     torch.manual_seed(0)
     modules = [Recurrent() for _ in range(SEEDS)]
@@ -220,6 +222,7 @@ def test_bfloat16_rounds_the_inputs_and_weights_of_linear_layers_and_nothing_els
     assert torch.equal(other, x @ x.mT)
 
 
+@pytest.mark.slow
 def test_the_trial_of_bfloat16_accepts_rounding_and_refuses_what_changes_the_loss():
     batches = [batch(seed) for seed in range(5)]
     found = try_bfloat16(lambda precision: stacked(CONFIGS[0], precision=precision), batches)

@@ -197,6 +197,7 @@ def test_a_rate_that_is_given_is_taken_and_shortened_gradients_are_counted(tmp_p
     assert any("the gradient was shortened to a length of 10" in n for n in run.metrics["notes"])
 
 
+@pytest.mark.slow
 def test_divergence_names_the_option():
     rows = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
     model = gcf.GCFClassifier(lr=1e30, epochs=60)

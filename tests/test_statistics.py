@@ -84,6 +84,7 @@ def analysis_of_variance(ours, theirs):
     return 2 / (seeds * videos) * of_seeds, 2 / (seeds * videos) * max(of_videos - rest, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_variance_is_that_of_the_published_analysis_of_variance(seed):
     one, other = two_arms(num_videos=3000, seed=seed)
@@ -162,6 +163,7 @@ def test_two_trainings_of_one_head_are_told_apart_in_one_of_twenty_cases_at_most
     assert np.mean(np.array(found) < 0.05) < 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
 
 
+@pytest.mark.slow
 def test_the_detectable_difference_is_found_in_four_of_five_simulated_cases():
     rng, found, at = np.random.default_rng(0), [], []
     for _ in range(400):
@@ -239,6 +241,7 @@ def test_one_group_gives_no_p():
     assert "All videos are of one group" in found.missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_holms_adjustment_is_that_of_statsmodels(seed):
     rng = np.random.default_rng(seed)

@@ -185,6 +185,7 @@ def test_a_command_runs_the_file_that_its_user_names_and_no_other(name, place, i
     assert (place / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_head_of_this_process_needs_no_file(stranger):
     run = train_head(stranger / "f.h5", None, head=str(stranger / "source.py"), epochs=2)
     assert evaluate_head(run.head, stranger / "f.h5")["top1"] == run.metrics["top1"]

@@ -70,6 +70,7 @@ def test_decoded_frames_show_the_sprite_where_the_truth_says(kind, request):
     assert np.quantile(overlaps, 0.01) > 0.7  # a star's tip is lost to the halved resolution of H.264's colours
 
 
+@pytest.mark.slow
 def test_segments_in_seconds_are_the_frames_that_were_drawn(actions):
     for name, entry in database(actions).items():
         times = np.array([(begin, end) for _, begin, end in Video(actions.folder / name)])

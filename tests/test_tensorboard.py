@@ -30,6 +30,7 @@ def row(step, value=0.5):
     return {"epoch": step // 20, "step": step, "lr": 0.1, "train_loss": value, "val_loss": 2 * value, "val_top1": 0.25}
 
 
+@pytest.mark.slow
 def test_the_history_of_a_training_comes_back_from_the_event_files(tmp_path):
     train_head(easy_cache(tmp_path / "f.h5"), tmp_path / "run", head="mean", epochs=60, seeds=2)
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))

@@ -41,6 +41,7 @@ def test_every_job_is_done_once_and_torchs_threads_are_put_back(three_threads, w
     assert seen == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4])
 def test_the_first_failure_ends_it_all(workers):
     done = []

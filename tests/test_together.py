@@ -117,6 +117,7 @@ def test_a_video_is_opened_once_and_resized_once_for_those_that_want_the_same(tm
             )
 
 
+@pytest.mark.slow
 def test_one_decoding_process_serves_all_jobs_and_only_those_that_a_video_is_for(tmp_path, monkeypatch):
     for name in ("a", "b", "c"):
         videos.write_video(tmp_path / f"{name}.avi", 20)

@@ -129,6 +129,7 @@ def test_the_test_videos_decide_nothing(tmp_path):
     assert one.history == other.history
 
 
+@pytest.mark.slow
 def test_training_ends_when_three_drops_of_the_rate_have_brought_nothing(tmp_path):
     _, batches, split = problem(tmp_path)
     batches.labels[split.val] = (batches.labels[split.val] + 1) % 3  # never improves
@@ -137,6 +138,7 @@ def test_training_ends_when_three_drops_of_the_rate_have_brought_nothing(tmp_pat
     assert rates == pytest.approx([0.1] * 3 + [0.01] * 2 + [0.001] * 2 + [0.0001] * 2)
 
 
+@pytest.mark.slow
 def test_training_that_diverges_says_so(tmp_path):
     _, batches, split = problem(tmp_path)
     with pytest.raises(GcfError, match=r"training diverged.*lower the rate \(now 1e\+30\)"):

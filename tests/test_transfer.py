@@ -13,6 +13,8 @@ from gcf.head.models.saved import load_head
 from gcf.head.training import train_head
 from gcf.head.transfer import transfer_head
 
+pytestmark = pytest.mark.slow
+
 SMALL = HeadConfig("small", width=16, key_width=8)
 
 

@@ -8,6 +8,8 @@ from torchvision.models import get_model
 
 from gcf.extract.backbones import load_backbone
 
+pytestmark = pytest.mark.slow
+
 EQUAL = 1e-6  # the same layers; the mean over positions is taken at another place, or after the tokens were moved
 # (T, H, W): MViT takes its own size only; Swin any, and these are odd ones that it pads
 SIZES = {"mvit_v1_b": (16, 224, 224), "mvit_v2_s": (16, 224, 224)}

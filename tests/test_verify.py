@@ -164,6 +164,7 @@ def test_the_size_of_a_block_changes_nothing(size, tmp_path, monkeypatch):
     assert verify_features(path) == expected
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_descriptors(tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "BLOCK_BYTES", 1 << 18)
     path = write_cache(tmp_path / "f.h5", [np.ones((500, 2, 8000), np.float16)], [-1], []).path  # 16 MB

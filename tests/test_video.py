@@ -49,6 +49,7 @@ def reason(path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECODABLE)
 def test_unusual_files_give_all_their_frames(real, name):
     frames, info = decode(real / "odd" / name)
@@ -65,6 +66,7 @@ def test_hopeless_files_say_why(real, name):
     assert reason(real / "odd" / name) == HOPELESS[name]
 
 
+@pytest.mark.slow
 def test_no_real_video_is_taken_for_damaged(real):
     for path in sorted((real / "ut_interaction" / "set1").iterdir())[::6] + sorted((real / "videos").glob("ucf*")):
         assert decode(path)[1].status == "ok", path

@@ -86,6 +86,7 @@ def test_the_page_has_a_slider_that_says_where_it_is(page, browser):
     assert (browser.ask("document.querySelectorAll('video').length") == 1) == (page != BARE)
 
 
+@pytest.mark.slow
 def test_keys_move_the_cursor_clip_by_clip(page, browser):
     browser.press("ArrowRight")  # nothing has the focus yet
     assert now(browser) == pytest.approx(0.64)
@@ -144,6 +145,7 @@ def test_digits_and_choices_change_the_class(page, browser):
     assert browser.ask("document.querySelector('.annotated i').classList.contains('on')")
 
 
+@pytest.mark.slow
 def test_space_plays_and_pauses_and_the_cursor_follows(page, browser):
     focus(browser)
     browser.press(" ")
@@ -155,6 +157,7 @@ def test_space_plays_and_pauses_and_the_cursor_follows(page, browser):
     assert "clip 1 " not in browser.ask("document.querySelector('.readout').textContent")
 
 
+@pytest.mark.slow
 def test_it_stops_at_the_end_and_plays_again_from_the_start(page, browser):
     focus(browser)
     browser.press("End")
@@ -183,6 +186,7 @@ def test_a_player_is_where_the_cursor_is(pages, browser):
     assert browser.ask("getComputedStyle(document.querySelector('.still')).display") == "none"
 
 
+@pytest.mark.slow
 def test_frames_stand_in_for_a_video_that_cannot_be_played(pages, browser):
     browser.open(pages[UNPLAYED])
     browser.until(GIVEN_UP)
@@ -202,6 +206,7 @@ def test_the_time_of_an_interval_leads_there(pages, browser):
     browser.until(f"{NOW} === '1.280'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [PLAYED, BARE, "long.mp4", "broken.mp4", "index"])
 def test_no_page_is_wider_than_a_phone(name, pages, browser):
     browser.open(pages[name], width=320, height=640, phone=True)
@@ -250,6 +255,7 @@ def test_the_policy_lets_no_other_script_run_and_no_request_leave(pages, browser
     assert sum("Content Security Policy" in fault for fault in browser.faults) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", [PLAYED, BARE, "index"])
 def test_it_is_drawn_in_light_and_dark(name, dark, pages, browser):

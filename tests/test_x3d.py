@@ -65,6 +65,7 @@ def test_parameters_and_macs_are_the_published_ones(name):
     assert (round(cost.params / 1e6, 2), cost.macs / 1e9) == (parameters, pytest.approx(macs, abs=0.01))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "depths"), [*((name, [3, 5, 11, 7]) for name in NAMES[:3]), ("x3d_l", [5, 10, 25, 15])]
 )
@@ -136,6 +137,7 @@ def test_the_descriptor_is_the_projected_mean_of_the_map_not_the_mean_of_project
         assert relative_error(small.descriptor(feature_map), expected) < 1e-5  # the same sums in another order
 
 
+@pytest.mark.slow
 def test_the_folded_network_gives_the_feature_maps_of_the_plain_one(small, pixels):
     with torch.inference_mode():
         folded = FoldedNetwork(small, dtype=torch.float32, device=torch.device("cpu"))
