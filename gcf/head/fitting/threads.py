@@ -1,11 +1,12 @@
 """How many processor threads a step deserves: none beside its own, while it is small."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from tqdm import tqdm
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 SMALL_STEP = 5e8  # multiply-accumulates; 128 videos through gcf-256 are 1.1e9
@@ -33,12 +34,28 @@ def one_thread(wanted: bool) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+class Steps(tqdm):
+    """Counts the steps of all trainings; once it is cancelled, the next step ends its training with CancelledError."""
+
+    is_cancelled = False
+
+    def cancel(self) -> None:
+        """End what still counts its steps here: no signal reaches the threads that train."""
+        self.is_cancelled = True
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count n steps."""
+        if self.is_cancelled:
+            raise CancelledError
+        return super().update(n)
+
+
 def side_by_side(
-    jobs: Sequence[Job], function: Callable[[Job], Result], *, workers: int
+    jobs: Sequence[Job], function: Callable[[Job], Result], *, workers: int, cancel: Callable[[], object]
 ) -> Iterator[tuple[Job, Result]]:
     """Yield (job, result) as they finish; with one worker in this thread, in order, so that it can be interrupted.
 
-    Torch's number of threads is put back at the end. The first exception ends it all.
+    Torch's number of threads is put back at the end. The first exception ends it all: `cancel` tells the other jobs.
     """
     if workers == 1:
         yield from ((job, function(job)) for job in jobs)
@@ -49,6 +66,9 @@ def side_by_side(
         waiting = {pool.submit(function, job): job for job in jobs}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
+    except BaseException:
+        cancel()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # a new thread starts with what the last one set

@@ -19,7 +19,7 @@ from gcf.head.fitting.residency import MAP, usable_device
 from gcf.head.fitting.schedule import most_passes
 from gcf.head.fitting.stack import LONGEST_GRADIENT, Stack
 from gcf.head.fitting.start import Start
-from gcf.head.fitting.threads import ThreadPool, is_small, one_thread, side_by_side
+from gcf.head.fitting.threads import Steps, ThreadPool, is_small, one_thread, side_by_side
 from gcf.head.models.build import build_shape
 from gcf.head.models.config import TrainConfig
 from gcf.head.trials.arms import Arm
@@ -72,9 +72,9 @@ class Experiment:
         plans = [plan_split(arms, seeds, self.train, there=found.results) for found in earlier]
         workers = self._workers()
         alone = workers > 1 or self._is_small(arms, copies=len(seeds))
-        with tqdm(total=self._num_steps(plans), unit="step", file=sys.stderr, disable=None) as bar:
+        with Steps(total=self._num_steps(plans), unit="step", file=sys.stderr, disable=None) as bar:
             train_split = partial(self._train_split, plans, bar=bar, alone=alone)
-            new = dict(side_by_side(range(len(plans)), train_split, workers=workers))
+            new = dict(side_by_side(range(len(plans)), train_split, workers=workers, cancel=bar.cancel))
         outcomes = [found.joined(new[number]) for number, found in enumerate(earlier)]
         failures = {f.arm: f.reason for outcome in outcomes for f in outcome.failures}
         results = {}
