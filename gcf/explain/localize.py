@@ -208,8 +208,9 @@ def _wanted(judged: AnnotatedTruth | None, subset: str | None, ids: Sequence[str
 def _check_classes(classes: Sequence[str], config: LocalizeConfig, judged: AnnotatedTruth | None) -> None:
     """Raise UsageError or AnnotationError unless the head has the class to show, and one of the truth's."""
     if config.label is not None and config.label not in classes:
-        hint = did_you_mean(config.label, classes) or f"they are {', '.join(classes)}"
-        raise UsageError(f"class {config.label!r} is none of this head's; {hint}")
+        fault = f"class {config.label!r} is none of this head's: {', '.join(classes)}"
+        hint = did_you_mean(config.label, classes)
+        raise UsageError("; ".join(filter(None, [fault, hint])))
     if judged is not None:
         judged.check_classes(classes)
 

@@ -92,8 +92,8 @@ def _found(
     text = os.fspath(head)
     known = text in PRESETS or text.endswith(PLUGIN_SUFFIX)
     if not known and not os.path.exists(text):
-        hint = did_you_mean(text, PRESETS) or f"presets: {', '.join(PRESETS)}"
-        raise UsageError(f"{text}: no folder of a trained head, no plug-in and no preset; {hint}")
+        fault = f"{text}: no folder of a trained head, no plug-in and no preset ({', '.join(PRESETS)})"
+        raise UsageError("; ".join(filter(None, [fault, did_you_mean(text, PRESETS)])))
     if not known:
         return load_head(text, head_file=head_file)
     refuse_head_file(head_file, text)
