@@ -95,6 +95,7 @@ def mixed(rng, *, views):
     return items, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [1, 3, 20])
 @pytest.mark.parametrize("waiting", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 7])

@@ -84,6 +84,7 @@ def test_torchvisions_networks_give_torchvisions_logits(name, monkeypatch):
     assert relative_error(logits, expected) < 1e-6  # the same operations, but for one mean taken elsewhere
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(2, 7, 7), (4, 8, 9), (1, 3, 7)])
 def test_s3d_pools_in_windows_as_torchvision_does_and_whole_where_a_window_does_not_fit(size):
     feature_map = torch.randn(2, 1024, *size)
@@ -154,6 +155,7 @@ def test_networks_that_cannot_lose_their_stride_say_why(name):
         load_backbone(name, weights="random", temporal_stride="none")
 
 
+@pytest.mark.slow
 def test_random_weights_are_the_same_bytes_whatever_the_generator_stands_at_and_leave_it_there(tiny):
     torch.manual_seed(1234)
     before = torch.random.get_rng_state()

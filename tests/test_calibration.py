@@ -65,6 +65,7 @@ def test_the_bins_are_those_of_scikit_learn():
     assert all(row["low"] <= row["confidence"] <= row["high"] for row in rows)
 
 
+@pytest.mark.slow
 def test_the_curves_are_drawn(tmp_path):
     rows = reliability(np.linspace(0.3, 1, 50), np.arange(50) % 3 > 0)
     plot_reliability(tmp_path / "r.png", {"before": rows, "after": rows[:1]})

@@ -67,6 +67,7 @@ def test_the_checksum_is_the_one_that_is_documented(tmp_path):
         assert features.checksums[n] == zlib.crc32(data) == video_checksum(features.video(n))
 
 
+@pytest.mark.slow
 def test_checksums_move_with_their_videos_into_a_merged_file(tmp_path):
     videos = make_content().videos
     for name, part in (("a.h5", videos[::2]), ("b.h5", videos[1::2])):
@@ -145,6 +146,7 @@ def test_a_repair_that_was_stopped_is_finished_without_doing_it_twice(folder, pa
     assert out.read_bytes() == reference
 
 
+@pytest.mark.slow
 def test_a_damaged_finished_file_is_found_by_verify_and_repaired(folder, tmp_path, reference, capfd):
     out = tmp_path / "f.h5"
     out.write_bytes(reference)

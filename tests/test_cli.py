@@ -173,6 +173,7 @@ def test_classes_are_named_with_their_counts(folder, features, invoke, tmp_path)
     assert "2 classes: jump (5), run (5)." in metrics["notes"]
 
 
+@pytest.mark.slow
 def test_of_many_classes_the_first_dozen_is_named(tmp_path, invoke):
     names = [f"class {k:02d}" for k in range(15)]
     write_cache(tmp_path / "f.h5", [np.ones((1, 4))] * 30, list(range(15)) * 2, names, recipe={"pixel_max": 1.0})
@@ -190,6 +191,7 @@ def test_info_says_in_which_precision_the_network_ran(features, invoke, tmp_path
     assert ", in bf16 by openvino (cosine to fp32 at least 0.9995 when tried)\n" in out
 
 
+@pytest.mark.slow
 def test_a_strangers_feature_file_sends_no_command_to_the_terminal(features, invoke, tmp_path, monkeypatch):
     code, out, _ = invoke("info", with_recipe(features, tmp_path / "f.h5", weights="\x1b[2J\rmine", mean="\x07"))
     assert code == 0
@@ -446,6 +448,7 @@ def test_help_lists_every_command_in_a_section_in_lines_of_80(invoke):
     assert "..." not in out.partition("Extract:")[2]
 
 
+@pytest.mark.slow
 def test_python_m_gcf_is_gcf():
     run = subprocess.run([sys.executable, "-m", "gcf", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout == f"gcf, version {gcf.__version__}\n"

@@ -19,6 +19,7 @@ def clips_of(path, *, tail="loop", views=1):
     return clips, info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 15, 16, 17, 31, 32, 33, 40, 100])
 def test_windows_and_loop_padding_are_those_of_3d_resnets_pytorch(parity, tmp_path, num_frames):
     expected = json.loads((parity / "temporal_oracle.json").read_text())["hara_SlidingWindow_16_16"][str(num_frames)]

@@ -169,6 +169,7 @@ OTHERWISE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", OTHERWISE)
 def test_videos_with_other_facts_would_be_split_otherwise_unless_annotations_say(tmp_path, what):
     one = labelled(tmp_path / "one.h5", labels=TWELVE, subsets=ROLES)

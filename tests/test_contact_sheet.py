@@ -47,6 +47,7 @@ def sheet_of(localization, segments=(), size=(90, 120)):
     return draw_sheet([Image.new("RGB", size[::-1], (9, 9, 9)) for _ in chosen], chosen, facts, "v")
 
 
+@pytest.mark.slow
 def test_each_clip_is_shown_by_its_middle_frame_in_order(video, tmp_path, shown):
     write_sheet(tmp_path / "s.png", video, localize_by_hand(video))
     ((pictures, chosen),) = shown
@@ -57,6 +58,7 @@ def test_each_clip_is_shown_by_its_middle_frame_in_order(video, tmp_path, shown)
         assert_bitwise_equal(np.asarray(picture), np.asarray(expected))
 
 
+@pytest.mark.slow
 def test_heat_lies_on_the_clips_that_were_looked_at(video, tmp_path, shown):
     looked = [True, False, True, True, False, True]
     hot = localize_by_hand(video, heat=True, shown=looked)
@@ -94,6 +96,7 @@ def test_a_long_video_shows_clips_evenly_chosen_and_says_so(tmp_path, shown):
     assert [contact_sheet.clips_shown(n, n) for n in (1, 2)] == ["1 clip", "2 clips"]
 
 
+@pytest.mark.slow
 def test_a_sheet_is_neither_long_nor_tall(video):
     for count in (6, 20, 48):
         for size in ((90, 240), (180, 240), (260, 146)):
@@ -103,6 +106,7 @@ def test_a_sheet_is_neither_long_nor_tall(video):
             assert 0.6 < sheet.width / sheet.height < 2.6
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(video, tmp_path):
     localization = localize_by_hand(video, heat=True)
     for name in ("a.png", "deep/b.png"):
@@ -136,6 +140,7 @@ def test_unusual_videos_are_shown_upright_and_as_wide_as_they_are(real, tmp_path
         sheet.verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "n" * 5000, "v\udcff", "قفز", "跳", "a\nb", "\u202egnp.exe"])
 def test_any_name_of_class_and_video_fits(video, tmp_path, name):
     localization = localize_by_hand(video, classes=(name, "other"), gate=False, evidence=np.zeros(6))

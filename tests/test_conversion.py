@@ -352,6 +352,7 @@ def test_steps_that_depend_on_sizes_alone_are_no_fault(home, tmp_path):
     assert converted(path).model.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bound", "value", "said"),
     [

@@ -109,6 +109,7 @@ def test_numbers_of_another_kind_rank_or_length_are_refused(name, change, path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NUMBERS)
 def test_floats_for_integers_and_integers_for_floats_are_refused(name, path):
     wanted, other = ("integers", "<f8") if name in INTEGERS else ("floats", "<i8")
@@ -151,6 +152,7 @@ def huge(offsets):
     return np.concatenate([offsets[:-1], [1 << 63]]).astype(np.uint64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [with_halves, unsigned_and_back, from_one, beyond_the_end, huge])
 def test_offsets_that_cut_rows_at_wrong_places_are_refused_by_every_command(change, path, capfd):
     rewrite(path, "videos/offset", change)
@@ -209,6 +211,7 @@ def test_a_label_needs_a_class_also_where_there_is_none(path):
         FeatureFile(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["videos/id", "videos/group", "classes", "backbone_classes", "failures/id"])
 @pytest.mark.parametrize("kind", ["fixed", "variable"])
 def test_names_of_more_than_4096_bytes_are_refused(name, kind, path):
@@ -287,6 +290,7 @@ def test_integers_that_numpy_does_not_have_are_refused(path):
         FeatureFile(path)
 
 
+@pytest.mark.slow
 def test_all_datasets_of_another_type_are_named_at_once(path, capfd):
     rewrite(path, "videos/fps", as_text)
     rewrite(path, "clips/num_frames", as_table)
@@ -320,6 +324,7 @@ EVERY = [name for name, wanted in DATASETS.items() if "videos" in "".join(wanted
 DECLARED = {"videos": EVERY, "classes": ["classes"], "failures": ["failures/id", "failures/error"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hole", [False, True], ids=["absent", "hole"])
 @pytest.mark.parametrize("what", DECLARED)
 def test_a_small_file_that_declares_3e9_values_is_refused_in_little_memory(what, hole, path):

@@ -186,6 +186,7 @@ def test_a_file_of_weights_that_only_a_head_names_is_not_opened(weights, head, f
     assert listed[0][:2] == ("shufflenetv2_0.25x", str(tmp_path / "mine.pth"))
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_that_is_named_again_must_be_the_one_of_the_training(head, folder, tmp_path):
     recipe = {"backbone": "shufflenetv2_0.25x", "weights": "mine.safetensors", "weights_sha256": "5" * 64}
     shutil.copyfile(PACKAGED, tmp_path / "mine.safetensors")
@@ -294,6 +295,7 @@ def test_videos_and_feature_files_do_not_mix(head, folder, features):
         open_source(head, folder / "none.avi")
 
 
+@pytest.mark.slow
 def test_a_head_of_joined_files_reads_as_many_of_them(head, features, folder, tmp_path, no_network):
     two = joined_to(head, 2)
     first, second = open_source(two, [features, features]), dict(open_source(head, features))

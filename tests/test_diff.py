@@ -13,6 +13,8 @@ from gcf.data.compared import ClipPlace
 from gcf.data.schema import FeatureContent, id_key
 from gcf.data.writer import write_features
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {"backbone": "none", "crop": 8, "versions": {"gcf": "0"}}
 COUNTS = (1, 3, 2)  # clips of the videos: row 0, rows 1 to 3, rows 4 to 5
 

@@ -115,6 +115,7 @@ NOTHING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", NOTHING)
 def test_features_that_teach_nothing_are_named_before_training(case, tmp_path, invoke):
     rows, expected = NOTHING[case]
@@ -154,6 +155,7 @@ def test_no_more_is_read_than_it_takes_to_see_a_difference(tmp_path, monkeypatch
     assert len(read) <= 2
 
 
+@pytest.mark.slow
 def test_files_side_by_side_are_looked_at_one_by_one(tmp_path):
     rows = [np.zeros((2, 8), np.float16)] * 12
     good = write_cache(tmp_path / "a.h5", [row + n for n, row in enumerate(rows)], [0, 1] * 6, ["a", "b"])

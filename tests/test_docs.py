@@ -118,6 +118,7 @@ def test_what_is_measured_is_dated_and_has_the_columns_that_are_printed(page):
             assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_every_table_of_arms_says_when_it_was_measured():
     for page in PAGES:
         for table in re.finditer(r"(.*)\n\| arm \| (?:top-1|hit@1)", page.read_text()):

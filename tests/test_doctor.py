@@ -166,6 +166,7 @@ def test_a_folder_that_cannot_be_written_to_is_a_fault(tmp_path):
     assert "another --folder" in finding.do
 
 
+@pytest.mark.slow
 def test_a_clip_made_here_comes_back_through_a_decoder_process():
     assert decode_test.check_decoding().state == OK
 

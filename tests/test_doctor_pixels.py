@@ -51,6 +51,7 @@ def coloured_clips(colours, *, labelled=True):
     return TrialClips(pixels, np.repeat(np.arange(len(names)), 2), [f"{n}.avi" for n in range(len(names))], truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False], ids=["labels", "no labels"])
 def test_the_right_recipe_passes_and_is_named(labelled):
     trial = try_pixels(network_of(FILE), coloured_clips(colour_backbone.COLOURS, labelled=labelled))
@@ -62,6 +63,7 @@ def test_the_right_recipe_passes_and_is_named(labelled):
     assert describe_trial(trial).splitlines()[-1].startswith("ok      pixels")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False], ids=["labels", "no labels"])
 @pytest.mark.parametrize("changes", WRONG.values(), ids=list(WRONG))
 def test_a_recipe_altered_to_wrong_pixels_fails_and_the_right_ones_are_named(changes, labelled):
@@ -99,6 +101,7 @@ def test_too_few_videos_are_judged_by_nothing():
     assert json.loads(json.dumps(trial_json(trial)))["evidence"] is None
 
 
+@pytest.mark.slow
 def test_clip_orders_keep_frames_and_are_told_but_never_fail():
     clips = np.random.default_rng(0).integers(0, 256, (2, 8, 3, 3, 3), dtype=np.uint8)
     for name, reorder in CLIP_ORDERS.items():

@@ -74,6 +74,7 @@ def test_every_form_of_the_same_clips_gives_the_same_probabilities(tmp_path):
         assert_bitwise_equal(model.predict_proba(form), expected)
 
 
+@pytest.mark.slow
 def test_a_dense_array_is_videos_of_as_many_clips_and_a_table_videos_of_one():
     X = np.random.default_rng(0).standard_normal((30, 4, 5)).astype(np.float32)
     y = np.arange(30) % 3
@@ -121,6 +122,7 @@ def test_the_parameters_are_those_of_the_training_with_its_defaults():
     assert ours == {"head": None, "gate": None, "val_fraction": 0.2} | training
 
 
+@pytest.mark.slow
 def test_the_parameters_reach_the_training():
     X, y = np.random.default_rng(0).standard_normal((30, 4, 5)), np.arange(30) % 3
     settings = {"lr": 0.02, "weight_decay": 0.0, "num_clips": 3, "clip_policy": "first", "seed": 5, "batch_size": 7}

@@ -104,6 +104,7 @@ def test_one_form_is_asked_for(features, places):
         export_features(features, **places)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_wrote(features, tmp_path, capfd):
     assert gcf.cli.run(["export", str(features.path), "--npy", str(tmp_path / "arrays"), "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == {"path": str(tmp_path / "arrays"), "videos": 7, "clips": 28}
@@ -112,6 +113,7 @@ def test_the_command_says_what_it_wrote(features, tmp_path, capfd):
     assert gcf.cli.run(["export", str(features.path)]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", "=+-@\t")
 def test_exports_run_no_formula_and_leave_numbers_alone(sign, tmp_path):
     name = f"{sign}1+2"

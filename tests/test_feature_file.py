@@ -194,6 +194,7 @@ TRICKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", TRICKS, ids=lambda f: f.__name__)
 def test_a_strangers_file_is_refused_in_one_line_naming_it(tmp_path, change):
     with pytest.raises(FeatureFileError, match=r"f\.h5") as caught:
@@ -224,6 +225,7 @@ def shard(tmp_path, name, numbers, **fields):
     return tmp_path / name
 
 
+@pytest.mark.slow
 def test_merged_shards_hold_every_video_once_in_order_with_its_own_class(tmp_path):
     a, b = shard(tmp_path, "a.h5", [0, 3, 4]), shard(tmp_path, "b.h5", [1, 2, 6])
     merged = merge_features([b, a], tmp_path / "all.h5")
@@ -243,6 +245,7 @@ def test_a_merge_never_overwrites_a_file(tmp_path):
     assert b.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_classes_keep_their_order_where_all_shards_agree(tmp_path):
     for name, n in (("a.h5", 0), ("c.h5", 1)):
         content = make_content()
@@ -253,6 +256,7 @@ def test_classes_keep_their_order_where_all_shards_agree(tmp_path):
     assert merged.labels.tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_files_of_two_recipes_or_with_a_common_video_are_not_merged(tmp_path):
     a = shard(tmp_path, "a.h5", [0, 3])
     with pytest.raises(RecipeError, match=r'weights: "other" against "w"'):

@@ -149,6 +149,7 @@ def test_no_film_of_a_class_is_on_two_sides_of_a_carved_val(lists, number):
     assert len(official.test) == sum(subset == "test" for subset in data.subsets)
 
 
+@pytest.mark.slow
 def test_folds_keep_the_films_of_a_class_whole(lists):
     annotations = read_annotations(lists)
     ids = sorted(annotations.videos)

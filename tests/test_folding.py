@@ -65,6 +65,7 @@ def test_every_family_gives_the_feature_maps_it_gave(name):
     assert not any(isinstance(m, nn.BatchNorm3d) for m in ours.traced.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build", [lambda: load_backbone("mobilenetv2_0.2x", weights="random"), lambda: Small(used_twice)], ids="ab"
 )

@@ -183,6 +183,7 @@ def test_learned_positions_are_for_so_many_clips_and_no_more():
         built(config)(torch.zeros(1, 5, D, dtype=torch.float64), torch.ones(1, 5, dtype=torch.bool))
 
 
+@pytest.mark.slow
 def test_learned_positions_are_made_for_the_clips_that_are_chosen_and_refuse_all_of_them(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     config = head_config("transformer", positions="learned", **SMALL)
@@ -320,6 +321,7 @@ def gaussian_classes(n, classes=(0, 2, 3), *, spread=1.0, seed=0):
     return means, labels
 
 
+@pytest.mark.slow
 def test_logistic_regression_is_scikit_learns_at_the_strength_that_val_likes_best():
     (means, labels), (val_means, val_labels) = gaussian_classes(60, spread=6), gaussian_classes(90, spread=6, seed=1)
     losses = {}
@@ -342,6 +344,7 @@ def test_logistic_regression_is_scikit_learns_at_the_strength_that_val_likes_bes
     assert record["val_top1"] == (said.argmax(-1).numpy() == val_labels).mean()
 
 
+@pytest.mark.slow
 def test_a_class_without_training_videos_keeps_a_low_logit_and_no_say_in_the_strength():
     (means, labels), (val_means, val_labels) = gaussian_classes(60, spread=2), gaussian_classes(90, spread=2, seed=1)
     state, record = fit_logreg(means, labels, val_means, val_labels, 4)
@@ -368,6 +371,7 @@ def test_logistic_regression_needs_two_classes():
         fit_logreg(means, labels, means, labels, 4)
 
 
+@pytest.mark.slow
 def test_logistic_regression_learns_the_easy_problem_from_the_means_of_the_real_clips(tmp_path):
     data = label_features(easy_cache(tmp_path / "f.h5"))
     batches = clip_batches(data.features, data.labels)

@@ -55,6 +55,7 @@ def test_the_evidence_of_the_mean_head_lacks_the_bias_alone():
     assert relative_error(total.detach(), output.logits.detach()) < FLOAT64_FORWARD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", HEADS, ids=name_of)
 @pytest.mark.parametrize("rubbish", [1e30, float("nan"), float("inf")])
 def test_padding_clips_never_reach_the_result(config, rubbish):

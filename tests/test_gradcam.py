@@ -87,6 +87,7 @@ def through_everything(backbone, head, clips, class_index):
     return (slopes.mean((2, 3, 4), keepdim=True) * maps).sum(1).relu().detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("name", ["gcf-256", "mean", "transformer", "ensemble"])
 def test_it_equals_autograd_through_the_whole_network(kind, name):

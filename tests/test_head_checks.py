@@ -132,6 +132,7 @@ def test_a_sound_head_of_ones_own_passes(plugin):
     assert check_head(plugin()).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BROKEN)
 def test_what_is_broken_is_caught_by_the_check_for_it(what, plugin):
     old, new, caught = BROKEN[what]
@@ -179,6 +180,7 @@ def trained(width=12, recipe=RECIPE):
     return SavedHead(build_head(config, width, 3).eval(), config, width, ("a", "b", "c"), recipe, training)
 
 
+@pytest.mark.slow
 def test_a_trained_head_is_checked_on_real_clips_and_stays_as_it_was(tmp_path):
     features = easy_cache(tmp_path / "f.h5")
     head = trained()

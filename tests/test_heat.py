@@ -211,6 +211,7 @@ def test_clips_that_do_not_pass_are_not_looked_at(tiny):
     assert not tiny.heat([False] * 5).values.any()
 
 
+@pytest.mark.slow
 def test_a_map_is_what_the_descriptor_was_made_from(tiny):
     descriptors, _ = tiny.network(tiny.pixels[:2])
     found = tiny.network.backbone.descriptor(tiny.network.feature_map(tiny.pixels[:2]))
@@ -218,6 +219,7 @@ def test_a_map_is_what_the_descriptor_was_made_from(tiny):
     assert len(tiny.network.feature_map(tiny.pixels[:1])) == 1
 
 
+@pytest.mark.slow
 def test_windows_show_what_is_seen_when(tiny):
     """Each slice is the heat of the clip moved in time; one window is the clip itself."""
     found = tiny.heat(windows=2)
@@ -231,12 +233,14 @@ def test_windows_show_what_is_seen_when(tiny):
             tiny.heat(windows=windows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "match"), [(40, "fewer than 5 clips"), (100, "more than 5 clips")])
 def test_a_video_that_has_changed_since_is_refused(tiny, tmp_path, frames, match):
     with pytest.raises(VideoError, match=match):
         tiny.heat(path=videos.write_video(tmp_path / "v.avi", frames))
 
 
+@pytest.mark.slow
 def test_a_broken_video_says_why(tiny, tmp_path):
     (tmp_path / "v.avi").write_bytes(b"no video at all" * 40)
     with pytest.raises(VideoError) as wanted:

@@ -90,6 +90,7 @@ def test_a_loaded_network_is_frozen_in_eval_mode_in_float32_with_a_plain_recipe(
     assert json.loads(json.dumps(network.recipe)) == network.recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -119,6 +120,7 @@ BY_PLACE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BY_PLACE)
 def test_a_patch_of_the_picture_changes_the_map_at_its_own_place(kind, tmp_path):
     """Without layers a token knows its own patch alone."""
@@ -179,6 +181,7 @@ def test_a_long_clip_stays_long_with_native_sampling():
     assert make_recipe(recipe, ExtractConfig(), device="cpu")["num_frames"] == 32
 
 
+@pytest.mark.slow
 def test_sampling_at_a_rate_that_nobody_wrote_down_is_refused_without_talk_of_plug_ins(videomae):
     network = load_backbone(f"hf:{videomae}")
     with pytest.raises(UsageError, match="does not say how many frames a second") as refused:
@@ -194,6 +197,7 @@ def test_the_recipe_of_a_file_keeps_the_version_of_transformers_and_no_constrain
     assert (recipe["backbone"], recipe["weights"]) == ("hf:./tuned", "tuned")
 
 
+@pytest.mark.slow
 def test_random_weights_are_the_same_bytes_on_every_run_and_leave_the_generator_alone(videomae, caplog):
     torch.manual_seed(1234)
     before = torch.random.get_rng_state()
@@ -212,6 +216,7 @@ def test_random_weights_are_the_same_bytes_on_every_run_and_leave_the_generator_
     assert cut(first, clips_for(first))[1].std() > 0.01
 
 
+@pytest.mark.slow
 def test_the_digest_is_that_of_the_weights_whatever_the_folder_and_the_type_on_the_disk(videomae, tmp_path):
     model = hf_models.saved(tmp_path / "again", *CLASSIFIERS["videomae"], "videomae")
     digest = load_backbone(f"hf:{videomae}").recipe["weights_sha256"]
@@ -233,6 +238,7 @@ def test_names_that_nobody_gave_or_that_two_classes_share_are_none(names, tmp_pa
     assert network.classify.out_features == 3
 
 
+@pytest.mark.slow
 def test_half_precision_is_tried_and_used_though_nothing_can_be_folded(classifier):
     _, network = classifier
     options = {"device": torch.device("cpu"), "batch_size": 2, "num_frames": network.recipe["num_frames"]}

@@ -47,6 +47,7 @@ def refused(error, folder, **options) -> str:
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classifier.bias", "videomae.encoder.layer.1.output.dense.weight", "fc_norm.weight"])
 def test_a_parameter_that_the_checkpoint_lacks_is_an_error_and_not_left_to_chance(tuned, name):
     change_weights(tuned, without(name))
@@ -80,6 +81,7 @@ def test_tensors_of_another_shape_are_an_error(tuned):
     assert "1 of another shape (classifier.bias)" in refused(WeightsError, tuned)
 
 
+@pytest.mark.slow
 def test_an_encoder_may_come_with_the_parts_around_it_but_not_with_more_layers_than_it_has(tmp_path):
     hf_models.saved(tmp_path / "tuned", *ENCODERS["videomae-pretraining"], "videomae")
     load_backbone(f"hf:{tmp_path / 'tuned'}")
@@ -89,6 +91,7 @@ def test_an_encoder_may_come_with_the_parts_around_it_but_not_with_more_layers_t
     assert "missing (encoder.layer.2.attention" in refused(WeightsError, tmp_path / "tuned")
 
 
+@pytest.mark.slow
 def test_what_the_descriptor_does_not_need_may_be_missing(tmp_path):
     hf_models.saved(tmp_path / "tuned", *CLASSIFIERS["vjepa2"], "vjepa2")
     digest = load_backbone(f"hf:{tmp_path / 'tuned'}").recipe["weights_sha256"]
@@ -129,6 +132,7 @@ def test_weights_that_are_pickled_tensors_are_read(tuned):
     assert load_backbone(f"hf:{tuned}").recipe["weights_sha256"] == digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
@@ -176,6 +180,7 @@ def test_a_network_that_answers_for_frames_and_not_for_clips_is_refused(tmp_path
     assert "it answers for each frame, not for the clip" in refused(UsageError, tmp_path / "tuned")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [{"num_attention_heads": 4}, {"hidden_act": "relu"}, {"layer_norm_eps": 0.1}])
 def test_a_configuration_that_changes_the_numbers_and_no_tensor_changes_the_recipe(tuned, entry):
     before = load_backbone(f"hf:{tuned}").recipe
@@ -185,12 +190,14 @@ def test_a_configuration_that_changes_the_numbers_and_no_tensor_changes_the_reci
     assert after["config_sha256"] != before["config_sha256"]
 
 
+@pytest.mark.slow
 def test_names_of_classes_and_marks_of_versions_change_nothing_but_the_classes(tuned):
     before = load_backbone(f"hf:{tuned}").recipe
     change_config(tuned, id2label={"0": "a", "1": "b", "2": "c"}, transformers_version="5.0.0", new_entry=1)
     assert load_backbone(f"hf:{tuned}").recipe == before | {"classes": ["a", "b", "c"]}
 
 
+@pytest.mark.slow
 def test_the_digest_of_weights_is_that_of_the_file_whatever_the_modules_are_called_and_tells_where_tensors_sit(tuned):
     """Restated: names, types, shapes and bytes in the order of the names in the file, which no version changes."""
     state, expected = load_file(tuned / "model.safetensors"), hashlib.sha256()
@@ -203,6 +210,7 @@ def test_the_digest_of_weights_is_that_of_the_file_whatever_the_modules_are_call
     assert load_backbone(f"hf:{tuned}").recipe["weights_sha256"] != digest
 
 
+@pytest.mark.slow
 def test_shards_have_the_digest_of_the_whole_and_one_that_is_not_there_is_named(tuned):
     digest = load_backbone(f"hf:{tuned}").recipe["weights_sha256"]
     model = hf_models.built(*CLASSIFIERS["videomae"])
@@ -236,6 +244,7 @@ def test_removing_strides_in_time_is_refused(tuned):
         load_backbone(f"hf:{tuned}", temporal_stride="none")
 
 
+@pytest.mark.slow
 def test_an_old_form_of_the_processors_file_is_understood(tuned):
     """As the first published models have it: a feature extractor, and sizes that are numbers."""
     before = load_backbone(f"hf:{tuned}").recipe

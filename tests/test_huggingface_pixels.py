@@ -73,6 +73,7 @@ def test_pixels_are_the_processors_own_at_every_size(name):
         assert_same(ours(frames, recipe), run_processor(PROCESSORS[name], frames), recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["videomae", "vivit", "vjepa2", "bicubic"])
 def test_pixels_of_real_videos_are_the_processors_own(name, real):
     recipe = recipe_of(PROCESSORS[name])
@@ -107,6 +108,7 @@ class Mirrored(VideoMAEImageProcessor):
         return super().resize(image, *args, **kwargs).flip(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processor", "message"),
     [

@@ -10,6 +10,8 @@ from gcf.data.schema import Clips, FeatureContent, VideoFeatures, VideoInfo
 from gcf.data.writer import write_features
 from gcf.errors import RefusedError, UsageError
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {"a.mp4": 3, "b.mp4": 1, "c.mp4": 4, "d.mp4": 2}
 LABELS = {"a.mp4": "run", "b.mp4": "jump", "c.mp4": "run", "d.mp4": "jump"}
 

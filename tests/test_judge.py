@@ -53,6 +53,7 @@ def test_a_test_subset_beside_it_stays_untouched_and_judges_unless_val_is_asked_
     assert not {*range(48, 54)} & {*split.train, *split.val, *split.test}
 
 
+@pytest.mark.slow
 def test_what_is_unmarked_trains_only_where_nothing_is_marked_train(tmp_path):
     _, split = split_of(kinetics(tmp_path / "f.h5", unmarked=6), judge="val")
     assert not {*range(48, 54)} & {*split.train, *split.val}
@@ -91,6 +92,7 @@ def test_training_and_comparing_backbones_follow_the_same_rule(tmp_path):
     assert any("The published val (12 videos)" in note for note in found.metrics["notes"])
 
 
+@pytest.mark.slow
 def test_where_test_is_to_judge_the_published_val_chooses(tmp_path):
     features = kinetics(tmp_path / "f.h5")
     _, split = split_of(features, judge="test")
@@ -100,6 +102,7 @@ def test_where_test_is_to_judge_the_published_val_chooses(tmp_path):
     assert any("also chose the weights" in note for note in run.metrics["notes"])
 
 
+@pytest.mark.slow
 def test_selection_never_sees_the_published_val(tmp_path):
     """Other labels in it change the figures and no weight."""
     first = train_head(kinetics(tmp_path / "f.h5"), head="mean", epochs=3)
@@ -110,6 +113,7 @@ def test_selection_never_sees_the_published_val(tmp_path):
     assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

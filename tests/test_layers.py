@@ -133,6 +133,7 @@ def test_torch_is_not_loaded_before_it_is_needed(command):
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
+@pytest.mark.slow
 def test_help_loads_no_torch():
     check = (
         "import sys, gcf.cli\ntry: gcf.cli.main(['--help'])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"

@@ -83,6 +83,7 @@ def test_a_copy_with_the_noise_of_storage_is_found_and_named(tmp_path):
     assert json.loads(json.dumps(asdict(found))) == asdict(found)
 
 
+@pytest.mark.slow
 def test_a_shortened_and_a_noisy_copy_are_found_and_a_copy_within_one_subset_is_none(tmp_path):
     videos, rng = videos_of(), np.random.default_rng(9)
     videos[124] = videos[40][: len(videos[40]) // 2 + 1]
@@ -96,6 +97,7 @@ def test_a_shortened_and_a_noisy_copy_are_found_and_a_copy_within_one_subset_is_
     )
 
 
+@pytest.mark.slow
 def test_with_folds_every_pair_is_looked_at_once_and_named_where_one_side_is_test(tmp_path):
     videos = videos_of()
     videos[124] = videos[40]
@@ -155,6 +157,7 @@ def role_of(split, video):
     return next((role for role in ("train", "val", "test") if video in getattr(split, role)), "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 1000, 1 << 22])
 def test_counted_with_arrays_the_audit_gives_what_looking_pair_by_pair_gives(block, tmp_path, monkeypatch):
     monkeypatch.setattr(duplicates, "BLOCK_BYTES", block)
@@ -175,6 +178,7 @@ def test_counted_with_arrays_the_audit_gives_what_looking_pair_by_pair_gives(blo
     )
 
 
+@pytest.mark.slow
 def test_millions_of_copies_are_counted_and_fifty_held(tmp_path):
     """Half of 1,600 videos are one blank clip under one name: 320,000 pairs, of which records are made of fifty."""
     count, rng = 1600, np.random.default_rng(0)
@@ -239,6 +243,7 @@ def test_two_copies_that_are_all_of_a_class_are_found(tmp_path):
     assert audit(cache(tmp_path / "f.h5", videos), labels=labels).num_near_duplicates == 1
 
 
+@pytest.mark.slow
 def test_the_bound_is_passed_by_chance_once_in_a_hundred_sets():
     rng, over = np.random.default_rng(0), 0
     bound = least_cosine(5, 1225)  # of fifty directions

@@ -174,6 +174,7 @@ def test_an_evaluation_of_training_videos_alone_counts_nothing(tmp_path, trained
     assert len(list((home_of_test / "looks").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_same_videos_under_other_labels_are_another_test_set(trained):
     features, head = trained
     names, turned = features.classes, np.roll(features.classes, 1)
@@ -188,6 +189,7 @@ def test_the_same_videos_under_other_labels_are_another_test_set(trained):
     assert counts == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_videos_with_several_classes_are_known_by_all_of_them(trained):
     features, head = trained
     counts = []
@@ -201,6 +203,7 @@ def test_videos_with_several_classes_are_known_by_all_of_them(trained):
     assert counts == [1, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_published_val_is_the_test_set_where_there_is_no_other(tmp_path):
     rng, labels = np.random.default_rng(0), [n % 2 for n in range(40)]
     rows = [rng.standard_normal((3, 6)) for _ in labels]
@@ -226,6 +229,7 @@ def test_a_head_remembers_that_the_published_val_judged_it_beside_a_test_set(tmp
     assert [judged(other.head, features, subset=name)[0] for name in ("val", "test")] == [None, 2]
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_words_and_in_json(trained, tmp_path, invoke):
     features, _ = trained
     code, out, _ = invoke("eval", tmp_path / "run", features.path)

@@ -114,6 +114,7 @@ def plain_match(ids: list[str], names: list[str]) -> dict[str, str] | None:
     return found if settle(likely, [x for x in ids if x not in claimed]) else None
 
 
+@pytest.mark.slow
 def test_matching_agrees_with_trying_every_pair():
     rng = random.Random(0)
     outcomes = {"matched": 0, "missing": 0, "ambiguous": 0}

@@ -270,6 +270,7 @@ def test_figures_are_those_of_plain_loops():
     assert score(np.where(targets, -0.1, -3.0), targets)["map"] == 1.0
 
 
+@pytest.mark.slow
 def test_resampled_figures_are_those_of_videos_written_out_as_often_as_they_are_drawn():
     targets, logs = scored(40)
     units = np.arange(40) // 4  # groups of four

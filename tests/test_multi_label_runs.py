@@ -101,6 +101,7 @@ def test_two_seeded_runs_give_the_same_figures(data, table):
     assert one["protocol"]["multi_label"] is True
 
 
+@pytest.mark.slow
 def test_logistic_regression_is_trained_and_judged_like_any_head(folder, data, table):
     options = {"annotations": table, "multi_label": True, "num_clips": 6}
     run = train_head(data[0], folder / "logreg", head="logreg", **options)
@@ -129,6 +130,7 @@ def test_a_saved_head_says_what_each_class_is_worth_by_itself(data, trained):
     assert relative_error(sure, 1 / (1 + np.exp(-logits.numpy()))) < FLOAT32_FORWARD
 
 
+@pytest.mark.slow
 def test_a_trained_clip_classifier_averages_sigmoids_whoever_built_it(folder, data, table):
     found = label_features(*data, multi_label=True)
     (split,) = make_splits(found, Protocol())
@@ -149,6 +151,7 @@ def test_a_trained_clip_classifier_averages_sigmoids_whoever_built_it(folder, da
         assert relative_error(probabilities, (1 / (1 + np.exp(-logits))).mean(axis=0)) < FLOAT32_FORWARD
 
 
+@pytest.mark.slow
 def test_heads_of_several_seeds_are_judged_as_one(folder, data, table):
     options = {"annotations": table, "multi_label": True, "num_clips": 6, "epochs": 5}
     run = train_head(data[0], folder / "seeds", head="mean", seeds=2, **options)
@@ -188,6 +191,7 @@ def test_backbones_are_compared_by_hits_and_say_so(folder, data, table):
     assert found.rows[1]["first_delta"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_softmax_head_is_judged_on_several_classes_where_that_is_asked_for(data, table, single):
     head = train_head(data[0], annotations=single, head="mean", num_clips=6, epochs=5).head
     assert head.config.exclusive

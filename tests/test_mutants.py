@@ -16,6 +16,8 @@ from opened import can_trace, foreign, traced
 
 from gcf import extract_videos
 
+pytestmark = pytest.mark.slow
+
 ARGS = argparse.Namespace(seed=1, deadline=300.0)
 SMALL = (
     "decord_rot_90.mov",

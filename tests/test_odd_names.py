@@ -12,6 +12,8 @@ from gcf.data.text import named_classes, printable
 from gcf.errors import GcfError
 from gcf.extract.decoding.find import find_videos
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
     b"new\nline.avi",
     b"\xff\xfe.avi",

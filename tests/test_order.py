@@ -52,6 +52,7 @@ def small_windows(monkeypatch):
     monkeypatch.setattr(batches_module, "WINDOW_BYTES", 2000)
 
 
+@pytest.mark.slow
 def test_a_pass_from_the_file_shows_every_video_once_in_full_batches_with_its_own_rows(tmp_path, small_windows):
     features = easy_cache(tmp_path / "f.h5", per_class=20)
     loader = clip_batches(features, np.arange(features.num_videos), once=True)

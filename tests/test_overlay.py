@@ -118,6 +118,7 @@ def test_heat_colours_what_is_hot_and_nothing_else():
     assert 0 < moved[heat == 0.25].mean() < 0.5 * moved[hot].mean()
 
 
+@pytest.mark.slow
 def test_heat_stays_inside_what_the_network_sees_and_its_border_is_drawn(video):
     reading = read_by_hand(video)
     heat = heat_by_hand(reading, values=np.ones((3, 1, 2, 2), np.float32))
@@ -207,6 +208,7 @@ def test_bars_of_evidence_point_up_or_down_by_its_sign_and_the_clip_shown_is_bri
     assert not len(columns_of(strip, EVIDENCE, strip.top_plot + 8, clip=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [*range(400, 1200, 37), 20_000])
 def test_a_video_of_so_many_clips_that_a_bar_has_no_pixel_of_its_own_has_a_strip_too(count):
     starts = np.arange(count) * 0.64
@@ -250,6 +252,7 @@ def test_a_file_that_starts_playing_at_once_and_that_players_take(video, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
 
 
+@pytest.mark.slow
 def test_without_an_h264_encoder_the_file_is_mpeg4(video, tmp_path, monkeypatch):
     monkeypatch.setattr(overlay_video, "CODECS", overlay_video.CODECS[1:])
     write_overlay(tmp_path / "o.mp4", video, localize_by_hand(video))

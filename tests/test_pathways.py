@@ -150,6 +150,7 @@ def test_the_slow_pathway_takes_the_documented_frames_each_out_of_its_four():
         assert [number // 4 for number in chosen] == list(range(frames // 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 3, 6, 13])
 def test_slowfast_refuses_a_number_of_frames_that_is_no_multiple_of_four(frames):
     with pytest.raises(UsageError, match=rf"SlowFast takes clips of 4, 8, 12, \.\.\. frames, not of {frames}: choose"):

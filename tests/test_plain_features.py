@@ -61,6 +61,7 @@ def test_the_writer_of_the_documentation_has_ten_lines():
     assert len(writer.splitlines()) <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [False, True], ids=["variable", "fixed"])
 def test_text_of_either_kind_reads_as_what_gcf_wrote_and_trains_to_the_same_head(fixed, tmp_path):
     known = as_plain(tmp_path / "plain.h5", fixed=fixed)
@@ -83,6 +84,7 @@ def test_the_hash_is_that_of_the_text_as_it_is_stored(tmp_path):
         gcf.FeatureFile(tmp_path / "plain.h5")
 
 
+@pytest.mark.slow
 def test_info_and_verify_say_what_such_a_file_misses_and_what_follows(written, invoke):
     lines = [
         "  missing  videos/note: why a video is partial is not known",
@@ -127,6 +129,7 @@ def test_references_to_one_long_text_are_not_followed_beyond_the_size_of_the_fil
         gcf.FeatureFile(tmp_path / "plain.h5")
 
 
+@pytest.mark.slow
 def test_numbers_that_json_does_not_know_and_other_objects_are_refused(tmp_path):
     for text in ('{"mean": NaN}', '{"mean": 1e999}'):
         as_plain(tmp_path / "plain.h5")

@@ -1,9 +1,12 @@
 """Does the full head find what no mean of clips can hold?"""
 
 import numpy as np
+import pytest
 from caches import write_cache
 
 from gcf.head.ablation import ablate
+
+pytestmark = pytest.mark.slow
 
 VIDEOS, CLIPS, WIDTH, DISTRACTORS = 1200, 10, 64, 6
 NORM, NOISE = 10.0, 0.3  # X3D's descriptors of real videos have a norm of 10, too

@@ -72,6 +72,7 @@ def installed(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_the_real_x3d_works_as_it_is(real):
     path = real / "x3d_xs" / "x3d_xs.py"
     network = load_backbone(path)

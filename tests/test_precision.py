@@ -232,6 +232,7 @@ def test_the_largest_difference_is_relative_to_the_largest_value_wherever_it_is(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 6, 32])
 def test_a_trial_fills_whole_batches(bf16, monkeypatch, batch_size):
     drawn = []

@@ -84,6 +84,7 @@ def test_a_prediction_is_given_before_the_next_video_is_done(run, folder, monkey
     assert len(taken) == 1
 
 
+@pytest.mark.slow
 def test_closing_a_stream_stops_its_decoders(run, folder, monkeypatch):
     closed, real = [], DecoderPool.close
     monkeypatch.setattr(DecoderPool, "close", lambda pool: closed.append(pool) or real(pool))

@@ -39,6 +39,7 @@ def test_normalised_clips_equal_the_original_transforms_to_the_last_bit(parity, 
     np.testing.assert_array_equal(ours[0].numpy(), data[name])
 
 
+@pytest.mark.slow
 def test_decoded_frames_equal_the_reference_decoder(parity, real):
     expected = np.load(parity / "preproc_frames_00_15.npz")["frames_u8"]
     frames = [pixels for pixels, _, _ in Video(real / "videos" / "k400_v_GGSY1Qvo990.mp4")]

@@ -100,6 +100,7 @@ def test_weights_are_listed_with_their_authors_accuracy_in_percent(invoke):
     assert shown["resnext101", "kinetics600"] == "-"
 
 
+@pytest.mark.slow
 def test_the_command_that_lists_backbones_loads_no_torch():
     code = "import sys, gcf.cli; gcf.cli.run(['backbones']); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

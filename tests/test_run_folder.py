@@ -164,6 +164,7 @@ def test_a_mount_point_is_written_into(cache, mount):
         assert load_head(disk)
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_written_into_and_metrics_come_last(cache, tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
@@ -189,6 +190,7 @@ def test_a_place_that_cannot_be_is_refused_before_the_work(parent, cache, tmp_pa
     assert "name another folder" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_second_of_two_commands_is_refused_while_the_first_works(cache, hold, tmp_path, capfd):
     first = hold(tmp_path / "run")
     for command in (["train-head", *QUICK], ["ablate", *QUICK], ["compare", "--epochs", "2"]):
@@ -384,6 +386,7 @@ def test_the_results_are_the_same_with_and_without_a_folder_that_was_there(cache
     assert all(np.array_equal(first[name], second[name]) for name in first.files)
 
 
+@pytest.mark.slow
 def test_a_head_is_not_exported_over_a_file(cache, tmp_path, capfd):
     pytest.importorskip("onnxruntime")
     train_head(cache, tmp_path / "run", head="mean", epochs=2)
@@ -393,6 +396,7 @@ def test_a_head_is_not_exported_over_a_file(cache, tmp_path, capfd):
     assert (tmp_path / "h.onnx").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_arrays_go_into_an_empty_folder(cache, tmp_path):
     (tmp_path / "a").mkdir()
     assert gcf.cli.run(["export", str(cache), "--npy", str(tmp_path / "a")]) == 0

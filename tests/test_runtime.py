@@ -98,6 +98,7 @@ def test_a_maps_memory_is_its_own():
     assert_bitwise_equal(first, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pixels",
     [

@@ -76,6 +76,7 @@ def nearest_distance(times, moment):
     return min(abs(moment - times[k]) for k in (place - 1, place) if 0 <= k < len(times))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200))
 def test_every_frame_is_a_nearest_one_and_clips_neither_overlap_nor_leave_the_video(seed):
     rng = np.random.default_rng(seed)
@@ -140,6 +141,7 @@ def clips_of(path, *, num_frames=16, fps=15.0, tail="loop"):
     return clips, info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_frames", "fps"), [(16, 15.0), (16, 7.5), (32, 15.0), (4, 2.5), (13, 5.0), (16, 6.0)])
 def test_frames_of_a_real_variable_rate_lie_within_half_a_frame_of_the_wanted_times(real, num_frames, fps):
     frames = [(number, *span) for number, (_, *span) in enumerate(Video(real / "odd" / "torchcodec_var_fps_video.mp4"))]
@@ -157,6 +159,7 @@ def test_frames_of_a_real_variable_rate_lie_within_half_a_frame_of_the_wanted_ti
         assert (away <= 0.5 / 15 + CLOSE)[~still].all()
 
 
+@pytest.mark.slow
 def test_real_clips_show_the_pixels_of_their_frames_and_keep_their_times(real):
     path = real / "odd" / "torchcodec_var_fps_video.mp4"
     clips, info = clips_of(path)

@@ -19,6 +19,7 @@ def clips(count=6, width=12):
     return torch.randn(2, count, width, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_head_comes_back_as_it_was(tmp_path, name):
     head = some_head(name)
@@ -200,6 +201,7 @@ def test_a_folder_of_several_heads_names_them(tmp_path):
         load_head(tmp_path)
 
 
+@pytest.mark.slow
 def test_features_of_another_recipe_or_width_are_refused_but_incidentals_are_not(tmp_path):
     head = some_head()
     head.check_fits(easy_cache(tmp_path / "same.h5"))

@@ -18,6 +18,8 @@ from gcf.data.schema import FeatureContent
 from gcf.data.writer import write_features
 from gcf.extract.stream import run
 
+pytestmark = pytest.mark.slow
+
 
 def shards(folder, *, videos, clips, width=64):
     """Two files of half the videos each."""

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COMMAND = """
 import os, signal, sys, weakref
 from gcf.terminal import guarded

@@ -114,6 +114,7 @@ def test_comparisons_take_the_option_and_say_what_it_did(cache, tmp_path):
         assert sum("'class 0' (10) and 'Class 0' (1)" in note for note in found.metrics["notes"]) == 1
 
 
+@pytest.mark.slow
 def test_a_head_of_merged_labels_is_judged_on_all_spellings(cache):
     features, labels = cache
     head = train_head(features, annotations=labels, merge_labels=True, **SHORT).head

@@ -222,6 +222,7 @@ def test_folds_share_out_every_class_as_evenly_as_whole_groups_allow():
     assert all(np.bincount(labels[f.test]).tolist() == [5] * 4 for f in folds(labels, groups, scheme=5))
 
 
+@pytest.mark.slow
 def test_folds_are_as_even_as_those_of_scikit_learn():
     from sklearn.model_selection import StratifiedGroupKFold
 

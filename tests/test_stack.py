@@ -105,6 +105,7 @@ def test_of_orders_takes_the_parts_that_are_asked_for():
     assert own[0].of_orders([0]) is own[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.layers}")
 def test_a_stack_says_what_each_head_says(config):
     stack, now = stacked(config), batch()
@@ -117,6 +118,7 @@ def test_a_stack_says_what_each_head_says(config):
             assert relative_error(gates[member], said.gate.detach()) < FLOAT32_FORWARD
 
 
+@pytest.mark.slow
 def test_heads_that_leave_take_nothing_from_those_that_stay():
     config = CONFIGS[0]
     stack, left = stacked(config), stacked(config)
@@ -141,6 +143,7 @@ def test_heads_that_leave_take_nothing_from_those_that_stay():
     assert torch.equal(left.head(1).classifier.weight, remembered)
 
 
+@pytest.mark.slow
 def test_only_what_requires_a_gradient_moves():
     modules = heads(CONFIGS[0])
     for module in modules:

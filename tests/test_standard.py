@@ -144,6 +144,7 @@ def test_a_head_to_start_from_keeps_its_mean_and_scale(tmp_path):
         gcf.train_head(target, **QUICK, **options, standardise=False)
 
 
+@pytest.mark.slow
 def test_a_stack_computes_what_all_heads_have_in_common_once(tmp_path):
     run = gcf.train_head(scaled(tmp_path / "f.h5", 1.0), head="mean", seeds=3, **QUICK)
     stack = Stack([head.module for head in run.heads], TrainConfig())
@@ -218,6 +219,7 @@ def test_what_several_trainings_ask_of_the_same_videos_is_computed_once(tmp_path
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_sure_heads_make_an_ensemble(tmp_path):
     """Probabilities of exactly 0 have a logarithm, too."""
     features = scaled(tmp_path / "f.h5", 1.0)

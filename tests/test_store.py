@@ -129,6 +129,7 @@ def small(path, *, descriptor=0.0, logit=0.0, clips=3, crop=8, names=("a", "b"))
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"descriptor": 1.0}, {"logit": 1.0}, {"clips": 4}, {"crop": 9}, {"names": ("b", "a")}]
 )

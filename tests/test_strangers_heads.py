@@ -330,6 +330,7 @@ def refused(invoke, place):
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "name", "value"), CASES)
 def test_a_field_that_cannot_be_is_one_line(part, name, value, plain, tmp_path, invoke):
     shutil.copytree(plain / "run", tmp_path / "run")

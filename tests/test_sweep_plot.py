@@ -92,6 +92,7 @@ def test_the_bar_is_the_spread_over_seeds_or_else_wilsons_interval(k):
     assert "95 %" in axes.get_ylabel()
 
 
+@pytest.mark.slow
 def test_the_picture_is_written(tmp_path):
     plot_sweep(tmp_path / "sweep.png", [*LEVELS, row("a", 0.5), row("b", 0.6)], "layers", {"a": 1, "b": 2})
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")

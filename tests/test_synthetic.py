@@ -101,6 +101,7 @@ def test_the_class_is_the_unordered_pair_of_the_actions(actions):
     assert len(CLASSES) == 10
 
 
+@pytest.mark.slow
 def test_neither_order_nor_amount_nor_a_single_clip_tells_the_class():
     orders, amounts = Counter(), {True: [], False: []}
     for plan in plan_videos(600, seed=0, trimmed=False):
@@ -113,6 +114,7 @@ def test_neither_order_nor_amount_nor_a_single_clip_tells_the_class():
     assert abs(np.mean(amounts[True]) - np.mean(amounts[False])) < 2  # of 64 frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_every_distractor_lasts_long_enough_to_be_seen(seed):
     for plan in plan_videos(300, seed=seed, trimmed=False):
@@ -121,6 +123,7 @@ def test_every_distractor_lasts_long_enough_to_be_seen(seed):
         assert all(MOTIONS[act.primitive](act.frames, np.random.default_rng(seed)).visible.any() for act in shown)
 
 
+@pytest.mark.slow
 def test_subsets_hold_whole_groups_and_all_classes_alike():
     plans = plan_videos(600, seed=0, trimmed=False)
     assert len({(plan.group, plan.subset) for plan in plans}) == len({plan.group for plan in plans}) == 100
@@ -210,12 +213,14 @@ def test_an_interrupted_set_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     assert found == {p.relative_to(whole.folder): p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_first_video_is_no_stranger(tmp_path):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / ".synthetic.json.7.tmp").write_bytes(b"")
     assert write_demo_videos(tmp_path / "v", videos=1).num_reused == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_and_can_be_resumed(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "v.mp4")
@@ -225,6 +230,7 @@ def test_a_full_disk_stops_and_can_be_resumed(tmp_path, monkeypatch):
         write_demo_videos(tmp_path / "v", videos=1)
 
 
+@pytest.mark.slow
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
     write_demo_videos(tmp_path / "v", videos=1)
     for options in ({"videos": 2}, {"videos": 1, "seed": 1}, {"videos": 1, "trimmed": True}):

@@ -47,6 +47,7 @@ def numpy_sgd(weight, bias, x, labels, config, steps):
     return values
 
 
+@pytest.mark.slow
 def test_training_the_mean_head_is_the_papers_sgd_written_in_numpy(tmp_path):
     features, batches, split = problem(tmp_path)
     config = TrainConfig(epochs=40)

@@ -43,6 +43,7 @@ def planted(path, *changes):
     return path
 
 
+@pytest.mark.slow
 def test_a_good_file_has_no_fault_and_no_warning(tmp_path):
     found = verify_features(good(tmp_path / "f.h5"))
     assert (found.faults, found.warnings, found.sound) == ((), (), True)
@@ -124,6 +125,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", RECIPES)
 def test_rows_that_the_recipe_does_not_describe_are_a_fault(key, tmp_path):
     value, expected = RECIPES[key]
@@ -136,6 +138,7 @@ def set_recipe(path, recipe):
         h5.attrs["recipe"], h5.attrs["recipe_sha256"] = canonical_json(recipe), recipe_sha256(recipe)
 
 
+@pytest.mark.slow
 def test_videos_out_of_order_are_a_fault(tmp_path):
     change = ("videos/id", slice(2, 4), [b"v0003.mp4", b"v0002.mp4"])
     found = verify_features(planted(tmp_path / "f.h5", change))
@@ -183,6 +186,7 @@ def test_zeros_are_a_warning_and_no_fault(tmp_path):
     assert found.sound
 
 
+@pytest.mark.slow
 def test_a_video_that_never_changes_is_a_warning_and_no_fault(tmp_path):
     found = verify_features(planted(tmp_path / "f.h5", ("descriptors", slice(1, 4), 0.5), ("descriptors", 6, 0.5)))
     assert found.warnings == ("the same descriptors in every clip of 1 video: 'v0001.mp4'",)
@@ -223,6 +227,7 @@ TYPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_a_dataset_of_another_type_or_length_is_refused_in_one_line(name, tmp_path, capfd):
     path = replaced(tmp_path / "f.h5", name, TYPES[name])
@@ -255,6 +260,7 @@ def test_the_command_ends_well_where_all_is_well(tmp_path, capfd):
     assert "all well" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_file_cut_short_is_refused_by_the_command(tmp_path, capfd):
     path = good(tmp_path / "f.h5")
     path.write_bytes(path.read_bytes()[:-1000])
@@ -262,6 +268,7 @@ def test_a_file_cut_short_is_refused_by_the_command(tmp_path, capfd):
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_json(tmp_path, capfd):
     path = planted(tmp_path / "f.h5", ("logits", (3, 2), np.nan))
     assert gcf.cli.run(["verify", str(path), "--json"]) == 4

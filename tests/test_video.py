@@ -72,6 +72,7 @@ def test_no_real_video_is_taken_for_damaged(real):
         assert decode(path)[1].status == "ok", path
 
 
+@pytest.mark.slow
 def test_a_partial_video_says_how_much_of_it_there_is(real):
     note = decode(real / "odd" / "decord_corrupted.mp4")[1].note
     assert note.startswith("28 of 50 frames: ")
@@ -89,6 +90,7 @@ def test_rotation_is_applied_as_ffmpegs_own_autorotation_does(real, name, shape)
     np.testing.assert_array_equal(frames[0][0], expected)
 
 
+@pytest.mark.slow
 def test_frames_of_variable_rate_keep_their_own_times(real):
     path = real / "odd" / "torchcodec_var_fps_video.mp4"
     frames, _ = decode(path)
@@ -119,6 +121,7 @@ def test_a_file_cut_short_gives_the_frames_before_the_cut(good, tmp_path):
         np.testing.assert_array_equal(ours[0], theirs[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
@@ -143,6 +146,7 @@ def test_dropped_frames_in_an_avi_are_not_damage(tmp_path):
     assert (len(frames), info.status) == (57, "ok")
 
 
+@pytest.mark.slow
 def test_a_stream_cut_out_of_a_longer_one_starts_at_its_first_key_frame(tmp_path):
     whole = videos.write_video(tmp_path / "v.ts", 120, size=(96, 128), codec="libx264", g=30, bf=2)
     cut = tmp_path / "cut.ts"
@@ -174,6 +178,7 @@ def test_an_edit_list_that_hides_frames_is_not_damage(tmp_path):
     assert (len(frames), info.status) == (38, "ok")
 
 
+@pytest.mark.slow
 def test_what_is_no_video_says_so(tmp_path, good):
     moov_last = videos.write_video(tmp_path / "late.mp4", 48, codec="libx264").read_bytes()
     cases = {
@@ -189,6 +194,7 @@ def test_what_is_no_video_says_so(tmp_path, good):
         assert expected in reason(tmp_path / name), name
 
 
+@pytest.mark.slow
 def test_playlists_and_scripts_are_not_followed(tmp_path, good):
     (tmp_path / "concat.mp4").write_text(f"ffconcat version 1.0\nfile {good.name}\n")
     (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{good.name}\n#EXT-X-ENDLIST\n")
@@ -201,6 +207,7 @@ def test_playlists_and_scripts_are_not_followed(tmp_path, good):
         assert "format not allowed" in reason(tmp_path / name), name
 
 
+@pytest.mark.slow
 def test_names_that_look_like_addresses_are_files(tmp_path, good, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("concat:a|b.mp4", "http:x.mp4", "%03d.mp4", "-i.mp4", "new\nline.mp4", "file:v.mp4"):

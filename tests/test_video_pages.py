@@ -54,6 +54,7 @@ def written(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_video_is_in_its_page(written):
     page, saved = page_of(written / "sub/a.avi.html"), values(6)
     order = np.argsort(-saved["probabilities"], kind="stable")[:5]
@@ -129,6 +130,7 @@ def decoded(address: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))).astype(float)
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_as_text(tmp_path):
     pages = {}
     for kind, names in {"hostile": HOSTILE, "harmless": ["a/b", "c", "d"]}.items():
@@ -154,6 +156,7 @@ def test_hostile_names_are_shown_as_text(tmp_path):
     assert (tmp_path / "hostile" / f"{HOSTILE[2]}.html").is_file()
 
 
+@pytest.mark.slow
 def test_equal_folders_give_equal_bytes(written, tmp_path):
     known = [{"start": 0.5, "end": 2.0, "label": "jump"}, {"start": 0.0, "end": 0.5, "label": "fall"}]
     first = add_video(tmp_path, "sub/a.avi", annotated=known, note="only a part decoded")
@@ -191,6 +194,7 @@ def test_without_an_overlay_the_contact_sheet_is_shown(tmp_path):
     assert "sheet.png cannot be read" in said(write_pages(tmp_path)[1])
 
 
+@pytest.mark.slow
 def test_a_large_overlay_stays_beside_the_page_which_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(media, "MOST_BYTES", 1000)
     page = one_video(tmp_path, codec="mpeg4")
@@ -228,6 +232,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "reason"), DAMAGE)
 def test_what_is_missing_of_one_video_its_page_says_and_the_others_are_made(tmp_path, damage, reason):
     entries = [add_video(tmp_path, "a.mp4"), add_video(tmp_path, "b.mp4", codec=None)]
@@ -331,6 +336,7 @@ def test_a_video_called_index_does_not_take_the_gallerys_place(tmp_path):
     assert "index.video.html" in page_of(gallery).loads
 
 
+@pytest.mark.slow
 def test_earlier_pages_are_replaced_and_nothing_else(tmp_path):
     write_localization(tmp_path, [add_video(tmp_path, name, codec=None) for name in ("a", "b")])
     _, first, second = write_pages(tmp_path)
@@ -357,6 +363,7 @@ def test_what_stands_in_a_pages_place_is_not_read_in_full(tmp_path):
         write_pages(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_thousand_clips_make_a_small_page_that_is_not_printed_in_full(tmp_path):
     path = one_video(tmp_path, num_clips=1000)
     assert path.stat().st_size < 350_000

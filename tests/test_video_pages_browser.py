@@ -14,6 +14,8 @@ from PIL import Image
 
 from gcf.explain.pages.write import write_pages
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIPS = 6
 LAST = (NUM_CLIPS - 1) * CLIP / RATE
 PLAYED, UNPLAYED, BARE = "played.mp4", "unplayed.mp4", "features.mp4"

@@ -146,6 +146,7 @@ def test_the_folded_network_gives_the_feature_maps_of_the_plain_one(small, pixel
     assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.traced.modules())
 
 
+@pytest.mark.slow
 def test_in_bfloat16_descriptors_point_where_they_pointed(small, pixels):
     exact, fast = (
         ClipNetwork(small, device=torch.device("cpu"), precision=precision, batch_size=2)(pixels.numpy())[0]
@@ -164,6 +165,7 @@ def test_there_is_no_stride_in_time_to_take_out():
         torch.testing.assert_close(without(clips), plain(clips), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_random_descriptors_of_the_deepest_can_be_stored_in_float16_and_do_not_vanish():
     network = load_backbone("x3d_l", weights="random")
     with torch.inference_mode():
