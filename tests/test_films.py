@@ -18,7 +18,7 @@ from gcf.errors import AnnotationError
 from gcf.head.ablation import ablate
 from gcf.head.fitting.labelled import film_notes, label_features, make_splits
 from gcf.head.models.config import Protocol
-from gcf.head.tables.units import independent_units
+from gcf.head.tables.summary import independent_units
 from gcf.head.training import train_head
 
 LABELS = ("draw_sword", "sword", "sword_exercise", "clap")

@@ -138,6 +138,8 @@ def test_a_name_cannot_break_the_markdown_table():
     lines = markdown_table(table_rows({"d-clips": results(0.5), "a|b\nc": results(0.9)}, JUDGED)).splitlines()
     assert len(lines) == 4
     assert lines[3].startswith(r"| a\|b c | ")
+    rows = table_rows({"a|b": results(0.5), "mean": results(0.9)}, JUDGED, reference="a|b")
+    assert r"against a\|b" in markdown_table(rows, reference="a|b").splitlines()[0]
 
 
 def test_without_the_reference_nothing_is_compared():

@@ -25,7 +25,7 @@ FAILED = 1
     metavar="native|trained|FPS",
     help="Clips of every frame, at the frame rate of the weights' training, or of so many frames a second.",
 )
-@click.option("--num-clips", default=32, help="Clips to try it on, two or more a video.")
+@click.option("--num-clips", type=int, help="Clips to try it on; else two of each of up to 16 videos.")
 @click.option("--folder", default=".", metavar="DIR", help="Where results are to go: its room and file locks.")
 @json_option
 def doctor(as_json, **options):

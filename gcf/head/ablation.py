@@ -23,9 +23,7 @@ from gcf.head.fitting.tensorboard import TensorBoardLog
 from gcf.head.models.config import HeadConfig, Protocol, TrainConfig, TrainOptions, split_options
 from gcf.head.runs import FORMAT, run_folder
 from gcf.head.tables.arm_table import markdown_table, table_rows
-from gcf.head.tables.calibration_report import calibration_of
-from gcf.head.tables.summary import seed_entry, summarise
-from gcf.head.tables.units import independent_units
+from gcf.head.tables.summary import calibration_of, independent_units, seed_entry, summarise
 from gcf.head.training import PREDICTIONS
 from gcf.head.trials.arms import REFERENCE, Comparison, comparison, heads_comparison
 from gcf.head.trials.experiment import Experiment

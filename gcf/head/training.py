@@ -26,10 +26,8 @@ from gcf.head.models.build import head_config
 from gcf.head.models.config import HeadConfig, Protocol, TrainOptions, split_options
 from gcf.head.models.saved import SavedHead, load_head, save_head
 from gcf.head.runs import FORMAT, METRICS, run_folder, write_csv, write_json
-from gcf.head.tables.calibration_report import calibration_of
 from gcf.head.tables.plots import plot_training
-from gcf.head.tables.summary import describe, history_rows, seed_entry, summarise
-from gcf.head.tables.units import independent_units
+from gcf.head.tables.summary import calibration_of, describe, history_rows, independent_units, seed_entry, summarise
 from gcf.head.trials.arms import Arm
 from gcf.head.trials.experiment import Experiment
 from gcf.head.trials.outcome import Outcome

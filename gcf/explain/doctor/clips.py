@@ -16,6 +16,7 @@ from gcf.extract.decoding.pool import DecoderPool, Failed
 
 LEAST_VIDEOS = 7  # whose labels are known; fewer cannot reach the verdict's level: 2 / 2^6 = 0.031
 CLIPS_OF_A_VIDEO = (2, 8)  # at least and at most; two are what agreement needs
+MOST_VIDEOS = 16  # unless a number of clips is asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +35,21 @@ class TrialClips:
 
 
 def decode_trial(
-    videos: Sequence[VideoPath], truth: np.ndarray, job: ClipJob, *, num_clips: int, progress: bool = False
+    videos: Sequence[VideoPath],
+    truth: np.ndarray,
+    job: ClipJob,
+    *,
+    num_clips: int | None = None,
+    progress: bool = False,
 ) -> TrialClips:
     """About `num_clips` clips, evenly from videos that are spread evenly over the list. Raises GcfError without any.
 
-    Labelled videos are preferred, since labels are the better evidence.
+    Without `num_clips`, two of each of up to 16 videos: the verdict counts videos, and two clips of eight tell every
+    mistake that it was tried on. Labelled videos are preferred, since labels are the better evidence.
     """
-    chosen = choose_videos(truth, num_clips)
     least, most = CLIPS_OF_A_VIDEO
-    each = min(most, max(least, num_clips // len(chosen)))
+    chosen = choose_videos(truth, num_clips or least * MOST_VIDEOS)
+    each = min(most, max(least, (num_clips or 0) // len(chosen)))
     todo, begun, kept, failed = [videos[n] for n in chosen], {}, {}, []
     pool = DecoderPool(todo, [job], num_workers=joblib.cpu_count(), ahead=8)
     with tqdm(total=len(todo), desc="decoding", unit="video", disable=not progress, leave=False) as bar:

@@ -1,9 +1,11 @@
 """How a network reacts to its pixels: the declared recipe against altered ones, on the same decoded clips."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from gcf.explain.doctor.clips import TrialClips
 from gcf.explain.doctor.evidence import Answers, answers
@@ -11,6 +13,8 @@ from gcf.explain.doctor.settings import CLIP_ORDERS, Setting, altered_settings, 
 from gcf.explain.doctor.trial import Trial
 from gcf.explain.doctor.verdict import BETTER, WORSE, PairedVerdict, choose_evidence, compare
 from gcf.extract.network.clip_network import ClipNetwork
+
+log = logging.getLogger("gcf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,18 +64,25 @@ def try_pixels(
     progress: bool = False,
 ) -> PixelTrial:
     """Feed the same clips in every way; settings: altered ones to try instead of all, orders: names of CLIP_ORDERS."""
-    trial = Trial(network, clips.pixels, progress=progress)
     declared = declared_setting(network.backbone.recipe)
-    first = answers(trial.probabilities(declared), clips)
-    evidence = choose_evidence(first)
+    altered = altered_settings(declared) if settings is None else settings
+    ways, count = 1 + len(altered) + len(orders), len(clips.pixels)
+    if progress:
+        log.info(
+            "%d clips of %d videos go through the network in %d ways (pixels %d, orders of frames %d): %d passes",
+            *(count, len(clips.ids), ways, ways - len(orders), len(orders), ways * count),
+        )
+    with tqdm(total=ways * count, desc="pixels", unit="clip", disable=not progress, leave=False) as bar:
+        trial = Trial(network, clips.pixels, bar)
+        first = answers(trial.probabilities(declared), clips)
+        evidence = choose_evidence(first)
 
-    def react(setting: Setting, pixels: np.ndarray | None = None) -> Reaction:
-        found = answers(trial.probabilities(setting, pixels), clips)
-        return Reaction(setting, found, compare(found, first, evidence) if evidence else None)
+        def react(setting: Setting, pixels: np.ndarray | None = None) -> Reaction:
+            found = answers(trial.probabilities(setting, pixels), clips)
+            return Reaction(setting, found, compare(found, first, evidence) if evidence else None)
 
-    reactions = [Reaction(declared, first, None)]
-    reactions += [react(setting) for setting in (altered_settings(declared) if settings is None else settings)]
-    moved = [react(Setting(name, declared.pixels), CLIP_ORDERS[name](clips.pixels)) for name in orders]
+        reactions = [Reaction(declared, first, None), *map(react, altered)]
+        moved = [react(Setting(name, declared.pixels), CLIP_ORDERS[name](clips.pixels)) for name in orders]
     name = network.backbone.recipe["name"]
     return PixelTrial(name, clips, evidence, reactions, moved, _alike(reactions, evidence))
 

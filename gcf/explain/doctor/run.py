@@ -16,7 +16,6 @@ from gcf.extract.stream.config import ExtractConfig
 if TYPE_CHECKING:
     from gcf.explain.doctor.pixels import PixelTrial
 
-NUM_CLIPS = 32  # of up to 16 videos: with X3D-XS all settings then take two minutes of one core
 STANDS_ON = ("torch", "torchvision", "PyAV", "decoding")  # without these no network can be tried
 
 
@@ -63,22 +62,22 @@ def diagnose(
     annotations: str | os.PathLike | None = None,
     device: str = "auto",
     sampling: str = "native",
-    num_clips: int = NUM_CLIPS,
+    num_clips: int | None = None,
     folder: str | os.PathLike = ".",
     progress: bool = False,
 ) -> Diagnosis:
     """Check what gcf needs of this machine; with `backbone` and `videos`, what pixels its weights seem to expect.
 
     folder: where results are to be written. videos: as for `extract_videos`; num_clips of them, spread evenly, are
-    decoded once and go through the network in every setting. annotations: labels, the better evidence where they are
-    among the network's classes; without them folders name classes. sampling: of the clips, as `extract_videos` has it.
-    See `doctor.verdict` for the rule.
+    decoded once and go through the network in every setting; None: two of each of up to 16 videos. annotations: labels,
+    the better evidence where they are among the network's classes; without them folders name classes. sampling: of the
+    clips, as `extract_videos` has it. See `doctor.verdict` for the rule.
 
     Raises UsageError for arguments that do not go together, and what loading the backbone or the labels raises.
     """
     if (backbone is None) != (videos is None):
         raise UsageError("name both a backbone and videos to try its pixels, or neither to check this machine")
-    if num_clips < 2:
+    if num_clips is not None and num_clips < 2:
         raise UsageError(f"num_clips must be at least 2, not {num_clips}")
     config = ExtractConfig(device=device, sampling=sampling)
     folder = Path(folder)
@@ -95,7 +94,7 @@ def diagnose(
     return Diagnosis(findings, trial)
 
 
-def _pixels(backbone, weights, videos, annotations, *, config, num_clips: int, progress: bool) -> "PixelTrial":
+def _pixels(backbone, weights, videos, annotations, *, config, num_clips: int | None, progress: bool) -> "PixelTrial":
     from gcf.data.annotations import label_videos, read_annotations
     from gcf.explain.doctor.clips import decode_trial, true_classes
     from gcf.explain.doctor.pixels import try_pixels

@@ -11,12 +11,15 @@ from gcf.extract.network.network_pool import NetworkPool
 
 
 class Trial:
-    """A network and n decoded clips (n, T, H, W, 3) uint8: asks for probabilities under any setting."""
+    """A network and n decoded clips (n, T, H, W, 3) uint8: asks for probabilities under any setting.
 
-    def __init__(self, network: ClipNetwork, clips: np.ndarray, *, progress: bool = False):
+    bar: counts the clips that have been through the network.
+    """
+
+    def __init__(self, network: ClipNetwork, clips: np.ndarray, bar: tqdm):
         if not hasattr(network.backbone, "classify"):
             raise UsageError("this backbone has no classifier: what its pixels do to its answers cannot be seen")
-        self.network, self.clips, self.progress = network, clips, progress
+        self.network, self.clips, self.bar = network, clips, bar
 
     def probabilities(self, setting: Setting, clips: np.ndarray | None = None) -> np.ndarray:
         """(n, K) of the clips, or of others of their shape, under a setting."""
@@ -25,9 +28,12 @@ class Trial:
         starts = range(0, len(clips), network.batch_size)
         with NetworkPool([network]) as networks:
             batches = (np.ascontiguousarray(clips[start : start + network.batch_size]) for start in starts)
-            rows = [networks.submit(batch) for batch in batches]
-            bar = tqdm(rows, desc=setting.name, unit="batch", disable=not self.progress, leave=False)
-            return softmax(np.concatenate([row.result()[1] for row in bar]))
+            jobs = [networks.submit(batch) for batch in batches]
+            logits = []
+            for job in jobs:
+                logits.append(job.result()[1])
+                self.bar.update(len(logits[-1]))
+            return softmax(np.concatenate(logits))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -12,8 +12,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from gcf.data.text import printable
 from gcf.head.report.picture import ACCENT, INK, LINE, MUTED, OTHER, PAPER, Picture, tip
 from gcf.head.report.run import ReportedRun
-from gcf.head.report.tables import difference_keys
-from gcf.head.tables.arm_table import has_map
+from gcf.head.tables.arm_table import difference_keys, has_map
 
 SMALL = (3.3, 2.5)  # inches; several stand side by side
 MOST_POINTS = 120  # of a curve: more cannot be seen

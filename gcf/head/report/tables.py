@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gcf.head.report.run import ReportedRun
 from gcf.head.report.words import MINUS, p_value, percent, points
-from gcf.head.tables.arm_table import has_map, pipe_table
+from gcf.head.tables.arm_table import difference_keys
 from gcf.head.tables.column import Column, judged
 
 GATE_WORDS = {
@@ -103,12 +103,6 @@ def _gained_and_lost(row: Mapping) -> str:
 
 def _number(value: float | None, *, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def difference_keys(rows: Sequence[dict]) -> tuple[str, str, str]:
-    """Under which keys rows have the difference that is shown, and its interval: that of mAP where there is one."""
-    prefix = "map_" if has_map(rows) else ""
-    return f"{prefix}delta", f"{prefix}low", f"{prefix}high"
 
 
 def _range(row: dict) -> str:
@@ -213,11 +207,3 @@ def calibration_table(run: ReportedRun) -> Table | None:
         before, after = percent(figures["ece_before"]), percent(figures["ece_after"])
         rows.append([name, f"{figures['temperature']:.2f}", before, after])
     return Table(["arm", "temperature", "ECE before, %", "ECE after, %"], rows) if rows else None
-
-
-def markdown(table: Table) -> str:
-    """A table as GitHub draws it."""
-    lines = [table.headers, ["---"] * len(table.headers)]
-    for row in table.rows:
-        lines.append([cell.replace("|", r"\|") for cell in row])
-    return pipe_table(lines)

@@ -15,8 +15,8 @@ from gcf.head.report.content import Report, build_report
 from gcf.head.report.figures import differences
 from gcf.head.report.page import render
 from gcf.head.report.run import ReportedRun, read_run
-from gcf.head.report.tables import markdown
 from gcf.head.tables import arm_table as tables
+from gcf.head.tables.arm_table import pipe_table
 
 PAGE = "report.html"
 MARK = b'<meta name="generator" content="gcf'  # by it an earlier report is told from somebody's page
@@ -65,7 +65,7 @@ def _files(run: ReportedRun, report: Report) -> Iterator[tuple[str, bytes]]:
         yield f"{picture.name}.png", picture.png()
     if report.chart:
         yield "differences.png", differences(run.rows, report.reference or "the reference").png()
-    yield "table.md", _bytes(markdown(report.table))
+    yield "table.md", _bytes(pipe_table(report.table.headers, report.table.rows))
     yield "table.csv", _csv(_table_lines(run.rows))
     compared = all("p_holm" in row for row in run.judged_rows)  # what the table for LaTeX shows; older runs lack it
     if compared:

@@ -140,14 +140,15 @@ def _adjust(rows: Sequence[dict]) -> None:
 def markdown_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The rows as GitHub draws them, in percent; below, why an arm is not compared or has failed."""
     columns = _columns(reference, several=has_map(rows))
-    lines = [[column.title for column in columns], ["---"] * len(columns)]
-    for row in rows:
-        lines.append([_in_markdown(column.text(row)) for column in columns])
-    return pipe_table(lines) + "".join(f"\n{name}: {reason}\n" for name, reason in _reasons(rows))
+    cells = [[column.text(row) for column in columns] for row in rows]
+    return pipe_table([column.title for column in columns], cells) + "".join(
+        f"\n{name}: {reason}\n" for name, reason in _reasons(rows)
+    )
 
 
-def pipe_table(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells with bars between them; the second line is the rule."""
+def pipe_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as GitHub draws it, of titles and cells that may hold anything."""
+    lines = [list(map(_in_markdown, titles)), ["---"] * len(titles), *(map(_in_markdown, row) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -167,6 +168,12 @@ def latex_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
 def has_map(rows: Sequence[Mapping]) -> bool:
     """Whether the rows are about videos that may have several classes: judged by mAP, and hit@1 for top-1."""
     return any(row.get("map") is not None for row in rows)
+
+
+def difference_keys(rows: Sequence[dict]) -> tuple[str, str, str]:
+    """Under which keys rows have the difference that is shown, and its interval: that of mAP where there is one."""
+    prefix = "map_" if has_map(rows) else ""
+    return f"{prefix}delta", f"{prefix}low", f"{prefix}high"
 
 
 def _percent(fraction: float | None) -> str:

@@ -14,13 +14,13 @@ def backbones_markdown(rows: Sequence[dict], head: str) -> str:
     titles = ["features", "backbone", "videos", *(f"{arm} % (k/n)" for arm in arms)]
     titles += [f"{head} against {REFERENCE}", "95 % interval", "p (Holm)"]
     titles += [f"{head} against that of {first}", "95 % interval", "p (Holm)"]
-    lines = [titles, ["---"] * len(titles)]
+    lines = []
     for row in rows:
         cells = [row["file"], row["backbone"], None if row["present"] is None else str(row["present"])]
         cells += [_accuracy(row, arm) for arm in arms]
         cells += [*_difference(row, ""), *_difference(row, "first_")]
-        lines.append(["" if cell is None else cell.replace("|", r"\|") for cell in cells])
-    return pipe_table(lines)
+        lines.append([cell or "" for cell in cells])
+    return pipe_table(titles, lines)
 
 
 def comparison_notes(rows: Sequence[dict], notes: Mapping[str, Sequence[str]]) -> list[str]:

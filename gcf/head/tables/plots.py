@@ -6,7 +6,7 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from gcf.head.tables.arm_table import has_map
+from gcf.head.tables.arm_table import difference_keys, has_map
 
 
 def plot_training(path: Path, rows: Sequence[dict]) -> None:
@@ -33,13 +33,13 @@ def plot_arms(path: Path, rows: Sequence[dict], *, reference: str = "D-Clips") -
     Of rows that have a mAP it is the mAP.
     """
     rows = [row for row in rows if row["mean"] is not None]
-    what, mean_key, prefix = ("mAP", "map", "map_") if has_map(rows) else ("top-1", "mean", "")
-    delta, low, high = (f"{prefix}{name}" for name in ("delta", "low", "high"))
+    what, mean_key, std_key = ("mAP", "map", "map_std") if has_map(rows) else ("top-1", "mean", "std")
+    delta, low, high = difference_keys(rows)
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [row["name"] for row in rows]
     places = list(range(len(rows)))
-    spreads = [100 * (row[f"{prefix}std"] or 0) for row in rows]
+    spreads = [100 * (row[std_key] or 0) for row in rows]
     left.barh(places, [100 * row[mean_key] for row in rows], xerr=spreads, color="tab:blue")
     left.set(xlabel=f"{what}, percent", yticks=places, yticklabels=names)
     left.invert_yaxis()

@@ -1,13 +1,17 @@
 """From the results of an arm to what the JSON, the table and the history say."""
 
+import re
 from collections.abc import Mapping, Sequence
 from statistics import stdev
 
 import numpy as np
 
 from gcf.data.splits import Split
-from gcf.head.trials.results import SeedResult
+from gcf.head.fitting.calibration import expected_calibration_error, reliability
+from gcf.head.fitting.labelled import LabelledFeatures
+from gcf.head.trials.results import EvaluationSet, SeedResult
 
+UCF_GROUP = re.compile(r"g\d\d")
 AVERAGED = ("top1", "top5", "map", "mean_class", "loss")
 
 
@@ -89,3 +93,37 @@ def describe(metrics: Mapping) -> str:
         low, mean, high = (100 * metrics[f"fold_{what}"] for what in ("min", "mean", "max"))
         lines.append(f"folds: {one} {mean:.1f} % in the mean, {low:.1f} to {high:.1f} %")
     return "\n".join([*lines, *metrics.get("notes", ())])
+
+
+def calibration_of(results: Sequence[SeedResult], evaluated: EvaluationSet) -> dict | None:
+    """Temperature (the median over seeds and splits), ECE and reliability rows before and after it; seeds pooled.
+
+    None where there is no temperature: without a test set, and for classes that do not exclude each other.
+    """
+    if any(result.calibrated is None for result in results):
+        return None
+    correct = np.concatenate([evaluated.right(result.predicted) for result in results])
+    before = np.concatenate([result.confidence for result in results])
+    after = np.concatenate([result.calibrated for result in results])
+    return {
+        "temperature": float(np.median([t for result in results for t in result.temperatures])),
+        "ece_before": float(expected_calibration_error(before, correct)),
+        "ece_after": float(expected_calibration_error(after, correct)),
+        "before": reliability(before, correct),
+        "after": reliability(after, correct),
+    }
+
+
+def independent_units(data: LabelledFeatures) -> tuple[list[str], str]:
+    """The unit of each video (N,), '' for one of its own; and a sentence about them.
+
+    UCF-101 numbers the groups of each class anew: g01 of one class has nothing to do with g01 of another, though the
+    published splits keep all of a number on one side.
+    """
+    groups = list(data.groups)
+    if not any(groups):
+        return groups, "Interval and p take videos as independent."
+    if all(UCF_GROUP.fullmatch(group) for group in groups if group):
+        own = [f"{label} {group}" if group else "" for label, group in zip(data.labels.tolist(), groups, strict=True)]
+        return own, "Interval and p take the groups of each class as independent, not their videos (UCF-101's gNN)."
+    return groups, "Interval and p take groups as independent, not their videos."
