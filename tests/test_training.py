@@ -50,7 +50,7 @@ def numpy_sgd(weight, bias, x, labels, config, steps):
 @pytest.mark.slow
 def test_training_the_mean_head_is_the_papers_sgd_written_in_numpy(tmp_path):
     features, batches, split = problem(tmp_path)
-    config = TrainConfig(epochs=40)
+    config = TrainConfig(epochs=40).of_head(None)
     start = [
         p.detach().numpy().astype(np.float64)
         for p in build_head(PRESETS["mean"], batches.descriptors.width, 3).parameters()
@@ -73,7 +73,7 @@ def test_momentum_is_dampened_so_that_the_effective_rate_is_lr():
         stack.optimiser.step()
     assert (before - stack.weights["weight"].item()) / 100 == pytest.approx(0.1, rel=1e-4)
     group = stack.optimiser.param_groups[0]
-    assert (group["momentum"], group["dampening"], TrainConfig().weight_decay) == (0.9, 0.9, 1e-3)
+    assert (group["momentum"], group["dampening"], TrainConfig().numbers.weight_decay) == (0.9, 0.9, 1e-3)
 
 
 @pytest.mark.slow
@@ -192,7 +192,8 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 
 
 def test_the_defaults_are_the_papers_recipe():
-    c = TrainConfig()
+    c = TrainConfig().of_head(PRESETS["gcf-256"])
+    assert c.recipe == "paper"
     assert (c.batch_size, c.momentum, c.dampening, c.weight_decay, c.drops) == (128, 0.9, 0.9, 1e-3, 3)
     assert (c.sparsity, c.num_clips, c.clip_policy, c.epochs) == (1e-4, 10, "uniform", None)
     assert c.padding == "mask"  # not the paper's, which counts repeated clips as real ones

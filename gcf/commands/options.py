@@ -121,12 +121,17 @@ def training_options(command):
         click.option(
             "--epochs",
             type=int,
-            help="Passes over the training videos at most.  [default: 100, or what makes 200 steps]",
+            help="Passes over the training videos at most.  [default: 100, or what makes 200 steps; adamw: 40, or 240]",
         ),
         click.option("--batch-size", default=128, help="Videos a batch."),
-        click.option("--lr", type=float, help="Initial rate.  [default: 0.1; 0.01 when frozen]"),
-        click.option("--weight-decay", default=1e-3, help="Of SGD."),
-        click.option("--sparsity", default=1e-4, help="Lambda of the gate's L1 term."),
+        click.option(
+            "--recipe",
+            help="How weights are moved: paper (SGD, its rate divided by 10 on plateaus), or adamw (AdamW, cosine).  "
+            "[default: adamw for gcf-gated and its parts, paper for all others]",
+        ),
+        click.option("--lr", type=float, help="Initial rate.  [default: 0.1, 0.01 when frozen; adamw: 0.001]"),
+        click.option("--weight-decay", type=float, help="[default: 0.001; adamw: 0.05, of matrices alone]"),
+        click.option("--sparsity", type=float, help="Lambda of the gate's L1 term.  [default: 0.0001; adamw: 0.01]"),
         click.option("--sampling", default="shuffle", help="shuffle, or balanced: every class as likely."),
         click.option(
             "--batch-order",

@@ -42,13 +42,14 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         *,
         gate: str | None = None,
         val_fraction: float = VAL_FRACTION,
+        recipe: str | None = None,
         epochs: int | None = None,
         batch_size: int = 128,
         lr: float | None = None,
         momentum: float = 0.9,
         dampening: float = 0.9,
-        weight_decay: float = 1e-3,
-        sparsity: float = 1e-4,
+        weight_decay: float | None = None,
+        sparsity: float | None = None,
         patience: int = 5,
         drops: int = 3,
         num_clips: int = 10,
@@ -67,6 +68,7 @@ class GCFClassifier(ClassifierMixin, BaseEstimator):
         self.head = head
         self.gate = gate
         self.val_fraction = val_fraction
+        self.recipe = recipe
         self.epochs = epochs
         self.batch_size = batch_size
         self.lr = lr

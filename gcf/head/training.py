@@ -89,7 +89,7 @@ def train_head(
     config, start = starting_point(head, train, data)
     leaks, found_leaks = audit_splits(data, splits) if audit else (None, [])
     seeds = [train.seed + i for i in range(protocol.seeds or 1)]
-    settings = {"head": asdict(config), "train": train.to_json(), "protocol": protocol.to_json()}
+    settings = {"head": asdict(config), "train": train.to_json(config), "protocol": protocol.to_json()}
     kept = _kept_place(data, splits, settings, start, audit=audit) if out is not None else None
     with (
         forgotten_at_the_end(kept),

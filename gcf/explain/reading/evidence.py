@@ -10,7 +10,6 @@ from gcf.data.schema import VideoFeatures
 from gcf.errors import VideoError
 from gcf.explain.reading.clip_reading import ClipReading
 from gcf.head.models.ensemble import SavedEnsemble
-from gcf.head.models.gcf_net import GCFNet
 from gcf.head.models.output import HeadOutput
 from gcf.head.models.saved import SavedHead
 from gcf.head.models.standard import inner_head
@@ -122,8 +121,7 @@ class _Answer:
 
 def _ask(head: SavedHead, shown: _Rounds) -> _Answer:
     said = head(shown.descriptors, shown.mask)
-    own = inner_head(head.module)
-    if isinstance(own, GCFNet) and own.fusion is not None:
+    if said.attention is not None and hasattr(inner_head(head.module), "traced_evidence"):
         with torch.inference_mode():
             kind, evidence = TRACED, head.module.traced_evidence(shown.descriptors, shown.mask)
     else:

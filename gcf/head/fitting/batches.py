@@ -13,9 +13,10 @@ from gcf.data.stratify import rarest_classes
 from gcf.head.fitting.order import blocks, draw
 from gcf.head.fitting.residency import MAP, choose_residency
 from gcf.head.models.sampling import choose_clips
-from gcf.head.models.standard import Moments
+from gcf.head.models.standard import Moments, principal_basis
 
 COPY_BYTES = 1 << 26
+MOST_CLIPS = 1 << 16  # that principal components are taken of: 32 for each of 2,048 channels
 BLOCK_BYTES = 4 << 20  # read at one go where descriptors stay in the file: long enough for any disk to be quick
 # What a batch is drawn from there, while the next is being read. Both must stay in the system's cache: where 1 GB was
 # left for it, windows of 256 MiB made the disk read every byte twice (benchmarks/heads.py --larger).
@@ -60,6 +61,7 @@ class Descriptors:
         self.row_bytes = self.num_views * self.width * features.descriptors.dtype.itemsize
         self.residency = choose_residency(rows * self.row_bytes, self.device)
         self._moments: dict[bytes, Moments] = {}
+        self._bases: dict[tuple[bytes, int], Tensor] = {}
         self._one_at_a_time = threading.Lock()  # several trainings ask at once
         self.copy = None
         if self.residency.kind != MAP and not once:
@@ -92,6 +94,19 @@ class Descriptors:
             if key not in self._moments:
                 self._moments[key] = Moments.of(self.clips_of(videos))
             return self._moments[key]
+
+    def basis(self, videos: np.ndarray, count: int) -> Tensor:
+        """Principal components (D, count) of the standardised clips of these videos, of some of them where they are
+        many; computed once.
+        """
+        moments = self.moments(videos)
+        with self._one_at_a_time:
+            key = videos.tobytes(), count
+            if key not in self._bases:
+                clips = self.counts[videos].sum()
+                step = -(-clips // MOST_CLIPS)
+                self._bases[key] = principal_basis(self.clips_of(videos[::step]), moments, count)
+            return self._bases[key]
 
     def clips_of(self, videos: np.ndarray) -> Iterator[Tensor]:
         """All clips of these videos, centre view, in chunks (R, D) float32 that need little memory."""

@@ -16,7 +16,7 @@ from gcf.errors import GcfError
 from gcf.head.fitting.batches import Batch, ClipBatches
 from gcf.head.fitting.metrics import binary_loss, is_right
 from gcf.head.fitting.prediction import Prediction, predict
-from gcf.head.fitting.schedule import Plateau, most_passes, passes_per_validation
+from gcf.head.fitting.schedule import Cosine, Plateau, most_passes, passes_per_validation
 from gcf.head.fitting.stack import Stack
 from gcf.head.fitting.threads import ThreadPool
 from gcf.head.models.config import TrainConfig
@@ -60,6 +60,14 @@ class StackTraining:
         self.histories: list[list[dict]] = [[] for _ in range(size)]
         self.best: list[dict] = [{} for _ in range(size)]
         self.ended = [0] * size  # the pass in which a head was finished
+        self.gate_gradients: list[float] = []
+        self.passes, self.cosine = 0, None
+
+    def begin(self, steps: int) -> None:
+        """Plan passes of so many steps."""
+        schedule = self.settings.numbers.schedule
+        self.passes = most_passes(steps, self.settings.epochs, schedule)
+        self.cosine = Cosine(self.passes * steps) if schedule == "cosine" else None
 
     @property
     def alive(self) -> bool:
@@ -75,6 +83,8 @@ class StackTraining:
         """One step of all heads on a batch of these orders; a fault of theirs ends this training, and no other."""
         try:
             own = batch.of_orders([orders.index(seed) for seed in self.active_orders])
+            if self.cosine is not None:
+                self.stack.set_rates([self.settings.rate * self.cosine.next()] * len(self.stack.active))
             self.losses.append(self.stack.step(own))
         except Exception as error:
             self.failure = reason(error)
@@ -94,9 +104,9 @@ class StackTraining:
             if not self.best[member] or row["val_loss"] < self.best[member]["val_loss"]:
                 self.best[member] = row
                 better.append(place)
-            factor = self.plateaus[member].observe(row["val_loss"])
+            factor = 1.0 if self.cosine is not None else self.plateaus[member].observe(row["val_loss"])
             self.ended[member] = epoch
-            if factor is not None:
+            if factor is not None and epoch < self.passes:
                 rates[place] = self.settings.rate * factor
                 staying.append(place)
         self.stack.remember(better)
@@ -119,10 +129,14 @@ class StackTraining:
     def trained(self, steps: int) -> list[Trained]:
         """The record of every head, for passes of so many steps."""
         shortened = self.stack.shortened.int().tolist()
-        return [
-            Trained(best | {"epochs": end, "steps": end * steps, "shortened_steps": short} | self.facts, history)
-            for best, end, short, history in zip(self.best, self.ended, shortened, self.histories, strict=True)
-        ]
+        trained = []
+        for member, best in enumerate(self.best):
+            end = self.ended[member]
+            record = best | {"epochs": end, "steps": end * steps, "shortened_steps": shortened[member]} | self.facts
+            if self.gate_gradients:
+                record["gate_gradient"] = self.gate_gradients[member]
+            trained.append(Trained(record, self.histories[member]))
+        return trained
 
 
 def fit(
@@ -145,7 +159,9 @@ def fit(
     reading = np.random.default_rng([config.seed, READING])
     rngs = {seed: np.random.default_rng([seed, ORDER]) for training in trainings for seed in training.orders}
     steps = math.ceil(len(split.train) / config.batch_size)  # in a pass
-    limit, interval = most_passes(steps, config.epochs), passes_per_validation(steps)
+    for training in trainings:
+        training.begin(steps)
+    limit, interval = max(training.passes for training in trainings), passes_per_validation(steps)
     bar, threads = tqdm(disable=True) if bar is None else bar, threads or ThreadPool(1)
     trainings = sorted(trainings, key=lambda training: -training.stack.size)  # the longest steps begin first
     for epoch in range(1, limit + 1):
@@ -159,22 +175,24 @@ def fit(
             sampling=config.sampling,
         )
         train_one_pass(alive, passing, orders, bar, threads)
-        if epoch % interval and epoch < limit:
-            continue
-        alive = [training for training in trainings if training.alive]
-        labels = batches.labels.cpu().numpy()[split.val]
-        predictions = predict_all(alive, batches, split.val, config.seed, threads)
-        for training, of_heads in zip(alive, predictions, strict=True):
-            if training.failure is None:
-                losses = [validation_metrics(p.log_probabilities, labels) for p in of_heads]
-                training.observe(epoch, steps, losses, listener)
+        due = [t for t in alive if t.alive and (epoch % interval == 0 or epoch == t.passes)]
+        if due:
+            labels = batches.labels.cpu().numpy()[split.val]
+            predictions = predict_all(due, batches, split.val, config.seed, threads)
+            for training, of_heads in zip(due, predictions, strict=True):
+                if training.failure is None:
+                    losses = [validation_metrics(p.log_probabilities, labels) for p in of_heads]
+                    training.observe(epoch, steps, losses, listener)
         if not any(training.alive for training in trainings):
             break
     if bar.total is not None:
         bar.total -= (limit - epoch) * steps
+    first = batches.load(split.train[: config.batch_size], rng=evaluation_rng(config.seed))
     for training in trainings:
         training.stack.restore()
         training.stack.precision = "fp32"
+        if training.failure is None:
+            training.gate_gradients = training.stack.gate_gradients(first)
 
 
 def train_one_pass(

@@ -1,9 +1,13 @@
 """How a gate behaves over many videos: open, shut, stuck, or telling clips apart."""
 
+import statistics
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STILL = 0.02  # a smaller spread of alpha chooses no clip
 DEAD, HALF, OPEN = 0.05, 0.5, 0.95  # below the first and above the last a sigmoid hardly learns any more
 
 
@@ -70,6 +74,25 @@ class GateHealth:
             "always_on_slots": on / slots,
             "dead_slots": off / slots,
         }
+
+
+def gate_note(gates: Sequence[dict], records: Sequence[dict]) -> str | None:
+    """What a reader must know of a gate that says nothing of its clips, in a sentence; None of one that does.
+
+    gates: `fractions` of its seeds; records: of their trainings.
+    """
+    spread = max((gate["std_alpha"] for gate in gates if gate), default=STILL)
+    if spread >= STILL:
+        return None
+    mean = sum(gate["mean_alpha"] for gate in gates) / len(gates)
+    smaller = [1 / record["gate_gradient"] for record in records if record.get("gate_gradient")]
+    times = ""
+    if smaller:
+        times = f"; its gradient, relative to its weights, is {statistics.median(smaller):,.0f} times smaller than the "
+        times += "classifier's"
+    return (
+        f"the gate has not moved: alpha is {mean:.3f} on average, with a spread of {spread:.3f} over the clips{times}."
+    )
 
 
 def _longer(values: Tensor, size: int, fill: float) -> Tensor:

@@ -3,11 +3,17 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from gcf.head.models.output import HeadOutput
+from gcf.head.models.output import HeadOutput, num_real
 
 
 def training_loss(
-    output: HeadOutput, mask: Tensor, labels: Tensor, *, sparsity: float, class_weights: Tensor | None = None
+    output: HeadOutput,
+    mask: Tensor,
+    labels: Tensor,
+    *,
+    sparsity: float,
+    sparse_clips: int | None = None,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Scalar loss of a batch: what a head said of it, mask (B, C), labels (B,) int64, class_weights (K,) or None.
 
@@ -16,8 +22,9 @@ def training_loss(
     class. Summed, because the recipe's rate and weight decay are for the gradients of a softmax: of a mean over K each
     class gets 1 / K of them, and with 40 classes planted in clips mAP stopped at 0.47 where the sum reached 0.97.
 
-    The sparsity term sums alpha over the real clips of a video and is averaged over the batch. A clip classifier
-    learns from every real clip by itself, each bearing its video's labels.
+    The sparsity term sums alpha over the real clips of a video (one of more than `sparse_clips` counts as one of so
+    many) and is averaged over the batch. A clip classifier learns from every real clip by itself, each bearing its
+    video's labels.
     """
     if output.clip_logits is not None:
         return clip_loss(output.clip_logits, mask, labels, class_weights)
@@ -25,7 +32,7 @@ def training_loss(
         loss = F.cross_entropy(output.logits, labels, class_weights)
     else:
         loss = _of_classes(output.logits, labels, class_weights).mean()
-    return loss if output.gate is None else loss + sparsity * gate_sparsity(output.gate)
+    return loss if output.gate is None else loss + sparsity * gate_sparsity(output.gate, mask, most=sparse_clips)
 
 
 def clip_loss(clip_logits: Tensor, mask: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -45,6 +52,12 @@ def _of_classes(logits: Tensor, labels: Tensor, class_weights: Tensor | None) ->
     return losses.sum(dim=-1)
 
 
-def gate_sparsity(gate: Tensor) -> Tensor:
-    """L_s of equation 10 with alpha (B, C) already 0 on padding: the sum over a video's clips, the mean over videos."""
-    return gate.sum(dim=1).mean()
+def gate_sparsity(gate: Tensor, mask: Tensor | None = None, *, most: int | None = None) -> Tensor:
+    """L_s of equation 10 with alpha (B, C) already 0 on padding: the sum over a video's clips, the mean over videos.
+
+    most: a video of more real clips, by its mask (B, C), counts as one of so many with the same mean of alpha.
+    """
+    sums = gate.sum(dim=1)
+    if most is not None and mask is not None:
+        sums = sums * (most / num_real(mask).squeeze(1)).clamp(max=1)
+    return sums.mean()

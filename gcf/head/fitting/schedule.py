@@ -9,8 +9,8 @@ passes is bounded by PASSES or by what makes LEAST_STEPS, whichever is more.
 import math
 
 VALIDATE_STEPS = 20
-PASSES = 100
-LEAST_STEPS = 200
+LIMITS = {"plateau": (100, 200), "cosine": (40, 240)}  # passes, or what makes so many steps
+WARM_UP = 0.1  # of all steps
 THRESHOLD = 1e-3  # a relative gain in validation loss smaller than this is no improvement to wait for
 FACTOR = 0.1
 
@@ -24,13 +24,33 @@ def passes_per_validation(steps_per_pass: int) -> int:
     return math.ceil(VALIDATE_STEPS / steps_per_pass)
 
 
-def most_passes(steps_per_pass: int, epochs: int | None) -> int:
-    """Passes at most: what was asked for, or the default.
+def most_passes(steps_per_pass: int, epochs: int | None, schedule: str = "plateau") -> int:
+    """Passes at most: what was asked for, or the default of a schedule.
 
-    >>> most_passes(1, None), most_passes(3125, None), most_passes(1, 30)
-    (200, 100, 30)
+    >>> most_passes(1, None), most_passes(3125, None), most_passes(1, 30), most_passes(3, None, "cosine")
+    (200, 100, 30, 80)
     """
-    return epochs if epochs is not None else max(PASSES, math.ceil(LEAST_STEPS / steps_per_pass))
+    passes, least = LIMITS[schedule]
+    return epochs if epochs is not None else max(passes, math.ceil(least / steps_per_pass))
+
+
+class Cosine:
+    """The share of the rate for each step: it rises in a line over the first tenth, then falls as a cosine to 0."""
+
+    def __init__(self, steps: int):
+        self.steps, self.taken = steps, 0
+
+    def next(self) -> float:
+        """Of the step that is about to be taken.
+
+        >>> cosine = Cosine(100)
+        >>> [round(share, 2) for share in (cosine.next() for _ in range(12))][::3]
+        [0.1, 0.4, 0.69, 0.98]
+        """
+        warm = min(1.0, (self.taken + 1) / (WARM_UP * self.steps))
+        falling = 0.5 * (1 + math.cos(math.pi * self.taken / self.steps))
+        self.taken += 1
+        return warm * falling
 
 
 class Plateau:

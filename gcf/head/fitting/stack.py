@@ -5,6 +5,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from gcf.head.fitting.loss import training_loss
 from gcf.head.fitting.products import Products
 from gcf.head.models.config import TrainConfig
 from gcf.head.models.output import HeadOutput
+from gcf.head.models.standard import draws_noise
 
 log = logging.getLogger(__name__)
 FUSED = ("cpu", "cuda")  # devices for which torch has the optimiser as one kernel
@@ -25,6 +27,7 @@ AGREEMENT = 1e-3  # relative; rounding alone stays two orders of magnitude below
 # the planted set gradients stayed below 7.4, but for one step of transformer and one of nextvlad (11). Those of
 # descriptors fifty times as long would end in NaN.
 LONGEST_GRADIENT = 10.0
+BETAS = (0.9, 0.99)  # of AdamW
 
 
 class Stack:
@@ -43,11 +46,14 @@ class Stack:
         precision: str = "fp32",
         class_weights: Tensor | None = None,
         foreign: bool = False,
+        seeds: Sequence[int] = (),
     ):
         self.foreign = foreign  # somebody else's code, which may write into what it is given
-        self.template, self.settings, self.precision = heads[0], settings, precision
+        self.template, self.settings, self.precision = heads[0], settings.of_head(None), precision
         self.class_weights = class_weights
         self.active = list(range(len(heads)))
+        self.draws = draws_noise(heads[0])
+        self.noise = [torch.Generator().manual_seed(seed) for seed in seeds or self.active]
         self.shortened = torch.zeros(len(heads), device=next(heads[0].parameters()).device)  # steps, of each head
         trained = {name for name, p in heads[0].named_parameters() if p.requires_grad}
         of_heads = [dict(head.named_parameters()) | dict(head.named_buffers()) for head in heads]
@@ -67,7 +73,7 @@ class Stack:
         self.best = {name: value.clone() for name, value in self.weights.items()}
         self._all_fixed = self.fixed
         self.each = self._one_by_one
-        self.optimiser = self._optimiser([settings.rate] * len(heads))
+        self.optimiser = self._optimiser([self.settings.rate] * len(heads))
 
     def try_together(self, descriptor_width: int, labels: Tensor) -> None:
         """Run the heads through vmap from now on, if it can take them and gives what they give one by one.
@@ -114,22 +120,48 @@ class Stack:
 
     def step(self, batch: Batch) -> Tensor:
         """One optimisation step of every active head; their losses (active,), without waiting for a GPU."""
-        losses = self._losses(batch)
+        losses = self._losses(batch, self._draw(batch))
         gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()), allow_unused=True)
-        gradients = [None if g is None else g.contiguous() for g in gradients]  # the fused kernel needs it
-        self._shorten([gradient for gradient in gradients if gradient is not None])
-        for views, gradient in zip(self._views.values(), gradients, strict=True):
+        dense = [None if g is None else g.contiguous() for g in gradients]  # the fused kernel needs it
+        self._shorten([gradient for gradient in dense if gradient is not None])
+        for views, gradient in zip(self._views.values(), dense, strict=True):
             rows = itertools.repeat(None) if gradient is None else gradient
             for view, row in zip(views, rows, strict=False):
                 view.grad = row
         self.optimiser.step()
         return losses.detach()
 
+    def gate_gradients(self, batch: Batch) -> list[float]:
+        """How large each head's gradient is in its gate against that in its classifier, each relative to its weights;
+        [] without a gate.
+        """
+        parts = {part: [name for name in self.weights if f".{part}." in f".{name}"] for part in ("gate", "classifier")}
+        if not all(parts.values()):
+            return []
+        losses = self._losses(batch)
+        gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()), allow_unused=True)
+        of_name = dict(zip(self.weights, gradients, strict=True))
+
+        def relative(part: str) -> Tensor:
+            grown = [_squares(of_name[name]) for name in parts[part] if of_name[name] is not None]
+            weights = [_squares(self.weights[name].detach()) for name in parts[part]]
+            return (torch.stack(grown).sum(dim=0) / torch.stack(weights).sum(dim=0)).sqrt()
+
+        return (relative("gate") / relative("classifier")).tolist()
+
+    def _draw(self, batch: Batch) -> list[Tensor]:
+        """What heads draw at random for a step, (active, B, ...) each: every head from a generator of its own."""
+        if not self.draws:
+            return []
+        shape, device = batch.mask.shape[-2:], batch.mask.device
+        drawn = [cast(Any, self.template).draw(shape, self.noise[member]) for member in self.active]
+        return [torch.stack(parts).to(device) for parts in zip(*drawn, strict=True)]
+
     def _shorten(self, gradients: Sequence[Tensor]) -> None:
         """Bring the gradients (active, ...) of each head to a length of `LONGEST_GRADIENT` together, in place, where
         they are longer.
         """
-        squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients)
+        squares = cast(Tensor, sum(map(_squares, gradients)))
         share = LONGEST_GRADIENT / squares.sqrt()
         self.shortened[self.active] += share < 1
         for gradient in gradients:
@@ -145,7 +177,7 @@ class Stack:
         self.template.train(not self.foreign)
         try:
             with torch.inference_mode(), Products(self.precision):
-                logits, *gate = self.each(self._answer, batch.num_orders > 1, batch.descriptors, batch.mask)
+                logits, *gate = self.each(self._answer, batch.num_orders > 1, (batch.descriptors, batch.mask))
         finally:
             self.template.train(training)
         return logits.float(), gate[0] if gate else None
@@ -159,12 +191,12 @@ class Stack:
 
     def set_rates(self, rates: Sequence[float]) -> None:
         """The rate of each active head from now on."""
-        for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
+        for group, rate in zip(self.optimiser.param_groups, _twice(rates), strict=True):
             group["lr"] = rate
 
     def rates(self) -> list[float]:
         """The rate of each active head."""
-        return [group["lr"] for group in self.optimiser.param_groups]
+        return [group["lr"] for group in self.optimiser.param_groups[::2]]
 
     def keep(self, places: Sequence[int]) -> None:
         """Train only the heads at these places among the active ones any further; with none, `restore` goes on."""
@@ -201,51 +233,70 @@ class Stack:
                 own[name].copy_(values[member])
         return head.eval()
 
-    def _optimiser(self, rates: Sequence[float]) -> torch.optim.SGD:
-        """The paper's optimiser, a parameter group per head: views of the stacked weights, so that it works on them."""
+    def _optimiser(self, rates: Sequence[float]) -> torch.optim.Optimizer:
+        """The recipe's optimiser on views of the stacked weights: two groups a head, matrices and the rest."""
         self.weights = {name: value.requires_grad_() for name, value in self.weights.items()}
         self._views = {name: list(value.detach().unbind()) for name, value in self.weights.items()}
         settings = self.settings
-        groups = []
+        groups: list[dict] = []
         for place, rate in enumerate(rates):
-            weights = [views[place] for views in self._views.values()]
-            groups.append({"params": weights, "lr": rate})
-        return torch.optim.SGD(
-            groups,
-            lr=settings.rate,
-            momentum=settings.momentum,
-            dampening=settings.dampening,
-            weight_decay=settings.weight_decay,
-            fused=next(iter(self.weights.values())).device.type in FUSED,
-        )
+            own = [views[place] for views in self._views.values()]
+            groups.append({"params": [view for view in own if view.ndim > 1], "lr": rate})
+            groups.append({"params": [view for view in own if view.ndim <= 1], "lr": rate})
+        shared: dict[str, Any] = {"lr": settings.rate, "weight_decay": settings.weight_decay}
+        shared["fused"] = next(iter(self.weights.values())).device.type in FUSED
+        if settings.numbers.optimiser == "sgd":
+            return torch.optim.SGD(groups, momentum=settings.momentum, dampening=settings.dampening, **shared)
+        for group in groups[1::2]:
+            group["weight_decay"] = 0.0
+        return torch.optim.AdamW(groups, betas=BETAS, **shared)
 
-    def _losses(self, batch: Batch) -> Tensor:
+    def _losses(self, batch: Batch, noise: Sequence[Tensor] = ()) -> Tensor:
         with Products(self.precision):
-            return self.each(self._loss, batch.num_orders > 1, batch.descriptors, batch.mask, batch.labels)
+            return self.each(self._loss, batch.num_orders > 1, (batch.descriptors, batch.mask, batch.labels), noise)
 
-    def _together(self, function: Callable, own: bool, *batch: Tensor):
-        """own: whether each head has its own part of the batch."""
+    def _together(self, function: Callable, own: bool, batch: Sequence[Tensor], noise: Sequence[Tensor] = ()):
+        """own: whether each head has its own part of the batch; of the noise it always has."""
         values = self.weights | self.fixed
-        in_dims = (dict.fromkeys(values, 0) | dict.fromkeys(self.common), *[0 if own else None] * len(batch))
-        return torch.vmap(function, in_dims=in_dims)(values | self.common, *batch)
+        of_batch = [0 if own else None] * len(batch)
+        in_dims = (dict.fromkeys(values, 0) | dict.fromkeys(self.common), *of_batch, *[0] * len(noise))
+        return torch.vmap(function, in_dims=in_dims)(values | self.common, *batch, *noise)
 
-    def _one_by_one(self, function: Callable, own: bool, *batch: Tensor):
+    def _one_by_one(self, function: Callable, own: bool, batch: Sequence[Tensor], noise: Sequence[Tensor] = ()):
         values, said = self.weights | self.fixed, []
         for n in range(len(self.active)):
             part = [tensor[n] for tensor in batch] if own else batch
-            said.append(function({name: v[n] for name, v in values.items()} | self.common, *part))
+            drawn = [tensor[n] for tensor in noise]
+            said.append(function({name: v[n] for name, v in values.items()} | self.common, *part, *drawn))
         return torch.stack(said) if isinstance(said[0], Tensor) else [torch.stack(x) for x in zip(*said, strict=True)]
 
-    def _call(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor) -> HeadOutput:
+    def _call(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor, *noise: Tensor) -> HeadOutput:
         if self.foreign:
             descriptors, mask = descriptors.clone(), mask.clone()
-        return functional_call(self.template, values, (descriptors, mask))
+        return functional_call(self.template, values, (descriptors, mask, *noise))
 
-    def _loss(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-        output = self._call(values, descriptors, mask)
-        sparsity = self.settings.sparsity
-        return training_loss(output, mask, labels, sparsity=sparsity, class_weights=self.class_weights)
+    def _loss(
+        self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor, labels: Tensor, *noise: Tensor
+    ) -> Tensor:
+        settings = self.settings
+        return training_loss(
+            self._call(values, descriptors, mask, *noise),
+            mask,
+            labels,
+            sparsity=cast(float, settings.sparsity),
+            sparse_clips=settings.numbers.sparse_clips,
+            class_weights=self.class_weights,
+        )
 
     def _answer(self, values: dict[str, Tensor], descriptors: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         output = self._call(values, descriptors, mask)
         return (output.logits,) if output.gate is None else (output.logits, output.gate)
+
+
+def _squares(values: Tensor) -> Tensor:
+    """Sums of squares of each head: (S, ...) -> (S,)."""
+    return values.flatten(1).square().sum(dim=1)
+
+
+def _twice(values: Sequence[float]) -> list[float]:
+    return [value for value in values for _ in range(2)]

@@ -13,7 +13,7 @@ from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.initial import initialise
 from gcf.head.models.kinds import KINDS
 from gcf.head.models.plugin import build_plugin, plugin_config
-from gcf.head.models.standard import Standardised
+from gcf.head.models.standard import Reduced, Standardised
 
 
 def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:
@@ -46,22 +46,39 @@ def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, s
 
     A plug-in draws its own weights. Raises HeadError where it is not what it was, UsageError where it does not work.
     """
+    width = _width_read(config, descriptor_width)
     if config.kind == "plugin":
-        head = build_plugin(config, descriptor_width, num_classes, seed=seed)
+        head = build_plugin(config, width, num_classes, seed=seed)
     else:
-        head = _shape(config, descriptor_width, num_classes).to_empty(device="cpu")
+        head = _shape(config, width, num_classes).to_empty(device="cpu")
+        for buffer in head.buffers():
+            buffer.zero_()
         initialise(head, torch.Generator().manual_seed(seed))
-    return Standardised(head, descriptor_width) if config.standardised else head
+    return _wrapped(head, config, descriptor_width)
 
 
 def build_shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:
     """A head without storage, on the meta device: names and shapes only. A plug-in's is built as it is."""
+    width = _width_read(config, descriptor_width)
     if config.kind == "plugin":  # whether a stranger's code can do without storage is not known
-        head = build_plugin(config, descriptor_width, num_classes, seed=0)
+        head = build_plugin(config, width, num_classes, seed=0)
     else:
-        head = _shape(config, descriptor_width, num_classes)
+        head = _shape(config, width, num_classes)
     with torch.device("meta"):
-        return Standardised(head, descriptor_width) if config.standardised else head
+        return _wrapped(head, config, descriptor_width)
+
+
+def _width_read(config: HeadConfig, descriptor_width: int) -> int:
+    """How wide what the head itself reads is; the kind "gated" takes its components by itself."""
+    reduces = config.components and config.kind != "gated"
+    return min(config.components, descriptor_width) if reduces else descriptor_width
+
+
+def _wrapped(head: nn.Module, config: HeadConfig, descriptor_width: int) -> nn.Module:
+    """The head behind what turns descriptors into what it reads."""
+    if config.components and config.kind != "gated":
+        head = Reduced(head, descriptor_width, config.components)
+    return Standardised(head, descriptor_width) if config.standardised else head
 
 
 def _shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> nn.Module:

@@ -27,6 +27,32 @@ SAMPLINGS = ("shuffle", "balanced")
 BATCH_ORDERS = ("own", "shared")
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are moved, and its numbers unless others are given.
+
+    schedule: "plateau" divides the rate by 10 where the validation loss stops improving, "cosine" warms it up and
+    lets it fall to 0 over a number of steps that follows from the data (`schedule.py`). sparse_clips: the sum of
+    alpha of a longer video counts as that of so many clips; None: as it is.
+    """
+
+    optimiser: str
+    schedule: str
+    lr: float
+    frozen_lr: float
+    weight_decay: float
+    sparsity: float
+    sparse_clips: int | None = None
+
+
+RECIPES = {
+    # Section 3.3 of the paper. lambda of equation 9 is not printed there; STPN and BaS-Net publish 1e-4.
+    "paper": Recipe("sgd", "plateau", lr=0.1, frozen_lr=0.01, weight_decay=1e-3, sparsity=1e-4),
+    # benchmarks/gated.py chose it on validation data; weight decay of matrices alone.
+    "adamw": Recipe("adamw", "cosine", 1e-3, frozen_lr=1e-3, weight_decay=0.05, sparsity=0.01, sparse_clips=10),
+}
+
+
 def _unknown(value: str, known: tuple[str, ...], what: str) -> str:
     return "" if value in known else f"unknown {what} {value!r}; known: {', '.join(known)}"
 
@@ -49,9 +75,12 @@ class HeadConfig:
     "transformer" one encoder layer: width, `heads` of its attention, `positions` "none", "learned" (for `gate_clips`
     clips at most) or "sine". "gru" a bidirectional one: width of each direction.
     "nextvlad": width of the video's descriptor, `clusters`, `groups`, gate_reduction of its context gating.
+    "gated" is the head whose gate works: width d, key_width, layers, `components` principal components of the training
+    clips that it reads (0: all channels), fusion "softmax" or "none", gate "token" or "none".
     "plugin" is a user's own Python file: source and source_sha256 say which, knows_order what it declares.
 
-    standardised: it reads standardised descriptors (`gcf.head.models.standard`); training sets it.
+    standardised: it reads standardised descriptors (`gcf.head.models.standard`); training sets it. components of other
+    kinds: they read so many principal components of the training clips in the place of the channels.
     exclusive says what the logits mean, whatever the kind: a softmax over classes of which a video has one, or a
     sigmoid for each of those of which it may have several. Training sets it after the labels.
     """
@@ -73,6 +102,7 @@ class HeadConfig:
     clusters: int = 32
     groups: int = 8
     top_k: int = 3
+    components: int = 0
     source: str | None = None
     source_sha256: str | None = None
     knows_order: bool = False
@@ -92,6 +122,8 @@ class HeadConfig:
         sizes = (self.width, self.key_width, self.layers, self.gate_clips, self.gate_reduction)
         if min(*sizes, self.heads, self.clusters, self.groups, self.top_k) < 1:
             raise ValueError(f"need positive sizes: {self}")
+        if self.components < 0:
+            raise ValueError(f"components must not be below 0, got {self.components}")
         if self.layers > MOST_LAYERS:
             raise ValueError(f"at most {MOST_LAYERS} layers, got {self.layers}")
         if self.kind == "plugin" and self.source is None:
@@ -122,7 +154,9 @@ PRESETS = {
 class TrainConfig:
     """How a head is trained; the defaults are the paper's recipe (section 3.3).
 
-    epochs: passes over the training videos at most, None: as in `schedule.py`. lr None: 0.1, or 0.01 when frozen.
+    recipe: "paper" (SGD) or "adamw", see RECIPES; None: the head's own, which is the paper's for all but the kind
+    "gated". lr, weight_decay, sparsity None: the recipe's; momentum and dampening are SGD's.
+    epochs: passes over the training videos at most, None: as in `schedule.py`.
     patience: validations without improvement before the rate is divided by 10; after `drops` of them training ends.
     num_clips and clip_policy choose the clips of a video, for training and evaluation alike. Where the features have
     several views, training draws one for each video and pass; evaluation keeps to the centre one.
@@ -141,13 +175,14 @@ class TrainConfig:
     bf16 where steps are large, the hardware has it, and a trial shows that it changes nothing that matters.
     """
 
+    recipe: str | None = None
     epochs: int | None = None
     batch_size: int = 128
     lr: float | None = None
     momentum: float = 0.9
     dampening: float = 0.9  # with it the effective rate is lr; without it, ten times lr
-    weight_decay: float = 1e-3
-    sparsity: float = 1e-4  # lambda of equation 9; not printed in the paper, STPN and BaS-Net publish 1e-4
+    weight_decay: float | None = None
+    sparsity: float | None = None  # lambda of equation 9
     patience: int = 5
     drops: int = 3
     num_clips: int = 10
@@ -173,13 +208,15 @@ class TrainConfig:
             (self.batch_order, BATCH_ORDERS, "batch order"),
             (self.class_weights, CLASS_WEIGHTS, "class weights"),
             (self.precision, PRECISIONS, "precision"),
+            *([] if self.recipe is None else [(self.recipe, tuple(RECIPES), "recipe")]),
         )
         message = next((found for choice in choices if (found := _unknown(*choice))), "")
         counts = {name: getattr(self, name) for name in ("batch_size", "patience", "drops", "num_clips")}
         counts["epochs"] = 1 if self.epochs is None else self.epochs
         if self.seed < 0:
             raise UsageError(f"the seed must not be negative, got {self.seed}")
-        amounts = {name: getattr(self, name) for name in ("momentum", "dampening", "weight_decay", "sparsity")}
+        names = ("momentum", "dampening", "weight_decay", "sparsity")
+        amounts = {name: value for name in names if (value := getattr(self, name)) is not None}
         message = message or "; ".join(
             [f"{name} must be at least 1, got {value}" for name, value in counts.items() if value < 1]
             + [f"{name} must not be below 0, got {value}" for name, value in amounts.items() if not value >= 0]
@@ -199,21 +236,43 @@ class TrainConfig:
 
     @property
     def rate(self) -> float:
-        """The initial learning rate."""
+        """The initial learning rate; in a cosine schedule the highest one."""
         if self.lr is not None:
             return self.lr
-        return 0.1 if self.freeze == "none" else 0.01
+        return self.numbers.lr if self.freeze == "none" else self.numbers.frozen_lr
+
+    @property
+    def numbers(self) -> Recipe:
+        """The recipe that is named; the paper's where none is."""
+        return RECIPES[self.recipe or "paper"]
+
+    def of_head(self, head: HeadConfig | None) -> "TrainConfig":
+        """With the recipe of a head where none is named, and its numbers where none are given.
+
+        >>> TrainConfig(lr=0.003).of_head(PRESETS["gcf-gated"]).recipe
+        'adamw'
+        """
+        own = "paper" if head is None else KINDS[head.kind].recipe
+        named = replace(self, recipe=self.recipe or own)
+        weight_decay, sparsity = named.weight_decay, named.sparsity
+        return replace(
+            named,
+            lr=named.rate,
+            weight_decay=named.numbers.weight_decay if weight_decay is None else weight_decay,
+            sparsity=named.numbers.sparsity if sparsity is None else sparsity,
+        )
 
     def standardises(self, head: HeadConfig) -> bool:
         """Whether a head that is trained anew reads standardised descriptors."""
-        by_default = head.kind != "gcf" if self.standardise is None else self.standardise
+        by_default = head.kind != "gcf" or head.components > 0
+        by_default = by_default if self.standardise is None else self.standardise
         return by_default and head.kind != "logreg"
 
-    def to_json(self) -> dict:
-        """The settings as JSON takes them, the rate resolved; where a file lies is none of them."""
-        init = self.init
-        names = {"lr": self.rate, "init": None if init is None else str(getattr(init, "config", init))}
-        settings = {f.name: getattr(self, f.name) for f in fields(self)} | names
+    def to_json(self, head: HeadConfig | None = None) -> dict:
+        """The settings as JSON takes them, with the numbers of the head's recipe; where a file lies is none of them."""
+        init, resolved = self.init, self.of_head(head)
+        settings = {f.name: getattr(resolved, f.name) for f in fields(self)}
+        settings["init"] = None if init is None else str(getattr(init, "config", init))
         del settings["head_file"]
         return settings
 
@@ -275,13 +334,14 @@ class TrainOptions(TypedDict, total=False):
     multi_label: bool
     judge: str | None
     merge_labels: bool
+    recipe: str | None
     epochs: int | None
     batch_size: int
     lr: float | None
     momentum: float
     dampening: float
-    weight_decay: float
-    sparsity: float
+    weight_decay: float | None
+    sparsity: float | None
     patience: int
     drops: int
     num_clips: int

@@ -17,7 +17,7 @@ from gcf.head.models.ensemble import MeanOfHeads
 from gcf.head.models.fusion import FusionLayer, attention_weights
 from gcf.head.models.gcf_net import GCFNet
 from gcf.head.models.output import HeadOutput, num_real
-from gcf.head.models.standard import Standardised
+from gcf.head.models.standard import Reduced, Standardised
 
 
 class DenseHead(nn.Module):
@@ -29,7 +29,7 @@ class DenseHead(nn.Module):
 
     def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
         """Whatever stands in the padded slots counts as 0."""
-        if isinstance(self.head, MeanOfHeads | Standardised):
+        if isinstance(self.head, MeanOfHeads | Reduced | Standardised):
             return self.head(descriptors, mask)
         clips = descriptors.masked_fill(~mask.unsqueeze(-1), 0)  # (B, C, D)
         if isinstance(self.head, ClipHead):
@@ -43,7 +43,7 @@ def _dense(head: nn.Module) -> nn.Module:
     """The head, with dense ones where it is made of heads."""
     if isinstance(head, MeanOfHeads):
         return MeanOfHeads([DenseHead(one) for one in head.heads], exclusive=head.exclusive)
-    if isinstance(head, Standardised):
+    if isinstance(head, Reduced | Standardised):
         whole = copy.deepcopy(head)
         whole.head = DenseHead(head.head)
         return whole

@@ -120,6 +120,7 @@ CONFIG["layers"] = Field(
     f"at most {MOST_LAYERS} layers, 1 or more",
     lambda value: _is_whole(value) and 1 <= value <= MOST_LAYERS,
 )
+CONFIG["components"] = _whole(0, WIDEST)
 CONFIG_NEEDED = [f.name for f in fields(HeadConfig) if f.default is MISSING]
 
 TRAINING = {

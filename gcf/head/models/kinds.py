@@ -23,7 +23,7 @@ class HeadKind:
     reads: the fields of HeadConfig that shape it, gate_clips apart, for sweeps and grids. keywords:
     further fields, as keywords. order_aware: whether the order of a video's clips may change its
     result. presets: by name, the fields that differ from HeadConfig's defaults. compared: the presets
-    among the arms of `gcf ablate --preset heads`.
+    among the arms of `gcf ablate --preset heads`. recipe: how it is trained unless another is asked for (RECIPES).
     """
 
     place: str = ""
@@ -32,6 +32,7 @@ class HeadKind:
     order_aware: Callable[[Any], bool] = _never
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compared: tuple[str, ...] = ()
+    recipe: str = "paper"
 
     @property
     def cls(self) -> type:
@@ -39,6 +40,8 @@ class HeadKind:
         module, name = self.place.split(":")
         return getattr(import_module(f"gcf.head.models.{module}"), name)
 
+
+GATED = {"gate": "token", "key_width": 64, "components": 64}
 
 KINDS = {  # in the order of `gcf ablate --preset heads`
     "mean": HeadKind("baselines:MeanHead", presets={"mean": {}}, compared=("mean",)),
@@ -113,6 +116,17 @@ KINDS = {  # in the order of `gcf ablate --preset heads`
             "attention-only": {"fusion": "none"},
         },
         compared=("fusion-only", "attention-only", "gcf-256"),
+    ),
+    "gated": HeadKind(
+        "gated:GatedClipFusion",
+        reads=("width", "key_width", "components", "layers", "fusion", "gate"),
+        presets={
+            "gcf-gated": GATED,
+            "gated-gate-only": GATED | {"fusion": "none"},
+            "gated-fusion-only": GATED | {"gate": "none"},
+        },
+        compared=("gcf-gated",),
+        recipe="adamw",
     ),
     "plugin": HeadKind(order_aware=lambda config: config.knows_order),  # a user's own file
 }

@@ -14,6 +14,8 @@ from gcf.head.models.output import HeadOutput
 # (Boehning, 1992, Multinomial logistic regression algorithm, AISM 44), so that the recipe's rate of 0.1 allows 6.3.
 # Descriptors of X3D-XS (UT-Interaction) and ShuffleNetV2 (the demo), less their mean, are 6.2 and 6.9 long.
 LENGTH = 6.0
+FLAT = 1e-6  # of the largest variance: less is rounding
+DROPPED = 0.3  # of the components, in training
 LONG = 20.0  # descriptors up to this length are trained on at the recipe's rate as they are
 
 
@@ -33,9 +35,13 @@ class Standardised(nn.Module):
         self.register_buffer("mean", torch.zeros(descriptor_width))
         self.register_buffer("scale", torch.ones(()))
 
-    def forward(self, descriptors: Tensor, mask: Tensor) -> HeadOutput:
-        """Descriptors (B, C, D), mask (B, C) -> what the head says of them."""
-        return self.head(self.standard(descriptors), mask)
+    def forward(self, descriptors: Tensor, mask: Tensor, *noise: Tensor) -> HeadOutput:
+        """Descriptors (B, C, D), mask (B, C) -> what the head says of them; noise: of its `draw`, in training."""
+        return self.head(self.standard(descriptors), mask, *noise)
+
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What the head draws at random for a training step."""
+        return self.head.draw(shape, generator)
 
     def traced_evidence(self, descriptors: Tensor, mask: Tensor) -> Tensor:
         """As `GCFNet.traced_evidence`, for heads that have it."""
@@ -46,9 +52,62 @@ class Standardised(nn.Module):
         return (descriptors - self.mean) / self.scale
 
 
+class Components(nn.Module):
+    """Principal components of the training clips, partly whitened: descriptors (B, C, D) -> (B, C, R).
+
+    basis (D, R) is a buffer, fitted without labels (`principal_basis`) and never trained.
+    """
+
+    basis: Tensor
+
+    def __init__(self, descriptor_width: int, components: int):
+        super().__init__()
+        self.register_buffer("basis", torch.zeros(descriptor_width, min(components, descriptor_width)))
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return the components."""
+        return descriptors @ self.basis
+
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Which components (B, C, R) a training step keeps, times what keeps their expectation."""
+        kept = torch.rand(*shape, self.basis.shape[1], generator=generator) >= DROPPED
+        return kept / (1 - DROPPED)
+
+
+class Reduced(nn.Module):
+    """A head that reads principal components in the place of channels, some of them dropped in training."""
+
+    head: Any
+
+    def __init__(self, head: nn.Module, descriptor_width: int, components: int):
+        super().__init__()
+        self.components, self.head = Components(descriptor_width, components), head
+
+    def forward(self, descriptors: Tensor, mask: Tensor, kept: Tensor | None = None) -> HeadOutput:
+        """Descriptors (B, C, D), mask (B, C) -> what the head says of them; kept: of `draw`, in training."""
+        found = self.components(descriptors)
+        return self.head(found if kept is None else found * kept, mask)
+
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor]:
+        """What a training step keeps."""
+        return (self.components.draw(shape, generator),)
+
+    def traced_evidence(self, descriptors: Tensor, mask: Tensor) -> Tensor:
+        """As `GCFNet.traced_evidence`, for heads that have it."""
+        return self.head.traced_evidence(self.components(descriptors), mask)
+
+
 def inner_head(head: nn.Module) -> nn.Module:
-    """The head behind the standardisation, or the head itself where there is none."""
-    return head.head if isinstance(head, Standardised) else head
+    """The head behind standardisation and components, or the head itself where there are none."""
+    while isinstance(head, Standardised | Reduced):
+        head = head.head
+    return head
+
+
+def draws_noise(head: nn.Module) -> bool:
+    """Whether a training step of the head draws random numbers, with its method `draw`."""
+    inside = head.head if isinstance(head, Standardised) else head
+    return callable(getattr(inside, "draw", None))
 
 
 def rate_share(length: float) -> float:
@@ -60,6 +119,27 @@ def rate_share(length: float) -> float:
     (1.0, 0.25)
     """
     return (LONG / max(LONG, length)) ** 2
+
+
+def principal_basis(rows: Iterable[Tensor], moments: "Moments", count: int) -> Tensor:
+    """(D, count): what turns standardised descriptors into their leading principal components, partly whitened.
+
+    Component j is divided by the fourth root of its variance, between as it is (0) and white (the square root), and
+    all are brought to a root mean square length of `LENGTH` together. Of chunks (R, D) of the training clips; columns
+    of components that do not vary are 0.
+    """
+    seen = 0
+    products = torch.zeros(())
+    for chunk in rows:
+        exact = (chunk.cpu() - moments.mean) / moments.scale
+        seen += len(exact)
+        products = products + (exact.mT @ exact).double()
+    variances, directions = torch.linalg.eigh(products / seen)  # rising
+    variances, directions = variances.flip(0)[:count], directions.flip(1)[:, :count]
+    varies = variances > FLAT * variances[0].clamp(min=torch.finfo(torch.float32).tiny)
+    length = variances[varies].sqrt().sum().sqrt()  # of components that are partly whitened
+    scales = torch.where(varies, variances.clamp(min=0) ** -0.25 * LENGTH / length, 0.0)
+    return (directions * scales).float()
 
 
 @dataclass(frozen=True, eq=False)

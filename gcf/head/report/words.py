@@ -7,7 +7,8 @@ from dataclasses import fields
 
 from scipy.stats import binomtest
 
-from gcf.head.models.config import Protocol, TrainConfig
+from gcf.head.models.config import RECIPES, Protocol, TrainConfig
+from gcf.head.models.kinds import KINDS
 from gcf.head.report.run import ReportedRun
 from gcf.head.tables.arm_table import has_map
 from gcf.head.tables.column import p_text
@@ -20,7 +21,7 @@ NAMED = {"heads": "head"}  # options that are called otherwise
 LONGEST = 300  # characters of a setting's value
 # What gcf train-head and gcf ablate take as options; other settings are given in Python.
 OPTIONS = frozenset(
-    "annotations multi_label cv seeds seed num_clips clip_policy padding epochs batch_size".split()
+    "annotations multi_label cv seeds seed recipe num_clips clip_policy padding epochs batch_size".split()
     + "lr weight_decay sparsity sampling batch_order class_weights standardise precision device init freeze".split()
 )
 
@@ -232,7 +233,10 @@ def _changed(run: ReportedRun) -> dict:
     """The settings that are not the default ones."""
     train = run.config.get("train", {})
     frozen = train.get("freeze", "none") != "none"
-    usual = TrainConfig(lr=0.01 if frozen else None).to_json() | {f.name: f.default for f in fields(Protocol)}
+    own = KINDS[run.config["head"]["kind"]].recipe if run.kind == "train-head" and "head" in run.config else "paper"
+    recipe = train.get("recipe") or own
+    usual = TrainConfig(recipe=recipe, lr=RECIPES[recipe].frozen_lr if frozen else None).to_json()
+    usual |= {f.name: f.default for f in fields(Protocol)} | {"recipe": own}
     names = [f.name for f in fields(Protocol)]
     given = train | run.config.get("protocol", {name: run.config[name] for name in names if name in run.config})
     return {name: value for name, value in given.items() if value != usual.get(name)}

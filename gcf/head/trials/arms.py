@@ -17,6 +17,7 @@ TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {
     *("seed", "init", "head_file", "freeze", "device", "precision")
 }
 
+GATED = ("mean", "gated-fusion-only", "gated-gate-only", "gcf-gated")  # the same of the head whose gate works
 MODULES = ("mean", "fusion-only", "attention-only", "gcf-256")  # the paper's Table 2, and the mean that it leaves out
 WIDTHS = (64, 128, 256, 512, 1024, 2048)  # Fig. 3a
 LAYERS = (1, 2, 3, 4, 5)  # Fig. 3b
@@ -154,7 +155,7 @@ def fields_read(head: HeadConfig) -> set[str]:
     >>> "layers" in fields_read(PRESETS["gcf-256"]), "layers" in fields_read(PRESETS["attention-only"])
     (True, False)
     """
-    read = set(KINDS[head.kind].reads)
+    read = set(KINDS[head.kind].reads) | (set() if head.kind in ("clip", "logreg", "plugin") else {"components"})
     if head.kind == "gcf" and head.fusion == "none":
         read -= {"key_width", "layers", "output_projection"} | (set() if head.input_projection else {"width"})
     if head.kind == "gcf" and head.gate == "none":
@@ -265,5 +266,6 @@ PRESETS_OF_ARMS: dict[str, Preset] = {
     "gate": _kinds("gate", GATES),
     "residual": _kinds("residual", RESIDUALS),
     "readings": _named(*READINGS),
+    "gated": _named(*GATED),
     "heads": _heads,
 }

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from gcf.data.splits import Split
 from gcf.head.fitting.batches import Batch, Descriptors
 from gcf.head.fitting.fit import StackTraining, evaluation_rng, reason
+from gcf.head.fitting.gate_health import gate_note
 from gcf.head.fitting.labelled import LabelledFeatures
 from gcf.head.fitting.precision import PrecisionChoice, precision_notes
 from gcf.head.fitting.prediction import Prediction
@@ -206,7 +207,8 @@ class Experiment:
             orders = seeds
         stack = make(precision.used)
         facts = precision.to_json()
-        if stack.settings.rate < training.settings.rate:
+        facts["recipe"] = stack.settings.recipe
+        if stack.settings.rate < training.settings.of_head(training.head).rate:
             facts["first_lr"] = stack.settings.rate
             facts["descriptor_length"] = session.moments.length
         return StackTraining(name, stack, stack.settings, orders, facts=facts)
@@ -326,7 +328,8 @@ class Experiment:
         for number, groups in enumerate(plans):
             for group in groups:
                 steps = self._steps_in_a_pass(number, group.settings)
-                total += steps * most_passes(steps, group.settings.epochs)
+                schedules = {t.settings.of_head(t.head).numbers.schedule for t in group.needed}
+                total += steps * max((most_passes(steps, group.settings.epochs, s) for s in schedules), default=0)
         return total
 
 
@@ -341,7 +344,22 @@ def _notes(results: Mapping[str, Sequence[SeedResult]]) -> list[str]:
     for name, of_arm in results.items():
         trained = [run for result in of_arm for run in result.trained if run is not None]
         records[name] = [run.record for run in trained]
-    return [*precision_notes(records), *_length_notes(records)]
+    return [*precision_notes(records), *_length_notes(records), *_recipe_notes(records), *_gate_notes(results, records)]
+
+
+def _recipe_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
+    """Which arms were trained otherwise than as the paper says."""
+    other = [name for name, of_arm in records.items() if any(r.get("recipe", "paper") != "paper" for r in of_arm)]
+    return [f"Trained with the recipe adamw, all others with the paper's: {', '.join(other)}."] if other else []
+
+
+def _gate_notes(results: Mapping[str, Sequence[SeedResult]], records: Mapping[str, Sequence[dict]]) -> list[str]:
+    """Where a gate says nothing of its clips."""
+    notes = {}
+    for name, of_arm in results.items():
+        gates = [result.metrics["gate"] for result in of_arm if result.metrics.get("gate")]
+        notes[name] = gate_note(gates, records[name])
+    return [f"{name}: {note}" for name, note in notes.items() if note]
 
 
 def _length_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:

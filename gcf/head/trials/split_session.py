@@ -23,7 +23,7 @@ from gcf.head.fitting.threads import ThreadPool
 from gcf.head.models.build import build_head
 from gcf.head.models.config import HeadConfig, TrainConfig
 from gcf.head.models.output import real_mean
-from gcf.head.models.standard import Moments, Standardised, rate_share
+from gcf.head.models.standard import Components, Moments, Standardised, rate_share
 from gcf.head.trials.arms import Arm
 from gcf.head.trials.plan import Training
 
@@ -83,6 +83,7 @@ class SplitSession:
             precision=precision,
             class_weights=self._class_weights(training),
             foreign=training.head.kind == "plugin",
+            seeds=seeds,
         )
         stack.try_together(width, self.batches.labels[self.split.train[:2]])
         if head.kind == "gcf" and head.fusion == "average":
@@ -90,9 +91,14 @@ class SplitSession:
         return stack
 
     def _standardised(self, head: nn.Module) -> nn.Module:
-        """The head with mean and scale of the training clips, where it reads standardised descriptors."""
-        if isinstance(head, Standardised):
+        """The head with mean, scale and principal components of the training clips, where it reads those."""
+        standardised = isinstance(head, Standardised)
+        if standardised:
             head.mean, head.scale = self.moments.mean, self.moments.scale
+        for part in head.modules():
+            if isinstance(part, Components):
+                basis = self.batches.descriptors.basis(self.split.train, part.basis.shape[1])
+                part.basis = basis if standardised else basis / self.moments.scale
         return head
 
     @property
@@ -101,8 +107,12 @@ class SplitSession:
         return self.batches.descriptors.moments(self.split.train)
 
     def _settings(self, settings: TrainConfig, head: HeadConfig, start: Start) -> TrainConfig:
-        """With a lower rate, where none is given and descriptors that are read as they are are longer than usual."""
-        if head.standardised or settings.lr is not None or start.head is not None:
+        """The head's recipe, with a lower rate for SGD where none is given and descriptors that are read as they are
+        are longer than usual.
+        """
+        given, settings = settings.lr, settings.of_head(head)
+        scales = settings.numbers.optimiser != "sgd"  # AdamW's steps do not grow with the descriptors
+        if scales or head.standardised or given is not None or start.head is not None:
             return settings
         share = rate_share(self.moments.length)
         return settings if share == 1 else replace(settings, lr=share * settings.rate)

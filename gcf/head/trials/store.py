@@ -84,7 +84,7 @@ def result_key(
     """
     if train.init is not None:
         raise ValueError("results of a training that starts from a saved head are not kept")
-    settings = arm.settings(train).to_json() | {"device": device, "precision": precision}
+    settings = arm.settings(train).to_json(arm.head) | {"device": device, "precision": precision}
     content = {
         "results_version": RESULTS_VERSION,
         "versions": {"gcf": __version__}
