@@ -28,8 +28,10 @@ from gcf.head.training import train_head
 BACKBONE, WEIGHTS = "shufflenetv2_0.25x", "primitives"
 LEAST_VIDEOS = 60
 WHOLE, QUICK = {"videos": 300, "seeds": 5}, {"videos": 120, "seeds": 2}
+QUICK_HEADS = ["mean", "gcf-256"]
 ORDER = ("c-clip", "d-clips", "gcf-256")  # of the paper's Table 2
 SIGNIFICANT = 0.01
+OPTION_NAMES = {"output": "-o", "heads": "--head"}
 FORMAT, STAMPS = "gcf-demo", "demo.json"
 
 
@@ -60,8 +62,8 @@ def run_demo(
 ) -> Demo:
     """Look at a new synthetic video, make more, extract, train, compare, and classify it; all in `folder`.
 
-    videos, seeds: how many; 300 and 5 unless given, 120 and 2 with `quick`, which shows every step and cannot tell
-    heads apart. What an earlier run in the same folder has finished is used again. `say` gets the text of every step.
+    videos, seeds: how many; 300 and 5 unless given, 120 and 2 with `quick`, which shows every step on fewer heads and
+    cannot tell them apart. What an earlier run in the same folder has finished is used again. `say` gets the text of every step.
     Nothing is fetched: the backbone comes with gcf. Raises UsageError for fewer than 60 videos (each class is to have
     some in every subset that matters), RefusedError for a folder with something else in it.
     """
@@ -72,7 +74,8 @@ def run_demo(
         wanted = f"at least {LEAST_VIDEOS} videos, one seed, and a seed of 0 or more"
         raise UsageError(f"the demo needs {wanted}; got {videos = }, {seeds = }, {seed = }")
     with locked_folder(folder):
-        return _demo(folder, videos=videos, seeds=seeds, seed=seed, say=say, progress=progress)
+        heads = QUICK_HEADS if quick else None
+        return _demo(folder, videos=videos, seeds=seeds, seed=seed, heads=heads, say=say, progress=progress)
 
 
 def _demo(
@@ -81,6 +84,7 @@ def _demo(
     videos: int,
     seeds: int,
     seed: int,
+    heads: list[str] | None,
     say: Callable[[str], object],
     progress: bool,
 ) -> Demo:
@@ -115,7 +119,7 @@ def _demo(
     metrics = demo.metrics_of(trained, lambda **kw: train_head(features, run, **kw).metrics)
     say(f"{describe_metrics(metrics)}\nin {run}")
 
-    compared = _Work(table, features, {"seeds": seeds}, ("table.md", "arms.png"))
+    compared = _Work(table, features, {"seeds": seeds} | ({"heads": heads} if heads else {}), ("table.md", "arms.png"))
     demo.step_or_reuse("Compare it with the baselines and its parts", "ablate", compared)
     rows = demo.metrics_of(compared, lambda **kw: ablate(features, table, **kw).metrics)["rows"]
     ordering = paper_ordering(rows)
@@ -229,9 +233,9 @@ class _Steps:
         self.count += 1
         words = ["gcf", command, *map(str, places)]
         for name, value in options.items():
-            words.append("-o" if name == "output" else f"--{name}")
-            if value is not True:
-                words.append(str(value))
+            option = OPTION_NAMES.get(name, f"--{name}")
+            for each in value if isinstance(value, list) else [value]:
+                words += [option] if each is True else [option, str(each)]
         self.say(f"\n[{self.count}] {title}\n$ {shlex.join(words)}")
 
     def step_or_reuse(self, title: str, command: str, work: _Work) -> None:
