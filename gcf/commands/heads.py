@@ -24,8 +24,9 @@ from gcf.terminal import show
 @click.option(
     "--head",
     metavar="NAME|FILE.py",
-    help="A preset: gcf-256, gcf-256-b, gcf-256-g0, gcf-1024, fusion-only, attention-only; mean, clip, max, logreg, "
-    "mil, stpn, topk, transformer, gru, nextvlad; or a plug-in file.",
+    help="A preset: gcf-256, gcf-256-b, gcf-256-g0, gcf-1024, fusion-only, attention-only; gcf-gated (its gate chooses "
+    "clips), gated-gate-only, gated-fusion-only; mean, clip, max, logreg, mil, stpn, topk, transformer, gru, nextvlad; "
+    "or a plug-in file.",
 )
 @click.option("--gate", help="Another gate: clips (squeeze-excite across 10 clips), token (any number of clips), none.")
 @click.option("--init", type=path_type(exists=True), metavar="HEAD", help="Start from a trained head.")
@@ -53,7 +54,7 @@ def train_head(features, out, joined, as_json, **options):
 @click.option(
     "--preset",
     help="modules (the paper's Table 2, and mean), dims and layers (its Fig. 3), clips, lambda, gate, residual, "
-    "readings, heads.  [default: modules]",
+    "readings, heads, gated (gcf-gated and its parts).  [default: modules]",
 )
 @click.option("--head", "heads", multiple=True, metavar="NAME|FILE.py", help="Compare these heads; may be repeated.")
 @click.option(

@@ -63,9 +63,9 @@ def run_demo(
     """Look at a new synthetic video, make more, extract, train, compare, and classify it; all in `folder`.
 
     videos, seeds: how many; 300 and 5 unless given, 120 and 2 with `quick`, which shows every step on fewer heads and
-    cannot tell them apart. What an earlier run in the same folder has finished is used again. `say` gets the text of every step.
-    Nothing is fetched: the backbone comes with gcf. Raises UsageError for fewer than 60 videos (each class is to have
-    some in every subset that matters), RefusedError for a folder with something else in it.
+    cannot tell them apart. What an earlier run in the same folder has finished is used again. `say` gets the text of
+    every step. Nothing is fetched: the backbone comes with gcf. Raises UsageError for fewer than 60 videos (each class
+    is to have some in every subset that matters), RefusedError for a folder with something else in it.
     """
     usual = QUICK if quick else WHOLE
     videos = usual["videos"] if videos is None else videos
