@@ -330,3 +330,38 @@ def test_the_background_moves_under_a_sprite_at_rest():
     assert (frames[0] != frames[20]).mean() > 0.8
     again = draw_scene((120, 160), np.random.default_rng(7)), draw_scene((120, 160), np.random.default_rng(7))
     assert_bitwise_equal(*(np.asarray(scene.canvas) for scene in again))
+
+
+def test_in_a_relation_no_action_says_anything_about_the_class():
+    plans = plan_videos(4000, seed=0, trimmed=False, task="relation")
+    shown = {label: Counter() for label in ("alike", "unlike")}
+    for plan in plans:
+        acting = [act.primitive for act in plan.acts if act.action]
+        assert len(acting) == 2
+        moving = [name in planning.MOVING for name in acting]
+        assert (moving[0] == moving[1]) == (plan.label == "alike")
+        shown[plan.label].update(acting)
+    for counts in shown.values():
+        assert set(counts) == set(KEYS)
+        assert max(counts.values()) < 1.15 * min(counts.values())
+
+
+def test_of_presence_a_video_shows_one_action_and_it_is_the_class():
+    plans = plan_videos(300, seed=0, trimmed=False, task="presence")
+    assert {plan.label for plan in plans} == set(KEYS)
+    for plan in plans:
+        assert [act.primitive for act in plan.acts if act.action] == [plan.label]
+        assert sum(act.frames for act in plan.acts) >= planning.VIDEO_FRAMES[0]
+    assert len({sum(a.frames for a in plan.acts[:1]) for plan in plans}) > 10  # not always at one place
+
+
+def test_a_set_of_another_task_is_not_gone_on_with(tmp_path):
+    made = write_demo_videos(tmp_path, videos=2, task="presence")
+    assert {entry["annotations"][0]["label"] for entry in database(made).values()} <= set(KEYS)
+    assert write_demo_videos(tmp_path, videos=2, task="presence").num_reused == 2
+    with pytest.raises(RefusedError, match="other synthetic videos"):
+        write_demo_videos(tmp_path, videos=2)
+    with pytest.raises(UsageError, match="unknown task 'both'; known: pairs, presence, relation"):
+        write_demo_videos(tmp_path / "new", videos=2, task="both")
+    with pytest.raises(UsageError, match="leave out the task"):
+        write_demo_videos(tmp_path / "new", videos=2, task="presence", trimmed=True)

@@ -173,6 +173,11 @@ def export(file, as_json, **options):
 @click.argument("folder", type=path_type(), metavar="DIR")
 @click.option("--videos", default=600, help="How many.")
 @click.option("--seed", default=0, help="The same seed gives the same videos.")
+@click.option(
+    "--task",
+    default="pairs",
+    help="What decides the class: pairs (which two actions), presence (which one), relation (of one kind or of two).",
+)
 @click.option("--trimmed", is_flag=True, help="One motion from end to end, instead of two actions among distractors.")
 @json_option
 def demo_videos(folder, as_json, **options):

@@ -12,7 +12,11 @@ from gcf.data.scenes import SHAPES, Sprite
 
 KEYS = ("bounce", "grow", "orbit", "spin")  # what actions are made of
 DISTRACTORS = tuple(name for name in PRIMITIVES if name not in KEYS)
+MOVING = ("bounce", "orbit")  # the other actions stay where they are
+TASKS = ("pairs", "presence", "relation")
 CLASSES = tuple("+".join(pair) for pair in combinations_with_replacement(KEYS, 2))
+RELATIONS = ("alike", "unlike")  # two that move, or two that stay; one of each
+OF_TASK = {"pairs": CLASSES, "presence": KEYS, "relation": RELATIONS}
 SIZES = ((120, 160), (144, 176), (108, 192), (160, 120), (128, 128))  # (H, W)
 RATES = (Fraction(12), Fraction(15), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))
 GROUP_VIDEOS = 6  # videos that share a scene, a size and a rate
@@ -50,10 +54,11 @@ class VideoPlan:
     seed: tuple[int, ...]
 
 
-def plan_videos(count: int, *, seed: int, trimmed: bool) -> list[VideoPlan]:
+def plan_videos(count: int, *, seed: int, trimmed: bool, task: str = "pairs") -> list[VideoPlan]:
     """The plans of a set, in the order of their numbers; classes are balanced inside each subset."""
-    rng = np.random.default_rng([OF_SET, seed, trimmed])
-    classes = rng.permutation(PRIMITIVES if trimmed else CLASSES).tolist()
+    drawn = (seed, trimmed, *([TASKS.index(task)] if task != "pairs" else []))
+    rng = np.random.default_rng([OF_SET, *drawn])
+    classes = rng.permutation(PRIMITIVES if trimmed else OF_TASK[task]).tolist()
     num_groups = -(-count // GROUP_VIDEOS)
     subsets = rng.permutation([_subset(g, num_groups) for g in range(num_groups)])
     seen = dict.fromkeys(SUBSETS, 0)
@@ -62,7 +67,7 @@ def plan_videos(count: int, *, seed: int, trimmed: bool) -> list[VideoPlan]:
         subset = str(subsets[number // GROUP_VIDEOS])
         label = classes[seen[subset] % len(classes)]
         seen[subset] += 1
-        plans.append(_plan(number, label, "" if trimmed else subset, seed=seed, trimmed=trimmed))
+        plans.append(_plan(number, label, "" if trimmed else subset, drawn, trimmed=trimmed))
     return plans
 
 
@@ -72,15 +77,25 @@ def _subset(group: int, num_groups: int) -> str:
     return list(SUBSETS)[int(np.searchsorted(bounds, (group + 0.5) / num_groups, side="right"))]
 
 
-def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> VideoPlan:
+def _actions(label: str, rng: np.random.Generator) -> list[str]:
+    """The actions of a video of a class, in random order: one, two, or two that are of one kind or of two."""
+    if label not in RELATIONS:
+        return rng.permutation(label.split("+")).tolist()
+    first = str(rng.choice(KEYS))
+    seconds = [key for key in KEYS if ((key in MOVING) == (first in MOVING)) == (label == RELATIONS[0])]
+    return [first, str(rng.choice(seconds))]
+
+
+def _plan(number: int, label: str, subset: str, drawn: Sequence[int], *, trimmed: bool) -> VideoPlan:
+    """One video; drawn: what numbers of this set are drawn by."""
     group = number // GROUP_VIDEOS
-    rng = np.random.default_rng([OF_VIDEO, seed, trimmed, number])
-    shared = np.random.default_rng([OF_GROUP, seed, trimmed, group])
+    rng = np.random.default_rng([OF_VIDEO, *drawn, number])
+    shared = np.random.default_rng([OF_GROUP, *drawn, group])
     shapes = [str(shape) for shape in rng.permutation(SHAPES)]
     actor = Sprite(shapes[0], float(rng.uniform()))
     acts: tuple[Act, ...] = (Act(label, TRIMMED_FRAMES, actor, action=True),)
     if not trimmed:
-        acts = _script(rng.permutation(label.split("+")).tolist(), actor, shapes[1:], rng)
+        acts = _script(_actions(label, rng), actor, shapes[1:], rng)
     return VideoPlan(
         id=f"{label}/{'t' if trimmed else 'v'}{number:05d}_g{group + 1:03d}.mp4",
         label=label,
@@ -89,15 +104,20 @@ def _plan(number: int, label: str, subset: str, *, seed: int, trimmed: bool) -> 
         size=SIZES[shared.integers(len(SIZES))],
         rate=RATES[shared.integers(len(RATES))],
         acts=acts,
-        scene_seed=(OF_SCENE, seed, trimmed, group),
-        seed=(OF_FRAMES, seed, trimmed, number),
+        scene_seed=(OF_SCENE, *drawn, group),
+        seed=(OF_FRAMES, *drawn, number),
     )
 
 
 def _script(actions: Sequence[str], actor: Sprite, others: Sequence[str], rng: np.random.Generator) -> tuple[Act, ...]:
-    """Distractors, an action, distractors, the other action, distractors."""
-    first, second = (Act(name, int(rng.integers(*ACTION_FRAMES, endpoint=True)), actor, True) for name in actions)
+    """Distractors, an action, distractors, the other action where there is one, distractors."""
+    acts = [Act(name, int(rng.integers(*ACTION_FRAMES, endpoint=True)), actor, True) for name in actions]
     total = int(rng.integers(*VIDEO_FRAMES, endpoint=True))
+    if len(acts) == 1:
+        before = int(rng.integers(0, total - acts[0].frames + 1))
+        after = total - acts[0].frames - before
+        return (*_distractors(before, others, rng), *acts, *_distractors(after, others, rng))
+    first, second = acts
     free = total - first.frames - second.frames - BETWEEN_FRAMES
     cuts = sorted(rng.integers(0, free + 1, size=2).tolist())
     lengths = (cuts[0], cuts[1] - cuts[0] + BETWEEN_FRAMES, free - cuts[1])

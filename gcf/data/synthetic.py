@@ -3,8 +3,9 @@
 A sprite performs primitive motions before a textured, moving background. Two kinds of sets:
 
 * actions (default): every video has two actions, each one of the KEYS, among distractors (other sprites that do other
-  motions, or no sprite at all). The class is the unordered pair of the two, which may be twice the same: no single clip
-  can tell it, and both kinds of class hold the same amount of action.
+  motions, or no sprite at all). By task the class is the unordered *pair* of the two, which may be twice the same: no
+  single clip can tell it, and both kinds of class hold the same amount of action; or their *relation*, whether both are
+  of one kind (MOVING, or not), which no sum over the clips can tell; or, of *presence*, the one action that there is.
 * trimmed: every video is one primitive from end to end, which is its class.
 """
 
@@ -30,7 +31,7 @@ from gcf.data.atomic import FULL, atomic_file, clear_left_behind
 from gcf.data.folder import entries, locked_folder, named
 from gcf.data.formats.common import subset_of
 from gcf.data.motions import MOTIONS
-from gcf.data.plans import Act, VideoPlan, plan_videos
+from gcf.data.plans import TASKS, Act, VideoPlan, plan_videos
 from gcf.data.scenes import draw_frames, draw_scene
 from gcf.errors import RefusedError, StoppedError, UsageError
 
@@ -68,6 +69,7 @@ def write_demo_videos(
     videos: int = 600,
     seed: int = 0,
     trimmed: bool = False,
+    task: str = "pairs",
     progress: bool = False,
 ) -> SyntheticVideos:
     """Make synthetic videos in a folder, with labels.csv and truth.json; what an earlier call has finished is kept.
@@ -82,9 +84,14 @@ def write_demo_videos(
     """
     if videos < 1 or seed < 0:
         raise UsageError(f"need at least one video and a seed of 0 or more, got {videos = }, {seed = }")
+    if task not in TASKS:
+        raise UsageError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
+    if trimmed and task != "pairs":
+        raise UsageError("trimmed videos show one motion, which is their class; leave out the task")
     folder = Path(folder)
     manifest = {"format": "gcf-synthetic", "version": 1, "trimmed": trimmed, "videos": videos, "seed": seed}
-    plans = plan_videos(videos, seed=seed, trimmed=trimmed)
+    manifest |= {"task": task} if task != "pairs" else {}
+    plans = plan_videos(videos, seed=seed, trimmed=trimmed, task=task)
     with locked_folder(folder), _disk_faults(folder):
         _require_ours(folder, manifest)
         clear_left_behind(folder)
