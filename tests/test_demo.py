@@ -24,8 +24,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "LEAST_VIDEOS", SMALL["videos"])
         patch.setattr(plans, "VIDEO_FRAMES", (97, 120))
-        patch.setattr(schedule, "LEAST_STEPS", 40)
-        patch.setattr(schedule, "PASSES", 10)
+        patch.setitem(schedule.LIMITS, "plateau", (10, 40))
         yield
 
 
@@ -140,7 +139,7 @@ def test_what_no_longer_holds_is_done_again(made, monkeypatch):
 def test_quick_is_fewer_videos_and_seeds_unless_they_are_given(monkeypatch, tmp_path, options, expected):
     asked = []
 
-    def noted(folder, *, videos, seeds, seed, say, progress):
+    def noted(folder, *, videos, seeds, **_):
         asked.append((videos, seeds))
         raise RefusedError("that is all")
 

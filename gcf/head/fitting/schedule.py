@@ -3,7 +3,7 @@
 The paper divides the rate by 10 three times when the validation loss stops improving. How long that takes to see is
 a matter of steps, not of passes: with sixty videos one pass is one step, with 400,000 it is 3,125. So validations lie
 at least VALIDATE_STEPS apart, over as many passes as that takes, patience counts validations, and the number of
-passes is bounded by PASSES or by what makes LEAST_STEPS, whichever is more.
+passes is bounded by LIMITS, by passes or by what makes so many steps, whichever is more.
 """
 
 import math
