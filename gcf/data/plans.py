@@ -114,9 +114,9 @@ def _script(actions: Sequence[str], actor: Sprite, others: Sequence[str], rng: n
     acts = [Act(name, int(rng.integers(*ACTION_FRAMES, endpoint=True)), actor, True) for name in actions]
     total = int(rng.integers(*VIDEO_FRAMES, endpoint=True))
     if len(acts) == 1:
-        before = int(rng.integers(0, total - acts[0].frames + 1))
-        after = total - acts[0].frames - before
-        return (*_distractors(before, others, rng), *acts, *_distractors(after, others, rng))
+        rest = total - acts[0].frames
+        early = int(rng.integers(0, rest + 1))
+        return (*_distractors(early, others, rng), *acts, *_distractors(rest - early, others, rng))
     first, second = acts
     free = total - first.frames - second.frames - BETWEEN_FRAMES
     cuts = sorted(rng.integers(0, free + 1, size=2).tolist())
