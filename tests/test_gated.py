@@ -10,10 +10,11 @@ from compare import assert_bitwise_equal
 from sklearn.decomposition import PCA
 from stage_two import clip_batches
 
+import gcf
 from gcf.data.splits import holdout
 from gcf.head.fitting.batches import Batch
 from gcf.head.fitting.gate_health import gate_note
-from gcf.head.fitting.loss import gate_sparsity
+from gcf.head.fitting.loss import gate_sparsity, training_loss
 from gcf.head.fitting.schedule import Cosine
 from gcf.head.fitting.stack import Stack
 from gcf.head.models.build import build_head
@@ -258,8 +259,6 @@ def test_gradients_of_gate_and_classifier_are_compared_relative_to_their_weights
     stack, batch = stack_of([0], tmp_path)
     (found,) = stack.gate_gradients(batch)
     head = stack.head(0).train()
-    from gcf.head.fitting.loss import training_loss
-
     training_loss(head(batch.descriptors, batch.mask), batch.mask, batch.labels, sparsity=0.01).backward()
 
     def relative(part):
@@ -284,3 +283,13 @@ def test_several_orders_of_batches_have_noise_of_their_own(tmp_path):
         torch.stack([batch.labels, batch.labels.flip(0)]),
     )
     assert stack.step(own).isfinite().all()
+
+
+def test_where_nothing_is_left_to_learn_no_ratio_of_gradients_is_kept(tmp_path, monkeypatch):
+    features = easy_cache(tmp_path / "f.h5")
+    monkeypatch.setattr(Stack, "gate_gradients", lambda *_: [float("nan")])
+    run = gcf.train_head(features, tmp_path / "run", head="gcf-gated", epochs=2)
+    assert "gate_gradient" not in run.metrics["seeds"][0]["training"][0]
+    monkeypatch.undo()
+    run = gcf.train_head(features, tmp_path / "run", head="gcf-gated", epochs=2, overwrite=True)
+    assert run.metrics["seeds"][0]["training"][0]["gate_gradient"] > 0

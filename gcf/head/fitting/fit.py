@@ -133,7 +133,7 @@ class StackTraining:
         for member, best in enumerate(self.best):
             end = self.ended[member]
             record = best | {"epochs": end, "steps": end * steps, "shortened_steps": shortened[member]} | self.facts
-            if self.gate_gradients:
+            if self.gate_gradients and math.isfinite(self.gate_gradients[member]):  # where nothing is left to learn
                 record["gate_gradient"] = self.gate_gradients[member]
             trained.append(Trained(record, self.histories[member]))
         return trained

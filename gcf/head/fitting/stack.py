@@ -133,10 +133,10 @@ class Stack:
 
     def gate_gradients(self, batch: Batch) -> list[float]:
         """How large each head's gradient is in its gate against that in its classifier, each relative to its weights;
-        [] without a gate.
+        [] without a gate, and for heads that are somebody else's code.
         """
         parts = {part: [name for name in self.weights if f".{part}." in f".{name}"] for part in ("gate", "classifier")}
-        if not all(parts.values()):
+        if self.foreign or not all(parts.values()):
             return []
         losses = self._losses(batch)
         gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()), allow_unused=True)
