@@ -13,7 +13,7 @@ from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.initial import initialise
 from gcf.head.models.kinds import KINDS
 from gcf.head.models.plugin import build_plugin, plugin_config
-from gcf.head.models.standard import Reduced, Standardised
+from gcf.head.models.standard import Components, Reduced, Standardised
 
 
 def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:
@@ -51,8 +51,9 @@ def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, s
         head = build_plugin(config, width, num_classes, seed=seed)
     else:
         head = _shape(config, width, num_classes).to_empty(device="cpu")
-        for buffer in head.buffers():
-            buffer.zero_()
+        for part in head.modules():
+            if isinstance(part, Components):
+                part.reset()
         initialise(head, torch.Generator().manual_seed(seed))
     return _wrapped(head, config, descriptor_width)
 

@@ -17,6 +17,7 @@ from gcf.head.models.output import HeadOutput, part_shapes
 SAME = 1e-5  # of the largest logit: other shapes sum in another order, which moved no preset by more than 1e-6
 COSINE = 0.99  # bfloat16 has 8 bits: sound heads stay above 0.999
 GARBAGE = 1e6
+STEP = 0.1
 MORE_SLOTS = 7
 
 
@@ -140,17 +141,33 @@ def determinism(subject: Subject) -> Check:
 
 
 def gradient(subject: Subject) -> Check:
-    """The training loss reaches every parameter that is to be trained, with a finite gradient."""
+    """The training loss reaches every parameter that is to be trained, with a finite gradient.
+
+    After the first step at the latest: behind a layer that starts at 0 nothing is reached before.
+    """
     parameters = {name: p for name, p in subject.module.named_parameters() if p.requires_grad}
-    output = subject.module.train()(subject.descriptors, subject.mask)
-    labels = torch.arange(len(subject.mask)) % subject.num_classes
-    loss = F.cross_entropy(output.logits, labels) + (0 if output.gate is None else output.gate.sum(dim=1).mean())
-    loss.backward()
-    lost = [name for name, p in parameters.items() if p.grad is None or not p.grad.any() or not p.grad.isfinite().all()]
+    lost = _not_reached(subject, parameters)
+    if lost:
+        with torch.no_grad():
+            for parameter in parameters.values():
+                if parameter.grad is not None:
+                    parameter -= STEP * parameter.grad
+        again = _not_reached(subject, parameters)
+        lost = [name for name in lost if name in again]
     said = f"all {len(parameters)} parameters get a gradient"
     if lost:
         said = f"no gradient (or none that is finite) for {', '.join(lost[:5])}{', ...' if lost[5:] else ''}"
     return Check("gradient", not lost, len(lost), 0, said)
+
+
+def _not_reached(subject: Subject, parameters: dict[str, nn.Parameter]) -> list[str]:
+    """The parameters that have no finite gradient of the training loss."""
+    subject.module.zero_grad()
+    output = subject.module.train()(subject.descriptors, subject.mask)
+    labels = torch.arange(len(subject.mask)) % subject.num_classes
+    loss = F.cross_entropy(output.logits, labels) + (0 if output.gate is None else output.gate.sum(dim=1).mean())
+    loss.backward()
+    return [name for name, p in parameters.items() if p.grad is None or not p.grad.any() or not p.grad.isfinite().all()]
 
 
 def precision(subject: Subject) -> Check:

@@ -55,14 +55,19 @@ class Standardised(nn.Module):
 class Components(nn.Module):
     """Principal components of the training clips, partly whitened: descriptors (B, C, D) -> (B, C, R).
 
-    basis (D, R) is a buffer, fitted without labels (`principal_basis`) and never trained.
+    basis (D, R) is a buffer, fitted without labels (`principal_basis`) and never trained; before, it is the first R
+    channels.
     """
 
     basis: Tensor
 
     def __init__(self, descriptor_width: int, components: int):
         super().__init__()
-        self.register_buffer("basis", torch.zeros(descriptor_width, min(components, descriptor_width)))
+        self.register_buffer("basis", torch.eye(descriptor_width, min(components, descriptor_width)))
+
+    def reset(self) -> None:
+        """Fill the basis as it is before it is fitted."""
+        self.basis.copy_(torch.eye(*self.basis.shape))
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """Return the components."""
