@@ -135,7 +135,9 @@ class Stack:
         """How large each head's gradient is in its gate against that in its classifier, each relative to its weights;
         [] without a gate, and for heads that are somebody else's code.
         """
-        parts = {part: [name for name in self.weights if f".{part}." in f".{name}"] for part in ("gate", "classifier")}
+        parts: dict[str, list[str]] = {"gate": [], "classifier": []}
+        for part, names in parts.items():
+            names += [name for name in self.weights if f".{part}." in f".{name}"]
         if self.foreign or not all(parts.values()):
             return []
         losses = self._losses(batch)

@@ -254,13 +254,9 @@ class TrainConfig:
         """
         own = "paper" if head is None else KINDS[head.kind].recipe
         named = replace(self, recipe=self.recipe or own)
-        weight_decay, sparsity = named.weight_decay, named.sparsity
-        return replace(
-            named,
-            lr=named.rate,
-            weight_decay=named.numbers.weight_decay if weight_decay is None else weight_decay,
-            sparsity=named.numbers.sparsity if sparsity is None else sparsity,
-        )
+        decay = named.numbers.weight_decay if named.weight_decay is None else named.weight_decay
+        sparsity = named.numbers.sparsity if named.sparsity is None else named.sparsity
+        return replace(named, lr=named.rate, weight_decay=decay, sparsity=sparsity)
 
     def standardises(self, head: HeadConfig) -> bool:
         """Whether a head that is trained anew reads standardised descriptors."""

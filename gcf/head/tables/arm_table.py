@@ -140,7 +140,9 @@ def _adjust(rows: Sequence[dict]) -> None:
 def markdown_table(rows: Sequence[dict], *, reference: str = REFERENCE) -> str:
     """The rows as GitHub draws them, in percent; below, why an arm is not compared or has failed."""
     columns = _columns(reference, several=has_map(rows))
-    cells = [[column.text(row) for column in columns] for row in rows]
+    cells = []
+    for row in rows:
+        cells.append([column.text(row) for column in columns])
     return pipe_table([column.title for column in columns], cells) + "".join(
         f"\n{name}: {reason}\n" for name, reason in _reasons(rows)
     )

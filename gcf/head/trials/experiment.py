@@ -347,9 +347,13 @@ def _notes(results: Mapping[str, Sequence[SeedResult]]) -> list[str]:
     return [*precision_notes(records), *_length_notes(records), *_recipe_notes(records), *_gate_notes(results, records)]
 
 
+def _is_other(of_arm: Sequence[dict]) -> bool:
+    return any(record.get("recipe", "paper") != "paper" for record in of_arm)
+
+
 def _recipe_notes(records: Mapping[str, Sequence[dict]]) -> list[str]:
     """Which arms were trained otherwise than as the paper says."""
-    other = [name for name, of_arm in records.items() if any(r.get("recipe", "paper") != "paper" for r in of_arm)]
+    other = [name for name, of_arm in records.items() if _is_other(of_arm)]
     if len(other) == sum(map(bool, records.values())):
         return ["Trained with the recipe adamw."] if other else []
     return [f"Trained with the recipe adamw, all others with the paper's: {', '.join(other)}."] if other else []
