@@ -16,15 +16,18 @@ Printed are the figures of the table, and alpha on the clips that decide and on 
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from caches import write_cache
+
 import gcf
 from gcf.data.features import FeatureFile
-from gcf.data.schema import Clips, FeatureContent, VideoFeatures, VideoInfo
-from gcf.data.writer import write_features
 
 TASKS = ("presence", "pairs", "relation")
 SHARES = (0.6, 0.1)  # of the videos that train and choose; the others judge
@@ -68,23 +71,12 @@ def planted(
         deciding[rows, places[:, n]] = True
     train, val = (round(share * videos) for share in SHARES)
     subsets = ["train"] * train + ["val"] * val + ["test"] * (videos - train - val)
-    content = FeatureContent(
-        recipe={"backbone": f"planted {task}", "crop": 8, "versions": {"gcf": "0"}},
-        videos=[_video(n, directions[shown[n]] + noise * rng.standard_normal((clips, width))) for n in range(videos)],
-        labels=labels.tolist(),
-        classes=[f"class {k}" for k in range(labels.max() + 1)],
-        subsets=subsets,
-    )
-    write_features(path, content)
-    return FeatureFile(path), deciding
-
-
-def _video(number: int, descriptors: np.ndarray) -> VideoFeatures:
-    count = len(descriptors)
-    starts = np.arange(count) * 16
-    of_clips = Clips(starts, np.full(count, 16), starts / 25, (starts + 16) / 25)
-    info = VideoInfo(25.0, count * 16, 64, 48, count * 16 / 25, 1000, 1)
-    return VideoFeatures(f"v{number:06d}.mp4", descriptors[:, None].astype(np.float32), None, of_clips, info)
+    arrays = []
+    for concepts_shown in shown:
+        clip_noise = noise * rng.standard_normal((clips, width))
+        arrays.append((directions[concepts_shown] + clip_noise).astype(np.float32))
+    classes = [f"class {k}" for k in range(labels.max() + 1)]
+    return write_cache(path, arrays, labels.tolist(), classes, subsets=subsets), deciding
 
 
 def alpha_of(features: FeatureFile, deciding: np.ndarray, head: str, folder: Path) -> str:

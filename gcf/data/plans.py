@@ -13,10 +13,10 @@ from gcf.data.scenes import SHAPES, Sprite
 KEYS = ("bounce", "grow", "orbit", "spin")  # what actions are made of
 DISTRACTORS = tuple(name for name in PRIMITIVES if name not in KEYS)
 MOVING = ("bounce", "orbit")  # the other actions stay where they are
-TASKS = ("pairs", "presence", "relation")
 CLASSES = tuple("+".join(pair) for pair in combinations_with_replacement(KEYS, 2))
 RELATIONS = ("alike", "unlike")  # two that move, or two that stay; one of each
 OF_TASK = {"pairs": CLASSES, "presence": KEYS, "relation": RELATIONS}
+TASKS = tuple(OF_TASK)
 SIZES = ((120, 160), (144, 176), (108, 192), (160, 120), (128, 128))  # (H, W)
 RATES = (Fraction(12), Fraction(15), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))
 GROUP_VIDEOS = 6  # videos that share a scene, a size and a rate

@@ -229,7 +229,7 @@ def _saved(experiment: Experiment, config: HeadConfig, record: dict, module: nn.
     data, train = experiment.data, experiment.train
     record = {"gcf": __version__, "order_seed": train.seed} | record
     record |= {"num_clips": train.num_clips, "clip_policy": train.clip_policy}
-    record |= {"padding": train.padding, "settings": train.to_json()}
+    record |= {"padding": train.padding, "settings": train.to_json(config)}
     record["features_sha256"] = data.features.recipe_sha256
     width = experiment.descriptors.width
     return SavedHead(module, config, width, data.classes, data.features.recipe, record)

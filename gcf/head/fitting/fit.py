@@ -187,11 +187,13 @@ def fit(
             break
     if bar.total is not None:
         bar.total -= (limit - epoch) * steps
-    first = batches.load(split.train[: config.batch_size], rng=evaluation_rng(config.seed))
     for training in trainings:
         training.stack.restore()
         training.stack.precision = "fp32"
-        if training.failure is None:
+    gated = [training for training in trainings if training.failure is None and training.stack.learns_gate]
+    if gated:
+        first = batches.load(split.train[: config.batch_size], rng=evaluation_rng(config.seed))
+        for training in gated:
             training.gate_gradients = training.stack.gate_gradients(first)
 
 

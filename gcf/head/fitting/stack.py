@@ -131,22 +131,25 @@ class Stack:
         self.optimiser.step()
         return losses.detach()
 
+    @property
+    def learns_gate(self) -> bool:
+        """Whether a gate and a classifier of gcf's own are trained."""
+        return not self.foreign and bool(self._names_of("gate") and self._names_of("classifier"))
+
+    def _names_of(self, part: str) -> list[str]:
+        """The trained weights of a part of the head."""
+        return [name for name in self.weights if f".{part}." in f".{name}"]
+
     def gate_gradients(self, batch: Batch) -> list[float]:
-        """How large each head's gradient is in its gate against that in its classifier, each relative to its weights;
-        [] without a gate, and for heads that are somebody else's code.
-        """
-        parts: dict[str, list[str]] = {"gate": [], "classifier": []}
-        for part, names in parts.items():
-            names += [name for name in self.weights if f".{part}." in f".{name}"]
-        if self.foreign or not all(parts.values()):
-            return []
+        """How large each head's gradient is in its gate against that in its classifier, relative to their weights."""
         losses = self._losses(batch)
         gradients = torch.autograd.grad(losses.sum(), list(self.weights.values()), allow_unused=True)
         of_name = dict(zip(self.weights, gradients, strict=True))
 
         def relative(part: str) -> Tensor:
-            grown = [_squares(of_name[name]) for name in parts[part] if of_name[name] is not None]
-            weights = [_squares(self.weights[name].detach()) for name in parts[part]]
+            names = self._names_of(part)
+            grown = [_squares(of_name[name]) for name in names if of_name[name] is not None]
+            weights = [_squares(self.weights[name].detach()) for name in names]
             return (torch.stack(grown).sum(dim=0) / torch.stack(weights).sum(dim=0)).sqrt()
 
         return (relative("gate") / relative("classifier")).tolist()

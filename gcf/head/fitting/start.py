@@ -9,7 +9,7 @@ from gcf.head.fitting.labelled import LabelledFeatures
 from gcf.head.models.build import head_config
 from gcf.head.models.config import HeadConfig, TrainConfig
 from gcf.head.models.saved import SavedHead, given_or_loaded
-from gcf.head.models.standard import Components, Standardised, inner_head
+from gcf.head.models.standard import inner_head, take_input
 
 CLASSIFIER = "classifier."  # every head ends in a layer of this name
 DEFAULT_HEAD = "gcf-256"
@@ -29,7 +29,7 @@ class Start:
         return replace(head, exclusive=exclusive, standardised=standardised)
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Put the weights into a freshly built head, with its mean and scale, and freeze what is not to be trained."""
+        """Put the weights into a freshly built head, with what it reads, and freeze what is not to be trained."""
         if self.head is None:
             return module
         own, saved = inner_head(module), inner_head(self.head.module)
@@ -38,12 +38,7 @@ class Start:
             if self.keep_classifier or not name.startswith(CLASSIFIER):
                 weights[name] = value.clone()
         own.load_state_dict(weights)
-        if isinstance(module, Standardised):
-            module.mean, module.scale = self.head.module.mean.clone(), self.head.module.scale.clone()
-        bases = [part.basis for part in self.head.module.modules() if isinstance(part, Components)]
-        own_parts = [part for part in module.modules() if isinstance(part, Components)]
-        for part, basis in zip(own_parts, bases, strict=True):
-            part.basis = basis.clone()
+        take_input(module, self.head.module)
         for name, parameter in own.named_parameters():
             parameter.requires_grad_(not self.freeze or name.startswith(CLASSIFIER))
         if not any(parameter.requires_grad for parameter in module.parameters()):

@@ -13,7 +13,7 @@ from gcf.head.models.config import PRESETS, HeadConfig
 from gcf.head.models.initial import initialise
 from gcf.head.models.kinds import KINDS
 from gcf.head.models.plugin import build_plugin, plugin_config
-from gcf.head.models.standard import Components, Reduced, Standardised
+from gcf.head.models.standard import Reduced, Standardised
 
 
 def head_config(head: str | os.PathLike | HeadConfig, **changes) -> HeadConfig:
@@ -51,9 +51,6 @@ def build_head(config: HeadConfig, descriptor_width: int, num_classes: int, *, s
         head = build_plugin(config, width, num_classes, seed=seed)
     else:
         head = _shape(config, width, num_classes).to_empty(device="cpu")
-        for part in head.modules():
-            if isinstance(part, Components):
-                part.reset()
         initialise(head, torch.Generator().manual_seed(seed))
     return _wrapped(head, config, descriptor_width)
 
@@ -70,15 +67,14 @@ def build_shape(config: HeadConfig, descriptor_width: int, num_classes: int) -> 
 
 
 def _width_read(config: HeadConfig, descriptor_width: int) -> int:
-    """How wide what the head itself reads is; the kind "gated" takes its components by itself."""
-    reduces = config.components and config.kind != "gated"
-    return min(config.components, descriptor_width) if reduces else descriptor_width
+    """How wide what the head itself reads is."""
+    return min(config.components or descriptor_width, descriptor_width)
 
 
 def _wrapped(head: nn.Module, config: HeadConfig, descriptor_width: int) -> nn.Module:
     """The head behind what turns descriptors into what it reads."""
-    if config.components and config.kind != "gated":
-        head = Reduced(head, descriptor_width, config.components)
+    if config.components:
+        head = Reduced(head, descriptor_width, _width_read(config, descriptor_width))
     return Standardised(head, descriptor_width) if config.standardised else head
 
 

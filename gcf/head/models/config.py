@@ -48,7 +48,7 @@ class Recipe:
 RECIPES = {
     # Section 3.3 of the paper. lambda of equation 9 is not printed there; STPN and BaS-Net publish 1e-4.
     "paper": Recipe("sgd", "plateau", lr=0.1, frozen_lr=0.01, weight_decay=1e-3, sparsity=1e-4),
-    # benchmarks/gated.py chose it on validation data; weight decay of matrices alone.
+    # Of experiments with "gated" on the demo's validation videos and planted descriptors; matrices alone decay.
     "adamw": Recipe("adamw", "cosine", 1e-3, frozen_lr=1e-3, weight_decay=0.05, sparsity=0.01, sparse_clips=10),
 }
 

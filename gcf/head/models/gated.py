@@ -6,8 +6,7 @@ looks at every clip by itself, before the fusion, and an empty clip (descriptor 
 video, in the attention and in the mean, so that alpha has a unit: a clip that says nothing for the class is pushed
 towards 0, one that does towards 1.
 
-    z_i = dropout(V (s_i - mean) / scale)                     principal components of training clips
-    p_i = W_in z_i
+    p_i = W_in z_i                                            z: what the head reads (`standard.Reduced`)
     alpha_i = sigmoid(w_2 . relu(W_1 p_i + b_1) + b_2)
     A_ij = alpha_j e_ij / (1 + sum_j' alpha_j' e_ij'),  e_ij = exp(tau cos(W_q h_i, W_k h_j))
     h_i = p_i + W_v sum_j A_ij p_j                            W_v starts at 0; further layers the same from h
@@ -25,7 +24,6 @@ from torch import Tensor, nn
 
 from gcf.head.models.config import HeadConfig
 from gcf.head.models.output import HeadOutput, without_padding
-from gcf.head.models.standard import Components
 
 SHARPNESS = 8.0  # tau
 DROPPED_FUSION = 0.5
@@ -51,7 +49,7 @@ class MaskedFusion(nn.Module):
         super().__init__()
         self.query = nn.Linear(width, key_width, bias=False)
         self.key = nn.Linear(width, key_width, bias=False)
-        self.value = Zeroed(width)
+        self.value = Zeroed(width, width, bias=False)
 
     def attention(self, clips: Tensor, alpha: Tensor) -> Tensor:
         """A (B, C, C) of clips (B, C, W) and alpha (B, C): rows add up to less than 1, the rest is the empty clip's."""
@@ -60,20 +58,12 @@ class MaskedFusion(nn.Module):
         return weights / (1 + weights.sum(dim=-1, keepdim=True))
 
 
-class Zeroed(nn.Module):
-    """A linear layer without bias that starts at 0: what is added to its input is nothing, at first."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, width))
+class Zeroed(nn.Linear):
+    """A linear layer that starts at 0: what is added to its input is nothing, at first."""
 
     def initialise(self, _generator: torch.Generator) -> None:
         """Fill it."""
         self.weight.zero_()
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(B, C, W) -> (B, C, W)."""
-        return F.linear(values, self.weight)
 
 
 class GatedClipFusion(nn.Module):
@@ -85,28 +75,23 @@ class GatedClipFusion(nn.Module):
 
     def __init__(self, config: HeadConfig, descriptor_width: int, num_classes: int):
         super().__init__()
-        width, reads = config.width, config.components or descriptor_width
-        self.components = Components(descriptor_width, config.components) if config.components else None
-        self.project = nn.Linear(min(reads, descriptor_width), width, bias=False)  # W_in
+        width = config.width
+        self.project = nn.Linear(descriptor_width, width, bias=False)  # W_in
         self.gate = ClipGate(width) if config.gate != "none" else None
         layers = config.layers if config.fusion != "none" else 0
         self.layers = nn.ModuleList(MaskedFusion(width, config.key_width) for _ in range(layers))
         self.classifier = nn.Linear(width, num_classes)  # W_c
 
     def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What a training step draws for B videos of C clips: fusion (B,) kept or not, and the components kept."""
-        fusion = (torch.rand(shape[0], generator=generator) >= DROPPED_FUSION).float()
-        return (fusion,) if self.components is None else (fusion, self.components.draw(shape, generator))
+        """For which of B videos (B,) a training step keeps the fusion."""
+        return ((torch.rand(shape[0], generator=generator) >= DROPPED_FUSION).float(),)
 
-    def forward(
-        self, descriptors: Tensor, mask: Tensor, fusion: Tensor | None = None, kept: Tensor | None = None
-    ) -> HeadOutput:
-        """Whatever stands in the padded slots, the result is that of the real clips alone. fusion, kept: of `draw`."""
-        clean = without_padding(descriptors, mask)
-        clips = self._clips(clean, kept)
+    def forward(self, descriptors: Tensor, mask: Tensor, fusion: Tensor | None = None) -> HeadOutput:
+        """Whatever stands in the padded slots, the result is that of the real clips alone. fusion: of `draw`."""
+        clips = self.project(without_padding(descriptors, mask))  # p (B, C, W)
         alpha = self._alpha(clips, mask)
         hidden, seen = self._fuse(clips, alpha, fusion)
-        weights = alpha / (1 + alpha.sum(dim=1, keepdim=True))  # how much each h_i counts in v
+        weights = _weights(alpha)
         logits = self.classifier((weights.unsqueeze(1) @ hidden).squeeze(1))
         evidence = None
         if not self.training:
@@ -121,21 +106,15 @@ class GatedClipFusion(nn.Module):
         With alpha and the attention held as they are, v is a sum over the clips p_j, and so each clip's share is
         exact: the shares add up to the logits less the bias, as those of `evidence` do.
         """
-        clean = without_padding(descriptors, mask)
-        clips = self._clips(clean, None)
+        clips = self.project(without_padding(descriptors, mask))
         alpha = self._alpha(clips, mask)
         seen = self._fuse(clips, alpha, None)[1]
-        parts = self._traced(clips, alpha / (1 + alpha.sum(dim=1, keepdim=True)), seen)
+        parts = self._traced(clips, _weights(alpha), seen)
         return F.linear(parts, self.classifier.weight)
 
     @property
     def _layers(self) -> list[MaskedFusion]:
         return cast(list[MaskedFusion], list(self.layers))
-
-    def _clips(self, clean: Tensor, kept: Tensor | None) -> Tensor:
-        """p of clips (B, C, D) whose padding is 0: (B, C, W)."""
-        read = clean if self.components is None else self.components(clean)
-        return self.project(read if kept is None else read * kept)
 
     def _alpha(self, clips: Tensor, mask: Tensor) -> Tensor:
         """alpha (B, C), 0 on padding."""
@@ -167,3 +146,8 @@ class GatedClipFusion(nn.Module):
                 own = self._layers[number].value(own)
             total = total + rows.unsqueeze(-1) * own
         return total
+
+
+def _weights(alpha: Tensor) -> Tensor:
+    """How much each h_i counts in v, beside the empty clip: (B, C) -> (B, C)."""
+    return alpha / (1 + alpha.sum(dim=1, keepdim=True))

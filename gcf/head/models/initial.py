@@ -15,7 +15,9 @@ def initialise(head: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
         for layer in head.modules():
             own = list(layer.parameters(recurse=False))
-            if isinstance(layer, nn.Linear):
+            if own and callable(draw := getattr(layer, "initialise", None)):
+                draw(generator)
+            elif isinstance(layer, nn.Linear):
                 _uniform(own, layer.in_features**-0.5, generator)
             elif isinstance(layer, nn.GRU):
                 _uniform(own, layer.hidden_size**-0.5, generator)
@@ -23,8 +25,6 @@ def initialise(head: nn.Module, generator: torch.Generator) -> None:
                 layer.reset_parameters()  # draws nothing
             elif isinstance(layer, nn.Embedding):
                 layer.weight.normal_(0, EMBEDDING_STD, generator=generator)
-            elif own and callable(draw := getattr(layer, "initialise", None)):
-                draw(generator)
             elif own:
                 raise TypeError(f"no initial values are known for {type(layer).__name__}")
 

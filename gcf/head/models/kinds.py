@@ -119,7 +119,7 @@ KINDS = {  # in the order of `gcf ablate --preset heads`
     ),
     "gated": HeadKind(
         "gated:GatedClipFusion",
-        reads=("width", "key_width", "components", "layers", "fusion", "gate"),
+        reads=("width", "key_width", "layers", "fusion", "gate"),
         presets={
             "gcf-gated": GATED,
             "gated-gate-only": GATED | {"fusion": "none"},

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,54 +52,35 @@ class Standardised(nn.Module):
         return (descriptors - self.mean) / self.scale
 
 
-class Components(nn.Module):
-    """Principal components of the training clips, partly whitened: descriptors (B, C, D) -> (B, C, R).
+class Reduced(nn.Module):
+    """A head that reads principal components of the training clips, partly whitened, in the place of channels.
 
     basis (D, R) is a buffer, fitted without labels (`principal_basis`) and never trained; before, it is the first R
-    channels.
+    channels. In training some components are dropped.
     """
 
     basis: Tensor
-
-    def __init__(self, descriptor_width: int, components: int):
-        super().__init__()
-        self.register_buffer("basis", torch.eye(descriptor_width, min(components, descriptor_width)))
-
-    def reset(self) -> None:
-        """Fill the basis as it is before it is fitted."""
-        self.basis.copy_(torch.eye(*self.basis.shape))
-
-    def forward(self, descriptors: Tensor) -> Tensor:
-        """Return the components."""
-        return descriptors @ self.basis
-
-    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Which components (B, C, R) a training step keeps, times what keeps their expectation."""
-        kept = torch.rand(*shape, self.basis.shape[1], generator=generator) >= DROPPED
-        return kept / (1 - DROPPED)
-
-
-class Reduced(nn.Module):
-    """A head that reads principal components in the place of channels, some of them dropped in training."""
-
     head: Any
 
     def __init__(self, head: nn.Module, descriptor_width: int, components: int):
         super().__init__()
-        self.components, self.head = Components(descriptor_width, components), head
+        self.head = head
+        self.register_buffer("basis", torch.eye(descriptor_width, components))
 
-    def forward(self, descriptors: Tensor, mask: Tensor, kept: Tensor | None = None) -> HeadOutput:
-        """Descriptors (B, C, D), mask (B, C) -> what the head says of them; kept: of `draw`, in training."""
-        found = self.components(descriptors)
-        return self.head(found if kept is None else found * kept, mask)
+    def forward(self, descriptors: Tensor, mask: Tensor, kept: Tensor | None = None, *noise: Tensor) -> HeadOutput:
+        """Descriptors (B, C, D), mask (B, C) -> what the head says of them; kept, noise: of `draw`, in training."""
+        components = descriptors @ self.basis  # (B, C, R)
+        return self.head(components if kept is None else components * kept, mask, *noise)
 
-    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor]:
-        """What a training step keeps."""
-        return (self.components.draw(shape, generator),)
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Which components (B, C, R) a training step keeps, times what keeps their expectation; the head's own."""
+        noise = self.head.draw(shape, generator) if draws_noise(self.head) else ()
+        kept = torch.rand(*shape, self.basis.shape[1], generator=generator) >= DROPPED
+        return (kept / (1 - DROPPED), *noise)
 
     def traced_evidence(self, descriptors: Tensor, mask: Tensor) -> Tensor:
         """As `GCFNet.traced_evidence`, for heads that have it."""
-        return self.head.traced_evidence(self.components(descriptors), mask)
+        return self.head.traced_evidence(descriptors @ self.basis, mask)
 
 
 def inner_head(head: nn.Module) -> nn.Module:
@@ -107,6 +88,14 @@ def inner_head(head: nn.Module) -> nn.Module:
     while isinstance(head, Standardised | Reduced):
         head = head.head
     return head
+
+
+def take_input(head: nn.Module, given: nn.Module) -> None:
+    """Let a head read descriptors as another of its shape does: by its mean, scale and components."""
+    while isinstance(head, Standardised | Reduced):
+        for name, value in given.named_buffers(recurse=False):
+            setattr(head, name, value.clone())
+        head, given = head.head, cast(nn.Module, given.head)
 
 
 def draws_noise(head: nn.Module) -> bool:

@@ -12,7 +12,8 @@ from gcf.head.models.kinds import KINDS
 CENTRAL = "central"
 CENTRAL_ARM = "c-clip"  # shares the training of D-Clips
 REFERENCE = "d-clips"
-HEAD_FIELDS = frozenset(name for kind in KINDS.values() for name in kind.reads)
+OF_INPUT = {"components"}  # fields of any head that is trained on descriptors as they come
+HEAD_FIELDS = frozenset(name for kind in KINDS.values() for name in kind.reads) | OF_INPUT
 TRAIN_FIELDS = frozenset(f.name for f in fields(TrainConfig)) - {
     *("seed", "init", "head_file", "freeze", "device", "precision")
 }
@@ -155,7 +156,7 @@ def fields_read(head: HeadConfig) -> set[str]:
     >>> "layers" in fields_read(PRESETS["gcf-256"]), "layers" in fields_read(PRESETS["attention-only"])
     (True, False)
     """
-    read = set(KINDS[head.kind].reads) | (set() if head.kind in ("clip", "logreg", "plugin") else {"components"})
+    read = set(KINDS[head.kind].reads) | (set() if head.kind in ("clip", "logreg", "plugin") else OF_INPUT)
     if head.kind == "gcf" and head.fusion == "none":
         read -= {"key_width", "layers", "output_projection"} | (set() if head.input_projection else {"width"})
     if head.kind == "gcf" and head.gate == "none":

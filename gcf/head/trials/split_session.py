@@ -23,7 +23,7 @@ from gcf.head.fitting.threads import ThreadPool
 from gcf.head.models.build import build_head
 from gcf.head.models.config import HeadConfig, TrainConfig
 from gcf.head.models.output import real_mean
-from gcf.head.models.standard import Components, Moments, Standardised, rate_share
+from gcf.head.models.standard import Moments, Reduced, Standardised, rate_share
 from gcf.head.trials.arms import Arm
 from gcf.head.trials.plan import Training
 
@@ -95,10 +95,10 @@ class SplitSession:
         standardised = isinstance(head, Standardised)
         if standardised:
             head.mean, head.scale = self.moments.mean, self.moments.scale
-        for part in head.modules():
-            if isinstance(part, Components):
-                basis = self.batches.descriptors.basis(self.split.train, part.basis.shape[1])
-                part.basis = basis if standardised else basis / self.moments.scale
+        inside = head.head if standardised else head
+        if isinstance(inside, Reduced):
+            basis = self.batches.descriptors.basis(self.split.train, inside.basis.shape[1])
+            inside.basis = basis if standardised else basis / self.moments.scale
         return head
 
     @property
