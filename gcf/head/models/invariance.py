@@ -151,7 +151,7 @@ def gradient(subject: Subject) -> Check:
         with torch.no_grad():
             for parameter in parameters.values():
                 if parameter.grad is not None:
-                    parameter -= STEP * parameter.grad
+                    parameter.sub_(STEP * parameter.grad)
         again = _not_reached(subject, parameters)
         lost = [name for name in lost if name in again]
     said = f"all {len(parameters)} parameters get a gradient"
